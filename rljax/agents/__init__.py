@@ -1,0 +1,7 @@
+"""Learning rules. None of them imports an environment."""
+
+from rljax.agents.actor_critic import ActorCritic
+from rljax.agents.ppo import PPO
+from rljax.agents.reinforce import Reinforce
+
+__all__ = ["PPO", "ActorCritic", "Reinforce"]

@@ -1,0 +1,117 @@
+"""Advantage actor-critic: policy gradient with a learned baseline."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rljax import distributions, losses, networks, struct
+from rljax.agents import common
+from rljax.agents.common import AgentState
+from rljax.types import Env, Transition
+
+
+@struct.dataclass
+class ActorCritic:
+    """One gradient step per rollout on actor and critic together.
+
+        L = mean[−log π(a|s) A] + c_v · ½ mean[(y − V(s))²] − c_H · mean[H(π(·|s))]
+
+    with A the generalised advantage and y = A + V(s), both held constant. With
+    `gae_lambda` = 1 this is A = G − V(s), y = G with Monte-Carlo returns G,
+    bootstrapped where a limit or the end of the rollout cuts an episode.
+
+    Source: Sutton and Barto (2018), §13.5; Mnih et al. (2016), arXiv:1602.01783.
+    """
+
+    num_envs: int = struct.static(16)
+    """Environments stepped side by side."""
+    rollout_length: int = struct.static(32)
+    """Steps of each environment per update."""
+    hidden_sizes: tuple[int, ...] = struct.static((64,))
+    """Widths of the hidden layers."""
+    activation: str = struct.static("relu")
+    """Hidden activation: relu or tanh."""
+    shared_network: bool = struct.static(True)
+    """Whether actor and critic share the hidden layers."""
+    learning_rate: float = 5e-3
+    """Step size of the optimiser."""
+    discount: float = 0.99
+    """γ in [0, 1]."""
+    gae_lambda: float = 1.0
+    """λ in [0, 1]: 1 is Monte-Carlo, 0 the one-step TD error."""
+    entropy_coef: float = 0.0
+    """Weight c_H of the entropy bonus."""
+    value_coef: float = 0.5
+    """Weight c_v of the critic's loss."""
+    max_grad_norm: float | None = None
+    """Global norm to which a larger gradient is scaled down; None: no limit."""
+    optimizer: Callable[..., optax.GradientTransformation] = struct.static(common.adam)
+    """Builds the optimiser from the learning rate: optax.sgd, say."""
+    network: networks.Network | None = struct.static(None)
+    """An init/apply pair that returns (logits [A], value []); None is the MLP above."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
+        struct.check_ints(self, "num_envs", "rollout_length", minimum=1)
+        struct.check_choice(self, "activation", networks.ACTIVATIONS)
+        struct.check_reals(
+            self, "learning_rate", "entropy_coef", "value_coef", minimum=0.0
+        )
+        struct.check_reals(self, "discount", "gae_lambda", minimum=0.0, maximum=1.0)
+        struct.check_reals(self, "max_grad_norm", minimum=0.0, open_minimum=True)
+
+    def init(self, key: jax.Array, env: Env) -> AgentState:
+        """Draws He-normal weights and zero biases; zeroes the optimiser's moments."""
+        params = common.init_actor_critic(self, key, env, "he_normal")
+        opt_state = self._optimizer().init(params)
+        return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        return common.clipped(self.optimizer(self.learning_rate), self.max_grad_norm)
+
+    def act(self, state: AgentState, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+        """Samples a ~ π(·|obs)."""
+        logits, _ = common.apply_actor_critic(self, state.params, obs)
+        return distributions.categorical_sample(logits, key), ()
+
+    def greedy(self, state: AgentState, obs: Any) -> jax.Array:
+        """argmax_a π(a|obs), ties to the lowest action."""
+        logits, _ = common.apply_actor_critic(self, state.params, obs)
+        return jnp.argmax(logits).astype(jnp.int32)
+
+    def update(
+        self, state: AgentState, trajectory: Transition, key: jax.Array
+    ) -> tuple[AgentState, dict[str, jax.Array]]:
+        """One gradient step on the whole batch; `key` is not needed."""
+        del key
+        advantages, targets, _ = common.advantages_and_targets(
+            self, state.params, trajectory
+        )
+
+        def loss_fn(params):
+            logits, values = common.batch_apply(self, params, trajectory.obs)
+            log_probs = distributions.categorical_log_prob(logits, trajectory.action)
+            # losses.policy_gradient_loss would stop the gradient into the advantages,
+            # and with it the derivative of training by its hyperparameters.
+            policy_loss = -jnp.mean(log_probs * advantages)
+            value_loss = losses.value_loss(values, targets)
+            entropy = jnp.mean(distributions.categorical_entropy(logits))
+            loss = (
+                policy_loss + self.value_coef * value_loss - self.entropy_coef * entropy
+            )
+            return loss, {
+                "policy_loss": policy_loss,
+                "value_loss": value_loss,
+                "entropy": entropy,
+            }
+
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
+        updates, opt_state = self._optimizer().update(
+            grads, state.opt_state, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        metrics["grad_norm"] = optax.global_norm(grads)
+        return AgentState(params, opt_state, state.num_updates + 1), metrics

@@ -1,0 +1,148 @@
+"""What the policy-gradient agents share: their state, and the checks around it."""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rljax import networks, returns, spaces
+from rljax.types import Env, Transition
+
+
+# Under the root of a batch's deviation, so that its derivative stays finite; equals the
+# customary 1e-8 beside the root.
+VARIANCE_FLOOR = 1e-16
+
+
+class AgentState(NamedTuple):
+    """Everything that a policy-gradient agent learns or counts."""
+
+    params: Any
+    opt_state: optax.OptState
+    num_updates: jax.Array
+    """[] int32: calls of `update` so far."""
+
+
+def adam(
+    learning_rate: jax.typing.ArrayLike, epsilon: jax.typing.ArrayLike = 1e-8
+) -> optax.GradientTransformation:
+    """Adam that can itself be differentiated.
+
+    optax.adam divides by sqrt(v), whose derivative is infinite at the v = 0 of a dead
+    unit; a floor of 1e-30 under the root makes it finite and changes no update that
+    epsilon does not drown.
+    """
+    return optax.adam(learning_rate, eps=epsilon, eps_root=1e-30)  # pyright: ignore[reportArgumentType]
+
+
+def input_size(space: spaces.Space, who: str) -> int:
+    """The length of an observation as a vector, one-hot for a discrete space.
+
+    Raises:
+      TypeError: observations are neither; `who` names the agent.
+    """
+    if isinstance(space, spaces.Discrete):
+        return space.n
+    if isinstance(space, spaces.Box):
+        return math.prod(space.shape)
+    raise TypeError(
+        f"{who}'s own networks take a Box or Discrete observation space, got {space}. "
+        f"Pass {who}(network=…) for any other."
+    )
+
+
+def init_network(
+    network: Any, key: jax.Array, space: spaces.Space, outputs: Any, who: str
+) -> Any:
+    """Parameters of a user's network, once its output is known to fit.
+
+    Args:
+      network: the user's `init`/`apply` pair.
+      key: random key.
+      space: observation space.
+      outputs: the tree of shapes that `apply` must return.
+      who: the agent, for the error.
+
+    Raises:
+      ValueError: `apply` returns something else.
+    """
+    obs = jnp.zeros(space.shape, space.dtype)
+    params = network.init(key, obs)
+    shapes = jax.tree.map(jnp.shape, jax.eval_shape(network.apply, params, obs))
+    if shapes != outputs:
+        raise ValueError(
+            f"{who}.network.apply must return arrays of shapes {outputs} for one "
+            f"observation, got {shapes}."
+        )
+    return params
+
+
+def clipped(
+    optimizer: optax.GradientTransformation, max_grad_norm: Any
+) -> optax.GradientTransformation:
+    """`optimizer` behind a clip of the global gradient norm, unless that is None."""
+    if max_grad_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)
+
+
+def init_actor_critic(agent: Any, key: jax.Array, env: Env, initialization: str) -> Any:
+    """Parameters of an actor and a critic: the agent's own kind or the user's."""
+    who = type(agent).__name__
+    num_actions = spaces.num_actions(env.action_space, who)
+    if agent.network is not None:
+        outputs = ((num_actions,), ())
+        return init_network(agent.network, key, env.observation_space, outputs, who)
+    return networks.actor_critic_init(
+        key,
+        input_size(env.observation_space, who),
+        num_actions,
+        agent.hidden_sizes,
+        shared=agent.shared_network,
+        initialization=initialization,
+    )
+
+
+def apply_actor_critic(
+    agent: Any, params: Any, obs: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Logits [A] and value [] of one observation."""
+    if agent.network is not None:
+        return agent.network.apply(params, obs)
+    return networks.actor_critic_apply(params, obs, agent.activation)
+
+
+def batch_apply(agent: Any, params: Any, obs: Any) -> tuple[jax.Array, jax.Array]:
+    """`apply_actor_critic` over all leading axes but the observation's own."""
+    single = functools.partial(apply_actor_critic, agent, params)
+    return jax.vmap(jax.vmap(single))(obs)
+
+
+def advantages_and_targets(
+    agent: Any, params: Any, trajectory: Transition, time_limit_is_termination=False
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Generalised advantages, λ-return targets and values, each [T, N].
+
+    The critic sees every successor as well as every observation, so that a value is
+    bootstrapped from the state that was reached, not from one after a reset.
+    """
+    _, values = batch_apply(agent, params, trajectory.obs)
+    _, next_values = batch_apply(agent, params, trajectory.next_obs)
+    terminated = trajectory.terminated
+    if time_limit_is_termination:
+        terminated = terminated | trajectory.truncated
+    advantages = jax.vmap(
+        returns.gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1
+    )(
+        trajectory.reward,
+        values,
+        next_values,
+        terminated,
+        trajectory.truncated,
+        agent.discount,
+        agent.gae_lambda,
+    )
+    return advantages, advantages + values, values

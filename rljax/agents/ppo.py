@@ -1,0 +1,203 @@
+"""Proximal policy optimisation with the clipped objective."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rljax import distributions, losses, networks, struct
+from rljax.agents import common
+from rljax.agents.common import AgentState
+from rljax.types import Env, Transition
+
+
+@struct.dataclass
+class PPO:
+    """Several epochs of minibatch steps per rollout on a clipped surrogate.
+
+        L = L_clip(ε) + c_v · L_V − c_H · mean[H(π(·|s))]
+
+    `losses.ppo_clip_loss` and `losses.value_loss` (or `clipped_value_loss`) on
+    generalised advantages and λ-return targets, which are computed once per rollout.
+    Every epoch visits each of the T·N steps once, in a new order.
+
+    Source: Schulman et al. (2017), arXiv:1707.06347; the details after Huang et al.
+    (2022), The 37 Implementation Details of Proximal Policy Optimization.
+    """
+
+    num_envs: int = struct.static(8)
+    """Environments stepped side by side, N."""
+    rollout_length: int = struct.static(64)
+    """Steps of each environment per update, T."""
+    num_epochs: int = struct.static(4)
+    """Passes over the rollout per update."""
+    num_minibatches: int = struct.static(4)
+    """Gradient steps per pass; divides rollout_length × num_envs."""
+    hidden_sizes: tuple[int, ...] = struct.static((64, 64))
+    """Widths of the hidden layers."""
+    activation: str = struct.static("tanh")
+    """Hidden activation: tanh or relu."""
+    shared_network: bool = struct.static(False)
+    """Whether actor and critic share the hidden layers."""
+    learning_rate: float = 2.5e-4
+    """Adam's step size, at first."""
+    anneal_updates: float | None = None
+    """Updates over which the learning rate falls linearly to 0; None: constant."""
+    discount: float = 0.99
+    """γ in [0, 1]."""
+    gae_lambda: float = 0.95
+    """λ in [0, 1] of the advantages."""
+    clip_epsilon: float = 0.2
+    """ε of the policy's ratio, and of the values with clip_value_loss."""
+    clip_value_loss: bool = struct.static(False)
+    """Whether the critic's loss is the clipped one."""
+    normalize_advantages: bool = struct.static(True)
+    """Whether advantages are standardised in each minibatch."""
+    entropy_coef: float = 0.01
+    """Weight c_H of the entropy bonus."""
+    value_coef: float = 0.5
+    """Weight c_v of the critic's loss."""
+    max_grad_norm: float | None = 0.5
+    """Global norm to which a larger gradient is scaled down; None: no limit."""
+    adam_epsilon: float = 1e-5
+    """Adam's ε."""
+    initialization: str = struct.static("orthogonal")
+    """Weights at first: orthogonal (gains √2, actor 0.01, critic 1) or he_normal."""
+    time_limit_is_termination: bool = struct.static(False)
+    """Whether a truncated episode's last value is 0: wrong, but what several libraries
+    do, so needed to compare with them."""
+    network: networks.Network | None = struct.static(None)
+    """An init/apply pair that returns (logits [A], value []); None is the MLP above."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
+        struct.check_ints(
+            self,
+            "num_envs",
+            "rollout_length",
+            "num_epochs",
+            "num_minibatches",
+            minimum=1,
+        )
+        struct.check_choice(self, "activation", networks.ACTIVATIONS)
+        struct.check_choice(self, "initialization", ("orthogonal", "he_normal"))
+        struct.check_reals(
+            self, "learning_rate", "entropy_coef", "value_coef", minimum=0.0
+        )
+        struct.check_reals(self, "discount", "gae_lambda", minimum=0.0, maximum=1.0)
+        struct.check_reals(self, "clip_epsilon", minimum=0.0)
+        struct.check_reals(
+            self,
+            "anneal_updates",
+            "max_grad_norm",
+            "adam_epsilon",
+            minimum=0.0,
+            open_minimum=True,
+        )
+        batch_size = self.rollout_length * self.num_envs
+        if batch_size % self.num_minibatches:
+            raise ValueError(
+                f"PPO.num_minibatches must divide rollout_length × num_envs = "
+                f"{self.rollout_length} × {self.num_envs} = {batch_size}, got "
+                f"{self.num_minibatches}. Nearby divisors: "
+                f"{_nearby_divisors(batch_size, self.num_minibatches)}."
+            )
+
+    def init(self, key: jax.Array, env: Env) -> AgentState:
+        """Draws the weights as `initialization` says; zeroes Adam's moments."""
+        params = common.init_actor_critic(self, key, env, self.initialization)
+        opt_state = self._optimizer(0.0).init(params)
+        return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
+
+    def _optimizer(self, learning_rate: Any) -> optax.GradientTransformation:
+        adam = common.adam(learning_rate, self.adam_epsilon)
+        return common.clipped(adam, self.max_grad_norm)
+
+    def act(self, state: AgentState, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+        """Samples a ~ π(·|obs); extras hold log π(a|obs) for the ratio."""
+        logits, _ = common.apply_actor_critic(self, state.params, obs)
+        action = distributions.categorical_sample(logits, key)
+        log_prob = distributions.categorical_log_prob(logits, action)
+        return action, {"behaviour_log_probs": log_prob}
+
+    def greedy(self, state: AgentState, obs: Any) -> jax.Array:
+        """argmax_a π(a|obs), ties to the lowest action."""
+        logits, _ = common.apply_actor_critic(self, state.params, obs)
+        return jnp.argmax(logits).astype(jnp.int32)
+
+    def update(
+        self, state: AgentState, trajectory: Transition, key: jax.Array
+    ) -> tuple[AgentState, dict[str, jax.Array]]:
+        """`num_epochs` × `num_minibatches` gradient steps; metrics are their means."""
+        advantages, targets, values = common.advantages_and_targets(
+            self, state.params, trajectory, self.time_limit_is_termination
+        )
+        steps = (trajectory, advantages, targets, values)
+        batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps)
+        batch_size = self.rollout_length * self.num_envs
+        keys = jax.random.split(key, self.num_epochs)
+        order = jax.vmap(lambda k: jax.random.permutation(k, batch_size))(keys)
+        order = order.reshape(self.num_epochs * self.num_minibatches, -1)
+        optimizer = self._optimizer(self._annealed_learning_rate(state.num_updates))
+
+        def minibatch_step(carry, indices):
+            params, opt_state = carry
+            minibatch = jax.tree.map(lambda x: x[indices], batch)
+            grads, metrics = jax.grad(self._loss, has_aux=True)(params, *minibatch)
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+            metrics["grad_norm"] = optax.global_norm(grads)
+            return (optax.apply_updates(params, updates), opt_state), metrics
+
+        (params, opt_state), metrics = jax.lax.scan(
+            minibatch_step, (state.params, state.opt_state), order
+        )
+        metrics = jax.tree.map(jnp.mean, metrics)
+        return AgentState(params, opt_state, state.num_updates + 1), metrics
+
+    def _annealed_learning_rate(self, num_updates: jax.Array) -> Any:
+        if self.anneal_updates is None:
+            return self.learning_rate
+        remaining = 1.0 - num_updates / self.anneal_updates
+        return self.learning_rate * jnp.maximum(remaining, 0.0)
+
+    def _loss(self, params, steps: Transition, advantages, targets, old_values):
+        """The loss above over one minibatch [B], and its parts."""
+        logits, values = jax.vmap(
+            lambda obs: common.apply_actor_critic(self, params, obs)
+        )(steps.obs)
+        log_probs = distributions.categorical_log_prob(logits, steps.action)
+        behaviour_log_probs = steps.extras["behaviour_log_probs"]
+        if self.normalize_advantages:
+            advantages = (advantages - jnp.mean(advantages)) / jnp.sqrt(
+                jnp.var(advantages) + common.VARIANCE_FLOOR
+            )
+        policy_loss = losses.ppo_clip_loss(
+            log_probs, behaviour_log_probs, advantages, self.clip_epsilon
+        )
+        if self.clip_value_loss:
+            value_loss = losses.clipped_value_loss(
+                values, old_values, targets, self.clip_epsilon
+            )
+        else:
+            value_loss = losses.value_loss(values, targets)
+        entropy = jnp.mean(distributions.categorical_entropy(logits))
+        log_ratio = log_probs - behaviour_log_probs
+        metrics = {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            # Schulman's k3: unbiased for KL(π_old‖π) while π_old acts, never negative.
+            "approx_kl": jnp.mean(jnp.expm1(log_ratio) - log_ratio),
+            "clip_fraction": jnp.mean(
+                jnp.abs(jnp.expm1(log_ratio)) > self.clip_epsilon
+            ),
+        }
+        loss = policy_loss + self.value_coef * value_loss - self.entropy_coef * entropy
+        return loss, metrics
+
+
+def _nearby_divisors(number: int, target: int) -> str:
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    nearest = sorted(sorted(divisors, key=lambda d: abs(d - target))[:3])
+    return ", ".join(map(str, nearest))

@@ -1,0 +1,133 @@
+"""REINFORCE: Monte-Carlo policy gradient."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rljax import distributions, losses, networks, returns, spaces, struct
+from rljax.agents import common
+from rljax.agents.common import AgentState
+from rljax.types import Env, Transition
+
+
+@struct.dataclass
+class Reinforce:
+    """Monte-Carlo policy gradient without a critic.
+
+        θ ← θ + α · 1/N Σ_n Σ_t ∇log π(a_t|s_t) · G_t
+
+    over N = `num_envs` episodes per update, in place of a plain step α through any
+    optax optimiser. Rollouts begin with a reset and only the first episode of each
+    counts: to go on with the next one would favour the short ones, which have room to
+    end. An episode still running after `rollout_length` steps is cut there and its
+    return is what was seen, as there is no critic to ask for the rest.
+
+    Source: Williams (1992); Sutton and Barto (2018), §13.3.
+    """
+
+    num_envs: int = struct.static(32)
+    """Episodes per update, gathered side by side."""
+    rollout_length: int = struct.static(500)
+    """Steps after which an episode is cut."""
+    hidden_sizes: tuple[int, ...] = struct.static((64,))
+    """Widths of the hidden layers."""
+    activation: str = struct.static("relu")
+    """Hidden activation: relu or tanh."""
+    learning_rate: float = 5e-3
+    """Step size of the optimiser."""
+    discount: float = 0.99
+    """γ in [0, 1]."""
+    normalize_returns: bool = struct.static(False)
+    """Whether returns are shifted and scaled to mean 0 and deviation 1 in each batch."""
+    optimizer: Callable[..., optax.GradientTransformation] = struct.static(common.adam)
+    """Builds the optimiser from the learning rate: optax.sgd, say."""
+    network: networks.Network | None = struct.static(None)
+    """An init/apply pair that returns logits [A]; None is the MLP described above."""
+
+    fresh_episodes: ClassVar[bool] = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
+        struct.check_ints(self, "num_envs", "rollout_length", minimum=1)
+        struct.check_choice(self, "activation", networks.ACTIVATIONS)
+        struct.check_reals(self, "learning_rate", minimum=0.0)
+        struct.check_reals(self, "discount", minimum=0.0, maximum=1.0)
+
+    def init(self, key: jax.Array, env: Env) -> AgentState:
+        """Draws He-normal weights and zero biases; zeroes the optimiser's moments."""
+        num_actions = spaces.num_actions(env.action_space, "Reinforce")
+        if self.network is None:
+            inputs = common.input_size(env.observation_space, "Reinforce")
+            params = networks.mlp_init(key, (inputs, *self.hidden_sizes, num_actions))
+        else:
+            params = common.init_network(
+                self.network, key, env.observation_space, (num_actions,), "Reinforce"
+            )
+        opt_state = self.optimizer(self.learning_rate).init(params)
+        return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
+
+    def _logits(self, params: Any, obs: Any) -> jax.Array:
+        if self.network is not None:
+            return self.network.apply(params, obs)
+        return networks.mlp_apply(params, obs, self.activation)
+
+    def act(self, state: AgentState, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+        """Samples a ~ π(·|obs)."""
+        return distributions.categorical_sample(self._logits(state.params, obs), key), ()
+
+    def greedy(self, state: AgentState, obs: Any) -> jax.Array:
+        """argmax_a π(a|obs), ties to the lowest action."""
+        return jnp.argmax(self._logits(state.params, obs)).astype(jnp.int32)
+
+    def update(
+        self, state: AgentState, trajectory: Transition, key: jax.Array
+    ) -> tuple[AgentState, dict[str, jax.Array]]:
+        """One gradient step on the mean over episodes; `key` is not needed."""
+        del key
+        weights, mask = self._weights(trajectory)
+
+        def loss_fn(params):
+            logits = jax.vmap(jax.vmap(self._logits, (None, 0)), (None, 0))(
+                params, trajectory.obs
+            )
+            log_probs = distributions.categorical_log_prob(logits, trajectory.action)
+            # The loss is a mean over T×N steps; an episode's gradient is a sum over T.
+            loss = len(weights) * losses.policy_gradient_loss(log_probs, weights)
+            entropy = distributions.categorical_entropy(logits)
+            return loss, jnp.sum(entropy * mask) / jnp.sum(mask)
+
+        (loss, entropy), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        updates, opt_state = self.optimizer(self.learning_rate).update(
+            grads, state.opt_state, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        metrics = {
+            "policy_loss": loss,
+            "entropy": entropy,
+            "grad_norm": optax.global_norm(grads),
+        }
+        return AgentState(params, opt_state, state.num_updates + 1), metrics
+
+    def _weights(self, trajectory: Transition) -> tuple[jax.Array, jax.Array]:
+        """Returns [T, N] of the first episodes, 0 elsewhere, and where they are."""
+        mask = jax.vmap(returns.first_episode, 1, 1)(
+            trajectory.terminated, trajectory.truncated
+        )
+        weights = jax.vmap(
+            returns.discounted_returns, in_axes=(1, 1, 1, 1, None), out_axes=1
+        )(
+            trajectory.reward,
+            trajectory.terminated,
+            trajectory.truncated,
+            jnp.zeros_like(trajectory.reward),
+            self.discount,
+        )
+        if self.normalize_returns:
+            mean = jnp.mean(weights, where=mask)
+            weights = (weights - mean) / jnp.sqrt(
+                jnp.var(weights, where=mask) + common.VARIANCE_FLOOR
+            )
+        return jnp.where(mask, weights, 0), mask

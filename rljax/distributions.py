@@ -1,0 +1,78 @@
+"""The categorical distribution, parametrised by unnormalised log-probabilities.
+
+All functions take logits [..., A] and reduce the last axis. A logit of −∞ masks its
+action: it is never sampled, and values and gradients stay finite where they should.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def categorical_log_prob(logits: jax.Array, actions: jax.Array) -> jax.Array:
+    """log π(a) = logits_a − log Σ_b exp(logits_b).
+
+    Its gradient with respect to the logits is one_hot(a) − π.
+
+    Args:
+      logits: [..., A] floating.
+      actions: [...] integer in [0, A).
+
+    Returns:
+      [...] log-probabilities. An action outside [0, A) gives NaN.
+    """
+    log_probs = jax.nn.log_softmax(logits)
+    return jnp.take_along_axis(
+        log_probs, actions[..., None], axis=-1, mode="fill", fill_value=jnp.nan
+    ).squeeze(-1)
+
+
+def categorical_entropy(logits: jax.Array) -> jax.Array:
+    """H(π) = −Σ_a π(a) log π(a), in nats, with 0·log 0 = 0.
+
+    Args:
+      logits: [..., A] floating.
+
+    Returns:
+      [...] entropies in [0, log A].
+    """
+    log_probs = jax.nn.log_softmax(logits)
+    probs = jnp.exp(log_probs)
+    return -jnp.sum(probs * jnp.where(probs > 0, log_probs, 0), axis=-1)
+
+
+def categorical_kl(logits: jax.Array, reference_logits: jax.Array) -> jax.Array:
+    """KL(π‖π_ref) = Σ_a π(a) (log π(a) − log π_ref(a)), in nats.
+
+    Args:
+      logits: [..., A] floating, of π.
+      reference_logits: [..., A] floating, of π_ref.
+
+    Returns:
+      [...] divergences, 0 or more; +∞ where π_ref excludes what π allows.
+    """
+    log_probs = jax.nn.log_softmax(logits)
+    reference_log_probs = jax.nn.log_softmax(reference_logits)
+    probs = jnp.exp(log_probs)
+    ratios = jnp.where(probs > 0, log_probs - reference_log_probs, 0)
+    return jnp.sum(probs * ratios, axis=-1)
+
+
+def categorical_sample(logits: jax.Array, key: jax.Array) -> jax.Array:
+    """Draws a ~ π by inverting the cumulative distribution.
+
+    a is the number of actions whose cumulative probability is at most u·c_A, with one
+    uniform word u in [0, 1) and the total c_A, which is 1 up to rounding. One word per
+    decision costs less than the Gumbel trick's A; u·c_A < c_A holds in floating
+    point as well, so an action of probability 0 is never drawn.
+
+    Args:
+      logits: [..., A] floating; with a batch shape, one draw for each.
+      key: random key.
+
+    Returns:
+      [...] int32 actions in [0, A).
+    """
+    cumulative = jnp.cumsum(jax.nn.softmax(logits), axis=-1)
+    total = cumulative[..., -1:]
+    u = jax.random.uniform(key, total.shape, total.dtype)
+    return jnp.sum(u * total >= cumulative, axis=-1, dtype=jnp.int32)

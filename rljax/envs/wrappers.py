@@ -1,0 +1,61 @@
+"""Environments around environments."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rljax import spaces, struct
+from rljax.types import Env, TimeStep, check_env
+
+
+class TimeLimitState(NamedTuple):
+    env_state: Any
+    """The wrapped environment's state."""
+    time: jax.Array
+    """[] int32: steps since the reset."""
+
+
+@struct.dataclass
+class TimeLimit:
+    """Truncates an episode at its `max_steps`-th step.
+
+    A step may be terminated and truncated at once; the value of its successor is 0
+    then. The number of steps left is not part of the observation.
+    """
+
+    env: Env
+    """The environment inside."""
+    max_steps: int = 500
+    """Steps per episode, 1 or more; a leaf, so limits can be swept."""
+
+    def __post_init__(self):
+        check_env(self.env)
+        if not isinstance(self.max_steps, jax.Array | np.ndarray):
+            max_steps = struct.check_int(
+                "TimeLimit.max_steps", self.max_steps, minimum=1
+            )
+            object.__setattr__(self, "max_steps", max_steps)
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        return self.env.observation_space
+
+    @property
+    def action_space(self) -> spaces.Space:
+        return self.env.action_space
+
+    def reset(self, key: jax.Array) -> tuple[TimeLimitState, Any]:
+        """Resets the environment inside and the clock."""
+        env_state, obs = self.env.reset(key)
+        return TimeLimitState(env_state, jnp.zeros((), jnp.int32)), obs
+
+    def step(
+        self, state: TimeLimitState, action: Any, key: jax.Array
+    ) -> tuple[TimeLimitState, TimeStep]:
+        """Steps the environment inside and adds `truncated` when time is up."""
+        env_state, time_step = self.env.step(state.env_state, action, key)
+        time = state.time + 1
+        truncated = time_step.truncated | (time >= self.max_steps)
+        return TimeLimitState(env_state, time), time_step._replace(truncated=truncated)

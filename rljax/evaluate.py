@@ -1,0 +1,84 @@
+"""Evaluation: whole episodes of the greedy policy."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rljax import struct
+from rljax.types import Agent, Env, check_agent, check_env, check_key
+
+
+class Evaluation(NamedTuple):
+    """One entry per episode, each leaf [num_episodes]."""
+
+    episode_returns: jax.Array
+    """Undiscounted returns, floating."""
+    episode_lengths: jax.Array
+    """Steps, int32."""
+    finished: jax.Array
+    """bool: False where `max_steps` stopped an episode that the environment had not."""
+
+
+def evaluate(
+    agent: Agent,
+    agent_state: Any,
+    env: Env,
+    key: jax.Array,
+    *,
+    num_episodes: int,
+    max_steps: int = 10_000,
+) -> Evaluation:
+    """Plays `num_episodes` whole episodes with `agent.greedy`, side by side.
+
+    Every episode starts with a reset and counts once, however short, so the mean is
+    not biased towards short episodes.
+
+    Args:
+      agent: learning rule.
+      agent_state: from training, `train_state.agent_state`.
+      env: environment, not necessarily the one of training.
+      key: random key.
+      num_episodes: 1 or more.
+      max_steps: steps after which an episode is given up, for environments without a
+        limit of their own.
+
+    Raises:
+      TypeError, ValueError: something is not what its name says; see the message.
+    """
+    check_agent(agent)
+    check_env(env)
+    check_key(key)
+    num_episodes = struct.check_int("num_episodes", num_episodes, minimum=1)
+    max_steps = struct.check_int("max_steps", max_steps, minimum=1)
+    return _evaluate(agent, agent_state, env, key, num_episodes, max_steps)
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def _evaluate(agent, agent_state, env, key, num_episodes, max_steps):
+    def episode(key):
+        key_reset, key_steps = jax.random.split(key)
+        env_state, obs = env.reset(key_reset)
+
+        def running(carry):
+            _, _, _, length, done = carry
+            return ~done & (length < max_steps)
+
+        def step(carry):
+            env_state, obs, episode_return, length, _ = carry
+            action = agent.greedy(agent_state, obs)
+            # fold_in rather than a key in the carry: an environment that is
+            # deterministic then derives no keys at all.
+            key_step = jax.random.fold_in(key_steps, length)
+            env_state, time_step = env.step(env_state, action, key_step)
+            done = time_step.terminated | time_step.truncated
+            episode_return = episode_return + time_step.reward
+            return env_state, time_step.obs, episode_return, length + 1, done
+
+        zero = jnp.zeros((), jnp.result_type(float))
+        start = (env_state, obs, zero, jnp.zeros((), jnp.int32), jnp.bool_(False))
+        _, _, episode_return, length, done = jax.lax.while_loop(running, step, start)
+        return Evaluation(episode_return, length, done)
+
+    return jax.vmap(episode)(jax.random.split(key, num_episodes))

@@ -1,0 +1,143 @@
+"""Losses: means over all elements of the batch, to be minimised.
+
+Arguments have one shape (any, written [B] below) unless said otherwise. Targets and
+advantages come in as arguments: compute them outside the function that you
+differentiate. Nothing here stops a gradient, save where a docstring says so.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def policy_gradient_loss(log_probs: jax.Array, weights: jax.Array) -> jax.Array:
+    """L = −mean_b(log π(a_b|s_b) · w_b); its gradient is minus the policy gradient.
+
+    Args:
+      log_probs: [B] log π(a|s) of the actions taken, differentiable.
+      weights: [B] returns or advantages; no gradient flows into them.
+
+    Returns:
+      [] loss.
+
+    Source: Williams (1992); Sutton and Barto (2018), §13.3.
+    """
+    _check_same_shape(log_probs=log_probs, weights=weights)
+    return -jnp.mean(log_probs * jax.lax.stop_gradient(weights))
+
+
+def value_loss(values: jax.Array, targets: jax.Array) -> jax.Array:
+    """L = ½ mean_b (y_b − V(s_b))².
+
+    Args:
+      values: [B] V(s), differentiable.
+      targets: [B] y.
+
+    Returns:
+      [] loss.
+    """
+    _check_same_shape(values=values, targets=targets)
+    return 0.5 * jnp.mean(jnp.square(targets - values))
+
+
+def clipped_value_loss(
+    values: jax.Array,
+    old_values: jax.Array,
+    targets: jax.Array,
+    clip_epsilon: jax.typing.ArrayLike,
+) -> jax.Array:
+    """L = ½ mean_b max[(y − V)², (y − V_clip)²], V_clip = V_old + clip(V − V_old, −ε, ε).
+
+    Where the clipped error is the larger one, V is beyond ε of V_old and on its way to
+    the target: the gradient is 0 there. At equality it is that of (y − V)².
+
+    Args:
+      values: [B] V(s), differentiable.
+      old_values: [B] V(s) when the data was gathered.
+      targets: [B] y.
+      clip_epsilon: ε > 0, in the units of the values.
+
+    Returns:
+      [] loss.
+
+    Source: the value clipping of OpenAI's baselines, ppo2.
+    """
+    _check_same_shape(values=values, old_values=old_values, targets=targets)
+    clipped = old_values + jnp.clip(values - old_values, -clip_epsilon, clip_epsilon)
+    error, clipped_error = jnp.square(targets - values), jnp.square(targets - clipped)
+    # where, not maximum: at a tie maximum would pass half of each gradient.
+    return 0.5 * jnp.mean(jnp.where(error >= clipped_error, error, clipped_error))
+
+
+def ppo_clip_loss(
+    log_probs: jax.Array,
+    behaviour_log_probs: jax.Array,
+    advantages: jax.Array,
+    clip_epsilon: jax.typing.ArrayLike,
+) -> jax.Array:
+    """L = −mean_b min(r A, clip(r, 1−ε, 1+ε) A), r = π(a|s) / π_old(a|s).
+
+    The gradient of one element is −r A ∇log π where the ratio may still move the way
+    the advantage points (r ≤ 1+ε for A ≥ 0, r ≥ 1−ε for A < 0), else 0. The bounds
+    themselves count as inside.
+
+    Args:
+      log_probs: [B] log π(a|s), differentiable.
+      behaviour_log_probs: [B] log π_old(a|s) of the policy that acted.
+      advantages: [B] A.
+      clip_epsilon: ε, scalar.
+
+    Returns:
+      [] loss, the negative of the published objective.
+
+    Source: Schulman et al. (2017), arXiv:1707.06347, eq. 7.
+    """
+    _check_same_shape(
+        log_probs=log_probs,
+        behaviour_log_probs=behaviour_log_probs,
+        advantages=advantages,
+    )
+    ratio = jnp.exp(log_probs - behaviour_log_probs)
+    bound = jnp.where(advantages >= 0, 1 + clip_epsilon, 1 - clip_epsilon)
+    inside = jnp.where(advantages >= 0, ratio <= bound, ratio >= bound)
+    # where, not minimum: at a tie minimum would pass half of each gradient.
+    return -jnp.mean(jnp.where(inside, ratio, bound) * advantages)
+
+
+def td_errors(
+    q_values: jax.Array,
+    actions: jax.Array,
+    rewards: jax.Array,
+    next_q_values: jax.Array,
+    terminated: jax.Array,
+    discount: jax.typing.ArrayLike,
+) -> jax.Array:
+    """Q-learning's δ_t = r_t + γ (1 − terminated_t) max_a Q(s_{t+1}, a) − Q(s_t, a_t).
+
+    Not a mean: one error per step.
+
+    Args:
+      q_values: [T, A] Q(s_t, ·).
+      actions: [T] integer a_t.
+      rewards: [T] r_t.
+      next_q_values: [T, A] Q(s_{t+1}, ·), of the true successor.
+      terminated: [T] bool.
+      discount: γ, scalar in [0, 1].
+
+    Returns:
+      [T] δ_t.
+
+    Source: Watkins and Dayan (1992); Sutton and Barto (2018), eq. 6.8.
+    """
+    _check_same_shape(actions=actions, rewards=rewards, terminated=terminated)
+    _check_same_shape(q_values=q_values, next_q_values=next_q_values)
+    taken = jnp.take_along_axis(q_values, actions[..., None], axis=-1).squeeze(-1)
+    bootstrap = jnp.where(terminated, 0.0, discount) * jnp.max(next_q_values, axis=-1)
+    return rewards + bootstrap - taken
+
+
+def _check_same_shape(**arrays: jax.Array) -> None:
+    # A broadcast here would be silent: [B] against [B, 1] gives the mean over [B, B].
+    shapes = {name: jnp.shape(array) for name, array in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"shapes must be equal, got {listed}.")

@@ -1,0 +1,197 @@
+"""Multilayer perceptrons as pairs of functions, and the seam for anybody else's.
+
+An agent's `network` is any hashable object with `init(key, obs) -> params` and
+`apply(params, obs) -> output`: a flax module is one as it stands. The observation is a
+single one, without a batch axis; agents vmap `apply`. What the output must be, the
+agent says. Without a network of the user's, agents use those of this module.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+}
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A user's network, static: two pure functions."""
+
+    def init(self, key: jax.Array, obs: Any, /) -> Any:
+        """Parameters for observations shaped as `obs`."""
+        ...
+
+    def apply(self, params: Any, obs: Any, /) -> Any:
+        """The output for one observation."""
+        ...
+
+
+class Dense(NamedTuple):
+    """Parameters of an affine layer, y = x·kernel + bias."""
+
+    kernel: jax.Array
+    """[inputs, outputs]."""
+    bias: jax.Array
+    """[outputs]."""
+
+
+def he_normal(key: jax.Array, inputs: int, outputs: int) -> Dense:
+    """Kernel entries N(0, 2 / inputs), biases 0.
+
+    Source: He et al. (2015), arXiv:1502.01852, eq. 10.
+    """
+    initializer = jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+    kernel = initializer(key, (inputs, outputs), jnp.result_type(float))
+    return Dense(kernel, jnp.zeros_like(kernel, shape=(outputs,)))
+
+
+def orthogonal(key: jax.Array, inputs: int, outputs: int, *, scale: float) -> Dense:
+    """A uniformly drawn (semi-)orthogonal kernel times `scale`, biases 0.
+
+    Source: Saxe et al. (2014), arXiv:1312.6120.
+    """
+    tall = (max(inputs, outputs), min(inputs, outputs))
+    q = orthonormal_columns(jax.random.normal(key, tall))
+    kernel = scale * (q if inputs >= outputs else q.T)
+    return Dense(kernel, jnp.zeros_like(kernel, shape=(outputs,)))
+
+
+def orthonormal_columns(matrix: jax.Array) -> jax.Array:
+    """Gram–Schmidt on the columns of [M, N], M ≥ N; each is projected twice.
+
+    The Q of a QR decomposition with a positive diagonal in R. Not jnp.linalg.qr: on a
+    CPU that is a library call which takes seconds to compile when it is vmapped and
+    can deadlock when several host devices share few threads.
+
+    Source: Giraud et al. (2005), which shows that twice is enough.
+    """
+
+    def orthonormalise(j, q):
+        column = q[:, j]
+        earlier = jnp.where(jnp.arange(q.shape[1]) < j, q, 0)
+        for _ in range(2):
+            column = column - earlier @ (earlier.T @ column)
+        return q.at[:, j].set(column / jnp.linalg.norm(column))
+
+    return jax.lax.fori_loop(0, matrix.shape[1], orthonormalise, matrix)
+
+
+def mlp_init(
+    key: jax.Array,
+    sizes: Sequence[int],
+    *,
+    initialization: str = "he_normal",
+    output_scale: float = 1.0,
+) -> tuple[Dense, ...]:
+    """Draws the layers of a multilayer perceptron.
+
+    Args:
+      key: random key.
+      sizes: (inputs, hidden…, outputs).
+      initialization: "he_normal", or "orthogonal": √2 times an orthogonal kernel in
+        hidden layers, `output_scale` times one in the last.
+      output_scale: see above; unused by "he_normal".
+
+    Returns:
+      One `Dense` for each pair of neighbouring sizes.
+    """
+    keys = jax.random.split(key, len(sizes) - 1)
+    layers = []
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        if initialization == "he_normal":
+            layers.append(he_normal(keys[i], inputs, outputs))
+        else:
+            scale = output_scale if i == len(keys) - 1 else 2.0**0.5
+            layers.append(orthogonal(keys[i], inputs, outputs, scale=scale))
+    return tuple(layers)
+
+
+def mlp_apply(
+    layers: Sequence[Dense],
+    obs: jax.Array,
+    activation: str,
+    *,
+    activate_final: bool = False,
+) -> jax.Array:
+    """y = W_L·f(… f(W_1·x + b_1) …) + b_L for one observation.
+
+    Args:
+      layers: from `mlp_init`.
+      obs: an array of any shape, flattened; or an integer scalar, which stands for
+        its one-hot vector.
+      activation: a key of `ACTIVATIONS`, f.
+      activate_final: whether f also follows the last layer.
+
+    Returns:
+      [outputs].
+    """
+    if jnp.issubdtype(obs.dtype, jnp.integer) and obs.ndim == 0:
+        first = layers[0].kernel[obs] + layers[0].bias
+    else:
+        first = jnp.ravel(obs) @ layers[0].kernel + layers[0].bias
+    x = first
+    for layer in layers[1:]:
+        x = ACTIVATIONS[activation](x) @ layer.kernel + layer.bias
+    return ACTIVATIONS[activation](x) if activate_final else x
+
+
+class ActorCriticParams(NamedTuple):
+    """A policy head and a value head on a trunk, which is empty for separate nets."""
+
+    trunk: tuple[Dense, ...]
+    actor: tuple[Dense, ...]
+    critic: tuple[Dense, ...]
+
+
+def actor_critic_init(
+    key: jax.Array,
+    inputs: int,
+    num_actions: int,
+    hidden_sizes: Sequence[int],
+    *,
+    shared: bool,
+    initialization: str = "he_normal",
+) -> ActorCriticParams:
+    """Draws an actor and a critic.
+
+    Args:
+      key: random key.
+      inputs: size of the observation.
+      num_actions: A.
+      hidden_sizes: widths of the hidden layers.
+      shared: whether the two heads share the hidden layers, or each has its own.
+      initialization: as in `mlp_init`; "orthogonal" scales the last layers by 0.01
+        (actor) and 1 (critic), after Andrychowicz et al. (2021), arXiv:2006.05990.
+    """
+    key_trunk, key_actor, key_critic = jax.random.split(key, 3)
+    trunk_sizes = (inputs, *hidden_sizes) if shared else (inputs,)
+    head_sizes = (trunk_sizes[-1],) if shared else (inputs, *hidden_sizes)
+
+    def layers(key, sizes, output_scale):
+        return mlp_init(
+            key, sizes, initialization=initialization, output_scale=output_scale
+        )
+
+    return ActorCriticParams(
+        trunk=layers(key_trunk, trunk_sizes, 2.0**0.5),
+        actor=layers(key_actor, (*head_sizes, num_actions), 0.01),
+        critic=layers(key_critic, (*head_sizes, 1), 1.0),
+    )
+
+
+def actor_critic_apply(
+    params: ActorCriticParams, obs: jax.Array, activation: str
+) -> tuple[jax.Array, jax.Array]:
+    """Policy logits [A] and value [] of one observation."""
+    x = obs
+    if params.trunk:
+        x = mlp_apply(params.trunk, obs, activation, activate_final=True)
+    logits = mlp_apply(params.actor, x, activation)
+    value = mlp_apply(params.critic, x, activation).squeeze(-1)
+    return logits, value

@@ -1,0 +1,179 @@
+"""Returns and advantages of one trajectory; callers vmap over batches.
+
+Every array is [T]. Step t goes from s_t to s_{t+1}, the *true* successor, and
+`next_values[t]` is V(s_{t+1}), whatever the environment was reset to afterwards. At a
+terminated step the value of s_{t+1} is 0; at a truncated one, and at the last step of
+the trajectory, V(s_{t+1}) stands for the rewards that were not seen. A trajectory may
+hold several episodes: nothing flows back over a done step.
+
+No function stops gradients: what is a constant in a loss comes in as an argument.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def discounted_returns(
+    rewards: jax.Array,
+    terminated: jax.Array,
+    truncated: jax.Array,
+    next_values: jax.Array,
+    discount: jax.typing.ArrayLike,
+) -> jax.Array:
+    """Monte-Carlo returns, bootstrapped where the experience was cut.
+
+        G_t = r_t + γ (1 − terminated_t) · (V(s_{t+1}) if truncated_t or t = T−1
+                                            else G_{t+1})
+
+    Pass zeros as `next_values` for the plain sum of the discounted rewards seen.
+
+    Args:
+      rewards: [T] r_t.
+      terminated: [T] bool.
+      truncated: [T] bool.
+      next_values: [T] V(s_{t+1}); only those at truncated steps and at T−1 count.
+      discount: γ, scalar in [0, 1].
+
+    Returns:
+      [T] G_t.
+
+    Raises:
+      ValueError: the arrays' shapes are not one and the same [T].
+
+    Source: Sutton and Barto (2018), §3.3 and §13.3.
+    """
+    return lambda_returns(rewards, next_values, terminated, truncated, discount, 1.0)
+
+
+def lambda_returns(
+    rewards: jax.Array,
+    next_values: jax.Array,
+    terminated: jax.Array,
+    truncated: jax.Array,
+    discount: jax.typing.ArrayLike,
+    lambda_: jax.typing.ArrayLike,
+) -> jax.Array:
+    """λ-returns.
+
+        G_t = r_t + γ (1 − terminated_t) · [(1 − λ_t) V(s_{t+1}) + λ_t G_{t+1}]
+
+    with λ_t = λ, but 0 where done and at t = T−1.
+
+    Args:
+      rewards: [T] r_t.
+      next_values: [T] V(s_{t+1}).
+      terminated: [T] bool.
+      truncated: [T] bool.
+      discount: γ, scalar in [0, 1].
+      lambda_: λ, scalar in [0, 1]; 0 gives one-step targets, 1 Monte-Carlo returns.
+
+    Returns:
+      [T] G_t.
+
+    Raises:
+      ValueError: the arrays' shapes are not one and the same [T].
+
+    Source: Sutton and Barto (2018), §12.1, recursive form of eq. 12.2.
+    """
+    _check_one_trajectory(
+        rewards=rewards,
+        next_values=next_values,
+        terminated=terminated,
+        truncated=truncated,
+    )
+    continues = jnp.where(terminated, 0.0, discount)
+    carries = jnp.where(terminated | truncated, 0.0, lambda_)
+
+    def backward(next_return, step):
+        reward, next_value, gamma, lam = step
+        value = reward + gamma * ((1 - lam) * next_value + lam * next_return)
+        return value, value
+
+    _, returns = jax.lax.scan(
+        backward,
+        next_values[-1].astype(jnp.result_type(rewards, next_values, continues)),
+        (rewards, next_values, continues, carries),
+        reverse=True,
+    )
+    return returns
+
+
+def gae(
+    rewards: jax.Array,
+    values: jax.Array,
+    next_values: jax.Array,
+    terminated: jax.Array,
+    truncated: jax.Array,
+    discount: jax.typing.ArrayLike,
+    lambda_: jax.typing.ArrayLike,
+) -> jax.Array:
+    """Generalised advantage estimates.
+
+        δ_t = r_t + γ (1 − terminated_t) V(s_{t+1}) − V(s_t)
+        A_t = δ_t + γλ (1 − done_t) A_{t+1},   A_T = 0
+
+    A_t + V(s_t) is the λ-return, the usual target for the critic.
+
+    Args:
+      rewards: [T] r_t.
+      values: [T] V(s_t).
+      next_values: [T] V(s_{t+1}).
+      terminated: [T] bool.
+      truncated: [T] bool.
+      discount: γ, scalar in [0, 1].
+      lambda_: λ, scalar in [0, 1].
+
+    Returns:
+      [T] A_t.
+
+    Raises:
+      ValueError: the arrays' shapes are not one and the same [T].
+
+    Source: Schulman et al. (2016), arXiv:1506.02438, eq. 16, with the two ways in
+    which an episode ends kept apart.
+    """
+    _check_one_trajectory(
+        rewards=rewards,
+        values=values,
+        next_values=next_values,
+        terminated=terminated,
+        truncated=truncated,
+    )
+    td_errors = rewards + jnp.where(terminated, 0.0, discount) * next_values - values
+    decays = jnp.where(terminated | truncated, 0.0, discount * lambda_)
+
+    def backward(next_advantage, step):
+        td_error, decay = step
+        advantage = td_error + decay * next_advantage
+        return advantage, advantage
+
+    dtype = jnp.result_type(td_errors, decays)
+    _, advantages = jax.lax.scan(
+        backward, jnp.zeros((), dtype), (td_errors, decays), reverse=True
+    )
+    return advantages
+
+
+def first_episode(terminated: jax.Array, truncated: jax.Array) -> jax.Array:
+    """Marks the steps up to and including the first done one.
+
+    Args:
+      terminated: [T] bool.
+      truncated: [T] bool.
+
+    Returns:
+      [T] bool.
+    """
+    done = (terminated | truncated).astype(jnp.int32)
+    return jnp.cumsum(done) - done == 0
+
+
+def _check_one_trajectory(**arrays: jax.Array) -> None:
+    shapes = {name: jnp.shape(array) for name, array in arrays.items()}
+    first = next(iter(shapes.values()))
+    if len(first) != 1 or set(shapes.values()) != {first}:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(
+            f"all arrays of one trajectory must have one shape [T], got {listed}. "
+            "vmap over a batch of trajectories."
+        )

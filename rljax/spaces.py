@@ -1,0 +1,125 @@
+"""What an action or an observation may be."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rljax import struct
+
+
+@struct.dataclass
+class Discrete:
+    """The integers 0, 1, …, n−1, as int32 scalars."""
+
+    n: int = struct.static()
+    """Number of elements."""
+
+    def __post_init__(self):
+        struct.check_ints(self, "n", minimum=1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def dtype(self) -> Any:
+        return jnp.int32
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A uniform draw, [] int32."""
+        return jax.random.randint(key, (), 0, self.n, jnp.int32)
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        """Whether `value` lies in the space, [] bool."""
+        return (value >= 0) & (value < self.n)
+
+
+@struct.dataclass
+class Box:
+    """Real arrays of one shape between `low` and `high`, bounds included.
+
+    `low` and `high` are leaves that broadcast to `shape`, infinities allowed, so a
+    space may depend on traced physics.
+    """
+
+    low: Any
+    high: Any
+    shape: tuple[int, ...] = struct.static()
+    dtype: Any = struct.static(float)
+    """Floating dtype; `float` is JAX's default, float64 in x64 mode."""
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A draw: uniform where both bounds are finite, else as Gymnasium does.
+
+        That is normal where neither bound is finite and, with one finite bound,
+        exponential away from it.
+        """
+        dtype = jnp.result_type(self.dtype)
+        low, high = (
+            jnp.broadcast_to(jnp.asarray(bound, dtype), self.shape)
+            for bound in (self.low, self.high)
+        )
+        below, above = jnp.isfinite(low), jnp.isfinite(high)
+        floor, ceiling = jnp.where(below, low, 0), jnp.where(above, high, 0)
+        key_uniform, key_normal, key_exponential = jax.random.split(key, 3)
+        uniform = jax.random.uniform(key_uniform, self.shape, dtype)
+        normal = jax.random.normal(key_normal, self.shape, dtype)
+        exponential = jax.random.exponential(key_exponential, self.shape, dtype)
+        return jnp.select(
+            [below & above, below, above],
+            [
+                floor + uniform * (ceiling - floor),
+                floor + exponential,
+                ceiling - exponential,
+            ],
+            normal,
+        )
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        """Whether `value` lies in the space, [] bool."""
+        return jnp.all((value >= self.low) & (value <= self.high))
+
+
+Space = Discrete | Box
+
+
+def check_element(space: Space, value: Any, label: str) -> jax.Array:
+    """Returns `value` as an array of the space's dtype.
+
+    Raises:
+      TypeError: `value` is of another kind of dtype than the space's.
+      ValueError: `value` has another shape, or is concrete and out of bounds.
+    """
+    array = jnp.asarray(value)
+    kind = np.integer if isinstance(space, Discrete) else np.floating
+    if not jnp.issubdtype(array.dtype, kind):
+        raise TypeError(
+            f"{label} must have an {kind.__name__} dtype for {space}, got "
+            f"{array.dtype}. Cast it, or use an agent made for this space."
+        )
+    if array.shape != space.shape:
+        raise ValueError(
+            f"{label} must have shape {space.shape} for {space}, got {array.shape}. "
+            "step takes one environment's action: vmap it over a batch."
+        )
+    concrete = not isinstance(array, jax.core.Tracer)
+    if concrete and not space.contains(array):
+        raise ValueError(f"{label} must lie in {space}, got {value!r}.")
+    return array.astype(space.dtype)
+
+
+def num_actions(space: Space, who: str) -> int:
+    """The number of actions of a discrete action space.
+
+    Raises:
+      TypeError: the space is not discrete; `who` names the agent that needs it so.
+    """
+    if not isinstance(space, Discrete):
+        raise TypeError(
+            f"{who} chooses among finitely many actions, but env.action_space is "
+            f"{space}. Use an environment with a Discrete action space, or discretise "
+            "this one in a wrapper."
+        )
+    return space.n

@@ -1,0 +1,153 @@
+"""Frozen dataclasses that are pytrees, and the checks that their constructors share.
+
+A field is a *leaf* (traced: it can be vmapped, differentiated and changed without a
+retrace) unless it is declared with `static`, which makes it part of the tree's
+structure: whatever fixes a shape or a branch.
+
+    @struct.dataclass
+    class Agent:
+        learning_rate: float = 3e-4
+        num_envs: int = struct.static(8)
+
+`__init__` and `__post_init__` run when a user builds an object, never when JAX
+rebuilds one: a tree of gradients, axes or shardings has the agent's structure and
+need not hold valid settings.
+"""
+
+import dataclasses
+import numbers
+import operator
+from collections.abc import Collection
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import numpy as np
+
+T = TypeVar("T")
+
+
+def static(default: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field that is part of the pytree's structure: hashable, untraced."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
+def dataclass(cls: type[T]) -> type[T]:
+    """Makes `cls` a frozen dataclass and registers it as a pytree."""
+    data_cls = dataclasses.dataclass(frozen=True)(cls)
+    fields = dataclasses.fields(data_cls)  # pyright: ignore[reportArgumentType]
+    leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
+    statics = tuple(f.name for f in fields if f.metadata.get("static"))
+
+    def flatten(obj):
+        return (
+            tuple(getattr(obj, name) for name in leaves),
+            tuple(getattr(obj, name) for name in statics),
+        )
+
+    def flatten_with_keys(obj):
+        children, structure = flatten(obj)
+        keys = map(jax.tree_util.GetAttrKey, leaves)
+        return tuple(zip(keys, children, strict=True)), structure
+
+    def unflatten(structure, children):
+        obj = object.__new__(data_cls)
+        for name, value in zip(statics, structure, strict=True):
+            object.__setattr__(obj, name, value)
+        for name, value in zip(leaves, children, strict=True):
+            object.__setattr__(obj, name, value)
+        return obj
+
+    jax.tree_util.register_pytree_with_keys(
+        data_cls, flatten_with_keys, unflatten, flatten
+    )
+    return data_cls
+
+
+def check_reals(
+    obj: Any,
+    *names: str,
+    minimum: float = -np.inf,
+    maximum: float = np.inf,
+    open_minimum: bool = False,
+) -> None:
+    """Checks leaf fields to be real numbers in [minimum, maximum], or None if optional.
+
+    With `open_minimum` the minimum itself is refused. Python and NumPy scalars become
+    `float`, so that 1, 1.0 and np.float64(1) compile one and the same program. Traced
+    values are left alone.
+
+    Raises:
+      TypeError: a value is not a real number or an array of them.
+      ValueError: a value is NaN or out of range.
+    """
+    low = f"{'(' if open_minimum else '['}{minimum:g}"
+    where = f"in {low}, {maximum:g}]"
+    for name in names:
+        value = getattr(obj, name)
+        label = f"{type(obj).__name__}.{name}"
+        if value is None and _default(obj, name) is None:
+            continue
+        if isinstance(value, jax.core.Tracer):
+            continue
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            value = float(value)
+            object.__setattr__(obj, name, value)
+        elif not (
+            isinstance(value, jax.Array | np.ndarray)
+            and jax.numpy.issubdtype(value.dtype, np.number)
+        ):
+            raise TypeError(
+                f"{label} must be a real number {where}, got {value!r}. Pass a float, "
+                "or an array of floats to vmap over."
+            )
+        array = np.asarray(value)
+        inside = (array > minimum if open_minimum else array >= minimum) & (
+            array <= maximum
+        )
+        if not inside.all():
+            raise ValueError(f"{label} must be {where}, got {value!r}.")
+
+
+def check_ints(obj: Any, *names: str, minimum: int) -> None:
+    """Checks static fields to be integers, `minimum` or more; makes them `int`.
+
+    Raises:
+      TypeError: a value is not an integer (arrays and tracers are refused: a static
+        field fixes a shape).
+      ValueError: a value is below `minimum`.
+    """
+    for name in names:
+        label = f"{type(obj).__name__}.{name}"
+        value = check_int(label, getattr(obj, name), minimum=minimum)
+        object.__setattr__(obj, name, value)
+
+
+def check_int(label: str, value: Any, *, minimum: int) -> int:
+    """Returns `value` as an `int` of `minimum` or more, or raises as `check_ints`."""
+    if isinstance(value, bool | np.bool_ | jax.Array | np.ndarray):
+        raise TypeError(
+            f"{label} must be a Python integer, got {value!r}. It fixes a shape, so it "
+            "can't be an array, traced or vmapped: make one call per value."
+        )
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{label} must be an integer, got {value!r}.") from None
+    if value < minimum:
+        raise ValueError(f"{label} must be at least {minimum}, got {value}.")
+    return value
+
+
+def check_choice(obj: Any, name: str, choices: Collection[Any]) -> None:
+    """Raises ValueError unless the static field `name` holds one of `choices`."""
+    value = getattr(obj, name)
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(
+            f"{type(obj).__name__}.{name} must be one of {listed}, got {value!r}."
+        )
+
+
+def _default(obj: Any, name: str) -> Any:
+    return type(obj).__dataclass_fields__[name].default

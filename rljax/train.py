@@ -1,0 +1,170 @@
+"""Training: one pure function of an agent, an environment and a key."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rljax import returns, rollout, struct
+from rljax.rollout import EpisodeSums, RolloutState
+from rljax.types import (
+    Agent,
+    Env,
+    Transition,
+    check_agent,
+    check_env,
+    check_key,
+)
+
+
+class TrainState(NamedTuple):
+    """Everything that training carries from one update to the next."""
+
+    agent_state: Any
+    rollout_state: RolloutState
+    """Leaves [num_envs, …]."""
+    key: jax.Array
+
+
+class Metrics(NamedTuple):
+    """One update's metrics; `train` stacks them to [num_updates].
+
+    Episodes come as sums, so that any window, over updates or seeds, has an exact mean
+    and an update in which no episode ended says so with a count of 0.
+    """
+
+    num_episodes: jax.Array
+    """[] int32: episodes that ended during this update's rollout."""
+    episode_return_sum: jax.Array
+    """[] floating: sum of their undiscounted returns."""
+    episode_length_sum: jax.Array
+    """[] int32: sum of their lengths, in steps."""
+    agent: dict[str, jax.Array]
+    """What `agent.update` reports, scalars."""
+
+    @property
+    def episode_return(self) -> jax.Array:
+        """Mean return of the episodes that ended, NaN where none did."""
+        return _mean(self.episode_return_sum, self.num_episodes)
+
+    @property
+    def episode_length(self) -> jax.Array:
+        """Mean length of the episodes that ended, NaN where none did."""
+        return _mean(self.episode_length_sum, self.num_episodes)
+
+
+def _mean(total, count):
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+
+
+def init_train(agent: Agent, env: Env, key: jax.Array) -> TrainState:
+    """An untrained agent and freshly reset environments.
+
+    Raises:
+      TypeError, ValueError: something is not what its name says; see the message.
+    """
+    check_agent(agent)
+    check_env(env)
+    check_key(key)
+    key_agent, key_reset, key = jax.random.split(key, 3)
+    return TrainState(
+        agent_state=agent.init(key_agent, env),
+        rollout_state=_start_all(agent, env, key_reset),
+        key=key,
+    )
+
+
+def train_step(
+    agent: Agent, env: Env, train_state: TrainState
+) -> tuple[TrainState, Metrics]:
+    """One rollout of `rollout_length` steps in `num_envs` environments, one update.
+
+    Not jitted: jit it, or a scan over it, with the state donated if memory is short.
+    """
+    key_reset, key_unroll, key_update, key = jax.random.split(train_state.key, 4)
+    fresh_episodes = getattr(agent, "fresh_episodes", False)
+    rollout_state = train_state.rollout_state
+    if fresh_episodes:
+        rollout_state = _start_all(agent, env, key_reset)
+
+    def unroll(state, key):
+        return rollout.unroll(
+            agent,
+            train_state.agent_state,
+            env,
+            state,
+            key,
+            length=agent.rollout_length,
+        )
+
+    rollout_state, trajectory, sums = jax.vmap(unroll, out_axes=(0, 1, 0))(
+        rollout_state, jax.random.split(key_unroll, agent.num_envs)
+    )
+    if fresh_episodes:
+        sums = jax.vmap(_first_episode_sums, in_axes=1)(trajectory)
+    agent_state, agent_metrics = agent.update(
+        train_state.agent_state, trajectory, key_update
+    )
+    sums = jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), sums)
+    metrics = Metrics(*sums, agent=agent_metrics)
+    return TrainState(agent_state, rollout_state, key), metrics
+
+
+def train(
+    agent: Agent, env: Env, key: jax.Array, *, num_updates: int
+) -> tuple[TrainState, Metrics]:
+    """Trains from scratch for `num_updates` updates in one compiled program.
+
+    Pure, so `vmap` over keys, hyperparameters or physics, `grad` and `jit` apply. It
+    compiles once for each structure of its arguments: another float costs nothing.
+    The same key on the same device and versions gives bitwise the same result.
+
+    Args:
+      agent: learning rule.
+      env: environment.
+      key: random key, typed or legacy.
+      num_updates: number of updates, 0 or more; num_updates × rollout_length ×
+        num_envs environment steps in all.
+
+    Returns:
+      The final state, and metrics with leaves [num_updates].
+
+    Raises:
+      TypeError, ValueError: something is not what its name says; see the message.
+    """
+    check_agent(agent)
+    check_env(env)
+    check_key(key)
+    num_updates = struct.check_int("num_updates", num_updates, minimum=0)
+    return _train(agent, env, key, num_updates)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _train(agent, env, key, num_updates):
+    return jax.lax.scan(
+        lambda state, _: train_step(agent, env, state),
+        init_train(agent, env, key),
+        length=num_updates,
+    )
+
+
+def _start_all(agent: Agent, env: Env, key: jax.Array) -> RolloutState:
+    keys = jax.random.split(key, agent.num_envs)
+    return jax.vmap(lambda k: rollout.start(env, k))(keys)
+
+
+def _first_episode_sums(trajectory: Transition) -> EpisodeSums:
+    """The first episode alone, if it ended.
+
+    Rollouts that begin with a reset have more room for short episodes than for long
+    ones, so a mean over all that ended in them would be too low.
+    """
+    done = trajectory.terminated | trajectory.truncated
+    mask = returns.first_episode(trajectory.terminated, trajectory.truncated)
+    ended = jnp.any(done)
+    return EpisodeSums(
+        ended.astype(jnp.int32),
+        jnp.where(ended, jnp.sum(trajectory.reward * mask), 0),
+        jnp.where(ended, jnp.sum(mask, dtype=jnp.int32), 0),
+    )

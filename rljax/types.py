@@ -1,0 +1,151 @@
+"""The data that flows between environments and agents, and their two protocols.
+
+Shape letters: T time, B batch, A actions, D features. A field's shape is for one
+environment; a trajectory is a `Transition` whose leaves have a leading [T].
+"""
+
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from rljax import spaces
+
+EnvState = TypeVar("EnvState")
+
+
+class TimeStep(NamedTuple):
+    """What `env.step` returns beside the new state.
+
+    An episode is done when `terminated | truncated`; that is never stored.
+    """
+
+    obs: Any
+    """True successor observation s_{t+1}, also when the episode ended here."""
+    reward: jax.Array
+    """r_t, [] floating."""
+    terminated: jax.Array
+    """[] bool: the MDP ended; the value of `obs` is 0."""
+    truncated: jax.Array
+    """[] bool: a limit cut the episode; the value of `obs` still counts."""
+
+
+class Transition(NamedTuple):
+    """One step of experience; with leading [T] a trajectory."""
+
+    obs: Any
+    action: Any
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    next_obs: Any
+    """True successor, never the observation after an automatic reset."""
+    extras: Any
+    """What `agent.act` returned beside the action."""
+
+
+@runtime_checkable
+class Env(Protocol[EnvState]):
+    """An environment: a pytree of its physics with two pure functions.
+
+    Shapes and dtypes are fixed and strong, so both functions can be jitted, vmapped
+    and scanned. `step` never resets: after a done step the caller starts anew with
+    `reset`, and what `step` does beyond the end of an episode is undefined.
+    """
+
+    @property
+    def observation_space(self) -> spaces.Space: ...
+
+    @property
+    def action_space(self) -> spaces.Space: ...
+
+    def reset(self, key: jax.Array) -> tuple[EnvState, Any]:
+        """Starts an episode: (state, obs)."""
+        ...
+
+    def step(
+        self, state: EnvState, action: Any, key: jax.Array
+    ) -> tuple[EnvState, TimeStep]:
+        """Advances one step: (state, time step)."""
+        ...
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """A learning rule: a pytree of hyperparameters with four pure functions.
+
+    `act` and `greedy` are for one observation; callers vmap. `update` learns from a
+    time-major batch of trajectories whose leaves are [rollout_length, num_envs, …].
+
+    An agent that also has a true `fresh_episodes` is given rollouts that all begin
+    with a reset, instead of ones that go on where the last one stopped.
+    """
+
+    @property
+    def num_envs(self) -> int:
+        """Environments that are stepped side by side, N."""
+        ...
+
+    @property
+    def rollout_length(self) -> int:
+        """Steps that each environment takes between two updates, T."""
+        ...
+
+    def init(self, key: jax.Array, env: Env) -> Any:
+        """The untrained agent state for an environment."""
+        ...
+
+    def act(self, state: Any, obs: Any, key: jax.Array) -> tuple[Any, Any]:
+        """An exploring action, and extras that `update` will find in the trajectory."""
+        ...
+
+    def greedy(self, state: Any, obs: Any) -> Any:
+        """The action that the agent holds best."""
+        ...
+
+    def update(
+        self, state: Any, trajectory: Transition, key: jax.Array
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """One learning step: (state, metrics), the metrics scalars by name."""
+        ...
+
+
+def check_env(env: Any) -> None:
+    """Raises TypeError unless `env` looks like an environment."""
+    if isinstance(env, type) or not isinstance(env, Env):
+        raise TypeError(
+            "env must be an environment with reset, step, observation_space and "
+            f"action_space, got {env!r}. Make one with rljax.make(name) or an "
+            "environment class such as rljax.CartPole()."
+        )
+
+
+def check_agent(agent: Any) -> None:
+    """Raises TypeError unless `agent` looks like an agent."""
+    if isinstance(agent, type) or not isinstance(agent, Agent):
+        raise TypeError(
+            "agent must be an agent with num_envs, rollout_length, init, act, greedy "
+            f"and update, got {agent!r}. Build one, such as rljax.PPO()."
+        )
+
+
+def check_key(key: Any) -> None:
+    """Accepts one key, typed or legacy.
+
+    Raises:
+      TypeError: `key` is no JAX random key.
+      ValueError: `key` is an array of keys.
+    """
+    is_array = isinstance(key, jax.Array)
+    typed = is_array and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    legacy = is_array and key.dtype == jnp.uint32 and key.ndim >= 1
+    if not (typed or legacy):
+        raise TypeError(
+            f"key must be a random key such as jax.random.key(0), got {key!r}."
+        )
+    batch_shape = key.shape if typed else key.shape[:-1]
+    if batch_shape:
+        raise ValueError(
+            f"key must be a single key, got keys of shape {batch_shape}. vmap over "
+            "them: jax.vmap(lambda key: …)(keys)."
+        )
