@@ -1,9 +1,9 @@
 """Reinforcement learning from scratch, as pure functions of pytrees.
 
-    env = rljax.make("CartPole-v1")
-    train_state, metrics = rljax.train(
-        rljax.PPO(), env, jax.random.key(0), num_updates=200
-    )
+env = rljax.make("CartPole-v1")
+train_state, metrics = rljax.train(
+    rljax.PPO(), env, jax.random.key(0), num_updates=200
+)
 """
 
 from rljax import (

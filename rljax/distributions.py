@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 
-def categorical_log_prob(logits: jax.Array, actions: jax.Array) -> jax.Array:
+def categorical_log_prob(logits: jax.Array, actions: jax.typing.ArrayLike) -> jax.Array:
     """log π(a) = logits_a − log Σ_b exp(logits_b).
 
     Its gradient with respect to the logits is one_hot(a) − π.
@@ -18,12 +18,11 @@ def categorical_log_prob(logits: jax.Array, actions: jax.Array) -> jax.Array:
       actions: [...] integer in [0, A).
 
     Returns:
-      [...] log-probabilities. An action outside [0, A) gives NaN.
+      [...] log-probabilities.
     """
     log_probs = jax.nn.log_softmax(logits)
-    return jnp.take_along_axis(
-        log_probs, actions[..., None], axis=-1, mode="fill", fill_value=jnp.nan
-    ).squeeze(-1)
+    indices = jnp.asarray(actions)[..., None]
+    return jnp.take_along_axis(log_probs, indices, axis=-1).squeeze(-1)
 
 
 def categorical_entropy(logits: jax.Array) -> jax.Array:

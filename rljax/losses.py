@@ -45,7 +45,9 @@ def clipped_value_loss(
     targets: jax.Array,
     clip_epsilon: jax.typing.ArrayLike,
 ) -> jax.Array:
-    """L = ½ mean_b max[(y − V)², (y − V_clip)²], V_clip = V_old + clip(V − V_old, −ε, ε).
+    """L = ½ mean_b max[(y − V)², (y − V_clip)²].
+
+    V_clip = V_old + clip(V − V_old, −ε, ε).
 
     Where the clipped error is the larger one, V is beyond ε of V_old and on its way to
     the target: the gradient is 0 there. At equality it is that of (y − V)².
@@ -62,7 +64,8 @@ def clipped_value_loss(
     Source: the value clipping of OpenAI's baselines, ppo2.
     """
     _check_same_shape(values=values, old_values=old_values, targets=targets)
-    clipped = old_values + jnp.clip(values - old_values, -clip_epsilon, clip_epsilon)
+    epsilon = jnp.asarray(clip_epsilon)
+    clipped = old_values + jnp.clip(values - old_values, -epsilon, epsilon)
     error, clipped_error = jnp.square(targets - values), jnp.square(targets - clipped)
     # where, not maximum: at a tie maximum would pass half of each gradient.
     return 0.5 * jnp.mean(jnp.where(error >= clipped_error, error, clipped_error))

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from rljax import struct
 
@@ -21,10 +22,12 @@ class Discrete:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Scalars."""
         return ()
 
     @property
     def dtype(self) -> Any:
+        """int32."""
         return jnp.int32
 
     def sample(self, key: jax.Array) -> jax.Array:
@@ -47,7 +50,7 @@ class Box:
     low: Any
     high: Any
     shape: tuple[int, ...] = struct.static()
-    dtype: Any = struct.static(float)
+    dtype: Any = struct.static(default=float)
     """Floating dtype; `float` is JAX's default, float64 in x64 mode."""
 
     def sample(self, key: jax.Array) -> jax.Array:
@@ -104,7 +107,7 @@ def check_element(space: Space, value: Any, label: str) -> jax.Array:
             f"{label} must have shape {space.shape} for {space}, got {array.shape}. "
             "step takes one environment's action: vmap it over a batch."
         )
-    concrete = not isinstance(array, jax.core.Tracer)
+    concrete = not isinstance(array, Tracer)
     if concrete and not space.contains(array):
         raise ValueError(f"{label} must lie in {space}, got {value!r}.")
     return array.astype(space.dtype)

@@ -7,7 +7,7 @@ structure: whatever fixes a shape or a branch.
     @struct.dataclass
     class Agent:
         learning_rate: float = 3e-4
-        num_envs: int = struct.static(8)
+        num_envs: int = struct.static(default=8)
 
 `__init__` and `__post_init__` run when a user builds an object, never when JAX
 rebuilds one: a tree of gradients, axes or shardings has the agent's structure and
@@ -22,6 +22,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 T = TypeVar("T")
 
@@ -88,7 +89,7 @@ def check_reals(
         label = f"{type(obj).__name__}.{name}"
         if value is None and _default(obj, name) is None:
             continue
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             continue
         if isinstance(value, numbers.Real) and not isinstance(value, bool):
             value = float(value)

@@ -54,10 +54,14 @@ class Env(Protocol[EnvState]):
     """
 
     @property
-    def observation_space(self) -> spaces.Space: ...
+    def observation_space(self) -> spaces.Space:
+        """What an observation may be."""
+        ...
 
     @property
-    def action_space(self) -> spaces.Space: ...
+    def action_space(self) -> spaces.Space:
+        """What an action may be."""
+        ...
 
     def reset(self, key: jax.Array) -> tuple[EnvState, Any]:
         """Starts an episode: (state, obs)."""

@@ -1,7 +1,7 @@
 """Advantage actor-critic: policy gradient with a learned baseline."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,15 +26,15 @@ class ActorCritic:
     Source: Sutton and Barto (2018), §13.5; Mnih et al. (2016), arXiv:1602.01783.
     """
 
-    num_envs: int = struct.static(16)
+    num_envs: int = struct.static(default=16)
     """Environments stepped side by side."""
-    rollout_length: int = struct.static(32)
+    rollout_length: int = struct.static(default=500)
     """Steps of each environment per update."""
-    hidden_sizes: tuple[int, ...] = struct.static((64,))
+    hidden_sizes: tuple[int, ...] = struct.static(default=(64,))
     """Widths of the hidden layers."""
-    activation: str = struct.static("relu")
-    """Hidden activation: relu or tanh."""
-    shared_network: bool = struct.static(True)
+    activation: Literal["relu", "tanh"] = struct.static(default="relu")
+    """Hidden activation."""
+    shared_network: bool = struct.static(default=True)
     """Whether actor and critic share the hidden layers."""
     learning_rate: float = 5e-3
     """Step size of the optimiser."""
@@ -48,9 +48,11 @@ class ActorCritic:
     """Weight c_v of the critic's loss."""
     max_grad_norm: float | None = None
     """Global norm to which a larger gradient is scaled down; None: no limit."""
-    optimizer: Callable[..., optax.GradientTransformation] = struct.static(common.adam)
+    optimizer: Callable[..., optax.GradientTransformation] = struct.static(
+        default=common.adam
+    )
     """Builds the optimiser from the learning rate: optax.sgd, say."""
-    network: networks.Network | None = struct.static(None)
+    network: networks.Network | None = struct.static(default=None)
     """An init/apply pair that returns (logits [A], value []); None is the MLP above."""
 
     def __post_init__(self):
@@ -72,15 +74,21 @@ class ActorCritic:
     def _optimizer(self) -> optax.GradientTransformation:
         return common.clipped(self.optimizer(self.learning_rate), self.max_grad_norm)
 
+    def logits(self, state: AgentState, obs: Any) -> jax.Array:
+        """Logits of π(·|obs), [A]."""
+        return common.apply_actor_critic(self, state.params, obs)[0]
+
+    def value(self, state: AgentState, obs: Any) -> jax.Array:
+        """The critic's V(obs), []."""
+        return common.apply_actor_critic(self, state.params, obs)[1]
+
     def act(self, state: AgentState, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
         """Samples a ~ π(·|obs)."""
-        logits, _ = common.apply_actor_critic(self, state.params, obs)
-        return distributions.categorical_sample(logits, key), ()
+        return distributions.categorical_sample(self.logits(state, obs), key), ()
 
     def greedy(self, state: AgentState, obs: Any) -> jax.Array:
         """argmax_a π(a|obs), ties to the lowest action."""
-        logits, _ = common.apply_actor_critic(self, state.params, obs)
-        return jnp.argmax(logits).astype(jnp.int32)
+        return jnp.argmax(self.logits(state, obs)).astype(jnp.int32)
 
     def update(
         self, state: AgentState, trajectory: Transition, key: jax.Array
@@ -113,5 +121,5 @@ class ActorCritic:
             grads, state.opt_state, state.params
         )
         params = optax.apply_updates(state.params, updates)
-        metrics["grad_norm"] = optax.global_norm(grads)
+        metrics["grad_norm"] = optax.tree.norm(grads)
         return AgentState(params, opt_state, state.num_updates + 1), metrics

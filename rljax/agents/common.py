@@ -11,7 +11,6 @@ import optax
 from rljax import networks, returns, spaces
 from rljax.types import Env, Transition
 
-
 # Under the root of a batch's deviation, so that its derivative stays finite; equals the
 # customary 1e-8 beside the root.
 VARIANCE_FLOOR = 1e-16
@@ -134,9 +133,7 @@ def advantages_and_targets(
     terminated = trajectory.terminated
     if time_limit_is_termination:
         terminated = terminated | trajectory.truncated
-    advantages = jax.vmap(
-        returns.gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1
-    )(
+    advantages = jax.vmap(returns.gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)(
         trajectory.reward,
         values,
         next_values,

@@ -1,6 +1,6 @@
 """Proximal policy optimisation with the clipped objective."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,33 +26,33 @@ class PPO:
     (2022), The 37 Implementation Details of Proximal Policy Optimization.
     """
 
-    num_envs: int = struct.static(8)
+    num_envs: int = struct.static(default=16)
     """Environments stepped side by side, N."""
-    rollout_length: int = struct.static(64)
+    rollout_length: int = struct.static(default=64)
     """Steps of each environment per update, T."""
-    num_epochs: int = struct.static(4)
+    num_epochs: int = struct.static(default=4)
     """Passes over the rollout per update."""
-    num_minibatches: int = struct.static(4)
+    num_minibatches: int = struct.static(default=4)
     """Gradient steps per pass; divides rollout_length × num_envs."""
-    hidden_sizes: tuple[int, ...] = struct.static((64, 64))
+    hidden_sizes: tuple[int, ...] = struct.static(default=(64, 64))
     """Widths of the hidden layers."""
-    activation: str = struct.static("tanh")
-    """Hidden activation: tanh or relu."""
-    shared_network: bool = struct.static(False)
+    activation: Literal["relu", "tanh"] = struct.static(default="relu")
+    """Hidden activation."""
+    shared_network: bool = struct.static(default=False)
     """Whether actor and critic share the hidden layers."""
-    learning_rate: float = 2.5e-4
+    learning_rate: float = 1e-3
     """Adam's step size, at first."""
     anneal_updates: float | None = None
     """Updates over which the learning rate falls linearly to 0; None: constant."""
     discount: float = 0.99
     """γ in [0, 1]."""
-    gae_lambda: float = 0.95
+    gae_lambda: float = 0.98
     """λ in [0, 1] of the advantages."""
     clip_epsilon: float = 0.2
     """ε of the policy's ratio, and of the values with clip_value_loss."""
-    clip_value_loss: bool = struct.static(False)
+    clip_value_loss: bool = struct.static(default=False)
     """Whether the critic's loss is the clipped one."""
-    normalize_advantages: bool = struct.static(True)
+    normalize_advantages: bool = struct.static(default=True)
     """Whether advantages are standardised in each minibatch."""
     entropy_coef: float = 0.01
     """Weight c_H of the entropy bonus."""
@@ -62,12 +62,14 @@ class PPO:
     """Global norm to which a larger gradient is scaled down; None: no limit."""
     adam_epsilon: float = 1e-5
     """Adam's ε."""
-    initialization: str = struct.static("orthogonal")
-    """Weights at first: orthogonal (gains √2, actor 0.01, critic 1) or he_normal."""
-    time_limit_is_termination: bool = struct.static(False)
+    initialization: Literal["orthogonal", "he_normal"] = struct.static(
+        default="orthogonal"
+    )
+    """Weights at first; orthogonal has gains √2, actor 0.01, critic 1."""
+    time_limit_is_termination: bool = struct.static(default=False)
     """Whether a truncated episode's last value is 0: wrong, but what several libraries
     do, so needed to compare with them."""
-    network: networks.Network | None = struct.static(None)
+    network: networks.Network | None = struct.static(default=None)
     """An init/apply pair that returns (logits [A], value []); None is the MLP above."""
 
     def __post_init__(self):
@@ -114,17 +116,24 @@ class PPO:
         adam = common.adam(learning_rate, self.adam_epsilon)
         return common.clipped(adam, self.max_grad_norm)
 
+    def logits(self, state: AgentState, obs: Any) -> jax.Array:
+        """Logits of π(·|obs), [A]."""
+        return common.apply_actor_critic(self, state.params, obs)[0]
+
+    def value(self, state: AgentState, obs: Any) -> jax.Array:
+        """The critic's V(obs), []."""
+        return common.apply_actor_critic(self, state.params, obs)[1]
+
     def act(self, state: AgentState, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
         """Samples a ~ π(·|obs); extras hold log π(a|obs) for the ratio."""
-        logits, _ = common.apply_actor_critic(self, state.params, obs)
+        logits = self.logits(state, obs)
         action = distributions.categorical_sample(logits, key)
         log_prob = distributions.categorical_log_prob(logits, action)
         return action, {"behaviour_log_probs": log_prob}
 
     def greedy(self, state: AgentState, obs: Any) -> jax.Array:
         """argmax_a π(a|obs), ties to the lowest action."""
-        logits, _ = common.apply_actor_critic(self, state.params, obs)
-        return jnp.argmax(logits).astype(jnp.int32)
+        return jnp.argmax(self.logits(state, obs)).astype(jnp.int32)
 
     def update(
         self, state: AgentState, trajectory: Transition, key: jax.Array
@@ -146,7 +155,7 @@ class PPO:
             minibatch = jax.tree.map(lambda x: x[indices], batch)
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, *minibatch)
             updates, opt_state = optimizer.update(grads, opt_state, params)
-            metrics["grad_norm"] = optax.global_norm(grads)
+            metrics["grad_norm"] = optax.tree.norm(grads)
             return (optax.apply_updates(params, updates), opt_state), metrics
 
         (params, opt_state), metrics = jax.lax.scan(
@@ -195,6 +204,36 @@ class PPO:
         }
         loss = policy_loss + self.value_coef * value_loss - self.entropy_coef * entropy
         return loss, metrics
+
+
+def purejaxrl_settings(num_updates: int = 976) -> PPO:
+    """PPO as PureJaxRL and CleanRL run it on CartPole-v1, for matched comparisons.
+
+    976 updates of 4 × 128 steps are the published 5e5; the time limit counts as a
+    termination, as it does there.
+    """
+    return PPO(
+        num_envs=4,
+        rollout_length=128,
+        num_epochs=4,
+        num_minibatches=4,
+        hidden_sizes=(64, 64),
+        activation="tanh",
+        shared_network=False,
+        learning_rate=2.5e-4,
+        anneal_updates=num_updates,
+        discount=0.99,
+        gae_lambda=0.95,
+        clip_epsilon=0.2,
+        clip_value_loss=True,
+        normalize_advantages=True,
+        entropy_coef=0.01,
+        value_coef=0.5,
+        max_grad_norm=0.5,
+        adam_epsilon=1e-5,
+        initialization="orthogonal",
+        time_limit_is_termination=True,
+    )
 
 
 def _nearby_divisors(number: int, target: int) -> str:

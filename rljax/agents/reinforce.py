@@ -1,7 +1,7 @@
 """REINFORCE: Monte-Carlo policy gradient."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,23 +28,25 @@ class Reinforce:
     Source: Williams (1992); Sutton and Barto (2018), §13.3.
     """
 
-    num_envs: int = struct.static(32)
+    num_envs: int = struct.static(default=32)
     """Episodes per update, gathered side by side."""
-    rollout_length: int = struct.static(500)
+    rollout_length: int = struct.static(default=500)
     """Steps after which an episode is cut."""
-    hidden_sizes: tuple[int, ...] = struct.static((64,))
+    hidden_sizes: tuple[int, ...] = struct.static(default=(64,))
     """Widths of the hidden layers."""
-    activation: str = struct.static("relu")
-    """Hidden activation: relu or tanh."""
+    activation: Literal["relu", "tanh"] = struct.static(default="relu")
+    """Hidden activation."""
     learning_rate: float = 5e-3
     """Step size of the optimiser."""
     discount: float = 0.99
     """γ in [0, 1]."""
-    normalize_returns: bool = struct.static(False)
-    """Whether returns are shifted and scaled to mean 0 and deviation 1 in each batch."""
-    optimizer: Callable[..., optax.GradientTransformation] = struct.static(common.adam)
+    normalize_returns: bool = struct.static(default=False)
+    """Whether each batch of returns is shifted and scaled to mean 0, deviation 1."""
+    optimizer: Callable[..., optax.GradientTransformation] = struct.static(
+        default=common.adam
+    )
     """Builds the optimiser from the learning rate: optax.sgd, say."""
-    network: networks.Network | None = struct.static(None)
+    network: networks.Network | None = struct.static(default=None)
     """An init/apply pair that returns logits [A]; None is the MLP described above."""
 
     fresh_episodes: ClassVar[bool] = True
@@ -69,18 +71,22 @@ class Reinforce:
         opt_state = self.optimizer(self.learning_rate).init(params)
         return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
 
-    def _logits(self, params: Any, obs: Any) -> jax.Array:
+    def logits(self, state: AgentState, obs: Any) -> jax.Array:
+        """Logits of π(·|obs), [A]."""
+        return self._apply(state.params, obs)
+
+    def _apply(self, params: Any, obs: Any) -> jax.Array:
         if self.network is not None:
             return self.network.apply(params, obs)
         return networks.mlp_apply(params, obs, self.activation)
 
     def act(self, state: AgentState, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
         """Samples a ~ π(·|obs)."""
-        return distributions.categorical_sample(self._logits(state.params, obs), key), ()
+        return distributions.categorical_sample(self.logits(state, obs), key), ()
 
     def greedy(self, state: AgentState, obs: Any) -> jax.Array:
         """argmax_a π(a|obs), ties to the lowest action."""
-        return jnp.argmax(self._logits(state.params, obs)).astype(jnp.int32)
+        return jnp.argmax(self.logits(state, obs)).astype(jnp.int32)
 
     def update(
         self, state: AgentState, trajectory: Transition, key: jax.Array
@@ -90,7 +96,7 @@ class Reinforce:
         weights, mask = self._weights(trajectory)
 
         def loss_fn(params):
-            logits = jax.vmap(jax.vmap(self._logits, (None, 0)), (None, 0))(
+            logits = jax.vmap(jax.vmap(self._apply, (None, 0)), (None, 0))(
                 params, trajectory.obs
             )
             log_probs = distributions.categorical_log_prob(logits, trajectory.action)
@@ -107,7 +113,7 @@ class Reinforce:
         metrics = {
             "policy_loss": loss,
             "entropy": entropy,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
         }
         return AgentState(params, opt_state, state.num_updates + 1), metrics
 

@@ -11,6 +11,8 @@ from rljax.types import Env, TimeStep, check_env
 
 
 class TimeLimitState(NamedTuple):
+    """The state inside and a clock."""
+
     env_state: Any
     """The wrapped environment's state."""
     time: jax.Array
@@ -40,10 +42,12 @@ class TimeLimit:
 
     @property
     def observation_space(self) -> spaces.Space:
+        """That of the environment inside."""
         return self.env.observation_space
 
     @property
     def action_space(self) -> spaces.Space:
+        """That of the environment inside."""
         return self.env.action_space
 
     def reset(self, key: jax.Array) -> tuple[TimeLimitState, Any]:

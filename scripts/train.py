@@ -1,0 +1,359 @@
+#!/usr/bin/env python
+"""Trains an agent with many seeds at once and evaluates each seed's greedy policy.
+
+python scripts/train.py                                # PPO, CartPole-v1, 8 seeds
+python scripts/train.py actor-critic --num-seeds 16
+python scripts/train.py ppo --learning-rate 1e-3 --env-kwargs gravity 20
+"""
+
+import csv
+import dataclasses
+import json
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+
+import rljax
+from rljax import metrics as statistics
+from rljax import parallel, plotting, struct
+from rljax.agents.ppo import purejaxrl_settings
+
+try:
+    import matplotlib  # noqa: F401 (checked here, before training, not after)
+    import rich.console
+    import rich.progress
+    import rich.table
+    import tyro
+except ImportError as error:
+    sys.exit(f"{error}. Install the command-line extra: pip install -e '.[cli]'")
+
+Agent = (
+    Annotated[
+        rljax.PPO,
+        tyro.conf.subcommand(
+            "ppo",
+            default=rljax.PPO(),
+            description="Proximal policy optimisation, with this library's defaults.",
+        ),
+    ]
+    | Annotated[
+        rljax.PPO,
+        tyro.conf.subcommand(
+            "ppo-purejaxrl",
+            default=purejaxrl_settings(),
+            description="The same, with PureJaxRL's settings for 5e5 steps.",
+        ),
+    ]
+    | Annotated[
+        rljax.ActorCritic,
+        tyro.conf.subcommand(
+            "actor-critic",
+            default=rljax.ActorCritic(),
+            description="Advantage actor-critic: one gradient step per rollout.",
+        ),
+    ]
+    | Annotated[
+        rljax.Reinforce,
+        tyro.conf.subcommand(
+            "reinforce",
+            default=rljax.Reinforce(),
+            description="Monte-Carlo policy gradient without a critic.",
+        ),
+    ]
+)
+
+DEFAULT_UPDATES = {"PPO": 200, "ActorCritic": 200, "Reinforce": 200}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Trains an agent with many seeds at once and evaluates their greedy policies."""
+
+    agent: Agent = dataclasses.field(default_factory=rljax.PPO)
+    """Learning rule and its hyperparameters."""
+    env: str = "CartPole-v1"
+    """Name of the environment, as for rljax.make."""
+    env_kwargs: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Parameters of the environment, name and value in turn: gravity 20."""
+    num_seeds: int = 8
+    """Independent runs, trained side by side."""
+    num_updates: int | None = None
+    """Updates per seed. None: anneal_updates where the agent has them, else as many as
+    solve CartPole-v1."""
+    num_episodes: int = 100
+    """Greedy evaluation episodes per seed, 1 or more."""
+    seed: int = 0
+    """Seed of the random key that all runs are split from."""
+    output: Path = Path("runs")
+    """Folder in which the run gets a new folder of its own."""
+
+    def __post_init__(self):
+        struct.check_ints(self, "num_seeds", "num_episodes", minimum=1)
+        struct.check_ints(self, "seed", minimum=0)
+        if self.num_updates is None:
+            default = DEFAULT_UPDATES[type(self.agent).__name__]
+            updates = getattr(self.agent, "anneal_updates", None) or default
+            object.__setattr__(self, "num_updates", int(updates))
+        struct.check_ints(self, "num_updates", minimum=1)
+
+
+def main() -> int:
+    config = tyro.cli(
+        Config,
+        config=(
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.OmitSubcommandPrefixes,
+            tyro.conf.CascadeSubcommandArgs,
+            tyro.conf.SuppressFixed,
+        ),
+    )
+    console = rich.console.Console()
+    parallel.use_cpu_cores(config.num_seeds)
+    try:
+        env = make_env(config)
+        folder = make_run_folder(config)
+    except (ValueError, TypeError, OSError) as error:
+        console.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        return 2
+    write_config(config, folder)
+    console.print(
+        f"{type(config.agent).__name__} on {config.env}: {config.num_seeds} seeds × "
+        f"{config.num_updates} updates on {len(jax.local_devices())} "
+        f"{jax.default_backend()} device(s), results in {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    state, metrics, interrupted = train(config, env, folder, console)
+    if metrics is None:
+        console.print(f"Interrupted before the first update; see {folder}")
+        return 130
+    steps_per_update = config.agent.num_envs * config.agent.rollout_length
+    title = f"{type(config.agent).__name__} on {config.env}"
+    plotting.save_learning_curve(
+        folder / "learning_curve.png",
+        metrics,
+        steps_per_update=steps_per_update,
+        title=title,
+    )
+    done = metrics.num_episodes.shape[1]
+    if interrupted:
+        console.print(
+            f"Interrupted after {done} of {config.num_updates} updates, without the "
+            f"final evaluation. What was done is in {folder}",
+            soft_wrap=True,
+        )
+        return 130
+    returns, lengths = evaluate(config, env, state, console)
+    write_evaluation(folder, returns, lengths)
+    console.print(summary_table(returns, lengths))
+    console.print(f"Saved in {folder}", soft_wrap=True)
+    return 0
+
+
+def make_env(config: Config) -> Any:
+    """Builds the environment; whole numbers such as max_steps arrive as floats."""
+    kwargs = {
+        name: int(value) if value.is_integer() else value
+        for name, value in config.env_kwargs.items()
+    }
+    env = rljax.make(config.env, **kwargs)
+    # Traces the agent's initialisation without running it: a misfit shows up now.
+    jax.eval_shape(lambda: config.agent.init(jax.random.key(0), env))
+    return env
+
+
+def make_run_folder(config: Config) -> Path:
+    """Makes a folder that did not exist before."""
+    name = (
+        f"{datetime.now():%Y-%m-%d_%H%M%S}_{type(config.agent).__name__}_{config.env}"
+    )
+    for attempt in range(1, 1000):
+        folder = config.output / (name if attempt == 1 else f"{name}_{attempt}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if config.output.is_dir():
+                continue
+            raise NotADirectoryError(
+                f"--output must be a folder, but {config.output} is a file."
+            ) from None
+        except OSError as error:
+            raise OSError(
+                f"--output must be a folder that can be written: {error}. Choose "
+                "another one."
+            ) from None
+        return folder
+    raise FileExistsError(f"--output {config.output} is full of runs named {name}.")
+
+
+def write_config(config: Config, folder: Path) -> None:
+    """The whole configuration, with what it takes to run it again."""
+    content = {
+        "command": [sys.executable, *sys.argv],
+        "agent_class": type(config.agent).__name__,
+        **dataclasses.asdict(config),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "devices": [str(device) for device in jax.local_devices()],
+        "versions": {
+            "python": sys.version.split()[0],
+            "jax": jax.__version__,
+            "rljax": rljax.__version__,
+        },
+    }
+    text = json.dumps(content, indent=2, default=_describe)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _describe(value: Any) -> str:
+    if callable(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    return str(value)
+
+
+def train(config: Config, env: Any, folder: Path, console: Any):
+    """Trains all seeds chunk by chunk: (state, metrics so far or None, interrupted)."""
+    agent, num_updates = config.agent, config.num_updates
+    assert num_updates is not None
+    # Equal chunks, so that one compiled program serves them all, and some forty of
+    # them, so that the bar moves.
+    longest = max(1, num_updates // 40)
+    chunk = max(n for n in range(1, longest + 1) if num_updates % n == 0)
+
+    def train_chunk(state):
+        return jax.lax.scan(
+            lambda s, _: rljax.train_step(agent, env, s), state, length=chunk
+        )
+
+    chunks: list[rljax.Metrics] = []
+    state = None
+    try:
+        with console.status("compiling …"):
+            keys = jax.random.split(jax.random.key(config.seed), config.num_seeds)
+            init = parallel.map_seeds(lambda key: rljax.init_train(agent, env, key))
+            state = init(keys)
+            run_chunk = parallel.map_seeds(train_chunk).lower(state).compile()
+        with (
+            open(folder / "metrics.csv", "w", newline="", encoding="utf-8") as file,
+            progress_bar(console) as bar,
+        ):
+            writer = csv.writer(file)
+            task = bar.add_task("training", total=num_updates, rate="", median="")
+            start = time.perf_counter()
+            for done in range(chunk, num_updates + 1, chunk):
+                state, metrics = run_chunk(state)
+                metrics = jax.tree.map(np.asarray, metrics)
+                write_metrics(writer, agent, metrics, done - chunk)
+                file.flush()
+                chunks.append(metrics)
+                steps = done * agent.num_envs * agent.rollout_length * config.num_seeds
+                bar.update(
+                    task,
+                    completed=done,
+                    rate=f"{steps / (time.perf_counter() - start):,.0f} steps/s",
+                    median=describe_median(metrics),
+                )
+    except KeyboardInterrupt:
+        return state, concatenate(chunks), True
+    return state, concatenate(chunks), False
+
+
+def concatenate(chunks: list[rljax.Metrics]) -> rljax.Metrics | None:
+    if not chunks:
+        return None
+    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *chunks)
+
+
+def progress_bar(console: Any) -> rich.progress.Progress:
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TextColumn("updates · {task.fields[rate]}"),
+        rich.progress.TextColumn("· median return {task.fields[median]} ·"),
+        rich.progress.TimeRemainingColumn(),
+        rich.progress.TextColumn("left"),
+        console=console,
+    )
+
+
+def describe_median(metrics: rljax.Metrics) -> str:
+    """Median over seeds of the mean return, where any episode ended."""
+    _, returns = statistics.windowed_episode_returns(metrics, 1)
+    seen = returns[~np.isnan(returns)]
+    return f"{np.median(seen):.1f}" if seen.size else "none yet"
+
+
+def write_metrics(writer: Any, agent: Any, metrics: rljax.Metrics, first: int) -> None:
+    """One row per seed and update; the means are empty where no episode ended."""
+    names = sorted(metrics.agent)
+    if first == 0:
+        header = "seed update steps num_episodes episode_return episode_length"
+        writer.writerow([*header.split(), *names])
+    num_seeds, num_updates = metrics.num_episodes.shape
+    for update in range(num_updates):
+        for seed in range(num_seeds):
+            at = (seed, update)
+            count = metrics.num_episodes[at]
+            sums = (metrics.episode_return_sum[at], metrics.episode_length_sum[at])
+            means = [float(total) / count if count else "" for total in sums]
+            done = first + update + 1
+            steps = done * agent.num_envs * agent.rollout_length
+            row = [float(metrics.agent[name][at]) for name in names]
+            writer.writerow([seed, done, steps, count, *means, *row])
+
+
+def evaluate(config: Config, env: Any, state: Any, console: Any):
+    """Greedy returns and lengths, each [num_seeds, num_episodes]."""
+
+    def evaluate_seed(agent_state, key):
+        return rljax.evaluate(
+            config.agent, agent_state, env, key, num_episodes=config.num_episodes
+        )
+
+    with console.status("evaluating …"):
+        key = jax.random.fold_in(jax.random.key(config.seed), config.num_seeds)
+        keys = jax.random.split(key, config.num_seeds)
+        evaluation = parallel.map_seeds(evaluate_seed)(state.agent_state, keys)
+    return (
+        np.asarray(evaluation.episode_returns),
+        np.asarray(evaluation.episode_lengths),
+    )
+
+
+def write_evaluation(folder: Path, returns: np.ndarray, lengths: np.ndarray) -> None:
+    with open(folder / "evaluation.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["seed", "episode", "episode_return", "episode_length"])
+        for (seed, episode), value in np.ndenumerate(returns):
+            writer.writerow([seed, episode, float(value), lengths[seed, episode]])
+
+
+def summary_table(returns: np.ndarray, lengths: np.ndarray) -> rich.table.Table:
+    """Greedy evaluation per seed, and over seeds the IQM with its interval."""
+    num_seeds, num_episodes = returns.shape
+    table = rich.table.Table(title=f"Greedy evaluation, {num_episodes} episodes a seed")
+    for heading in ("seed", "mean return", "lowest", "highest", "mean length"):
+        table.add_column(heading, justify="right")
+    for seed in range(num_seeds):
+        row = (returns[seed].mean(), returns[seed].min(), returns[seed].max())
+        cells = [f"{value:.1f}" for value in (*row, lengths[seed].mean())]
+        table.add_row(str(seed), *cells)
+    scores = returns.mean(axis=1)
+    low, high = statistics.bootstrap_interval(scores)
+    middle = statistics.interquartile_mean(scores)
+    table.add_section()
+    table.add_row("IQM", f"{middle:.1f}", f"{low:.1f}", f"{high:.1f}", "")
+    table.caption = (
+        f"IQM over {num_seeds} seeds of the mean return, with its 95 % bootstrap "
+        "interval"
+    )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Hand-derived NumPy references. Nothing here imports rljax or jax."""

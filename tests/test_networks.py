@@ -1,0 +1,105 @@
+"""Networks: initial distributions, the forward pass, and networks of the user's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rljax
+from rljax import networks
+
+
+def test_he_normal_has_variance_2_over_inputs(key):
+    layer = networks.he_normal(key, 400, 300)
+    np.testing.assert_allclose(layer.kernel.var(), 2 / 400, rtol=0.02)
+    # Not a truncated normal: the tails beyond three deviations are there.
+    beyond = np.abs(layer.kernel) > 3 * (2 / 400) ** 0.5
+    np.testing.assert_allclose(beyond.mean(), 0.0027, rtol=0.15)
+    np.testing.assert_array_equal(layer.bias, 0.0)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (4, 64), (64, 2), (1, 3)])
+def test_orthogonal(key, shape):
+    kernel = networks.orthogonal(key, *shape, scale=3.0).kernel
+    gram = kernel.T @ kernel if shape[0] >= shape[1] else kernel @ kernel.T
+    np.testing.assert_allclose(gram, 9 * np.eye(min(shape)), atol=2e-5)
+
+
+def test_gram_schmidt_is_the_q_of_qr(key):
+    matrix = jax.random.normal(key, (50, 20))
+    q, r = np.linalg.qr(np.asarray(matrix))
+    expected = q * np.sign(np.diag(r))
+    np.testing.assert_allclose(
+        networks.orthonormal_columns(matrix), expected, atol=1e-5
+    )
+
+
+def test_gram_schmidt_keeps_orthogonality_of_an_ill_conditioned_matrix(key):
+    # Columns equal but for 1e-4: a single projection would lose half of the digits.
+    base = jax.random.normal(key, (30, 1))
+    matrix = base + 1e-4 * jax.random.normal(jax.random.fold_in(key, 1), (30, 8))
+    q = networks.orthonormal_columns(matrix)
+    np.testing.assert_allclose(q.T @ q, np.eye(8), atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_forward_pass_equals_numpy(key, activation):
+    layers = networks.mlp_init(key, (3, 5, 2))
+    x = np.array([0.3, -1.0, 2.0], np.float32)
+    function = {"relu": lambda z: np.maximum(z, 0), "tanh": np.tanh}[activation]
+    hidden = function(x @ layers[0].kernel + layers[0].bias)
+    expected = hidden @ layers[1].kernel + layers[1].bias
+    out = networks.mlp_apply(layers, jnp.asarray(x), activation)
+    np.testing.assert_allclose(out, expected, rtol=1e-5)
+
+
+def test_an_integer_observation_stands_for_its_one_hot_vector(key):
+    params = networks.actor_critic_init(key, 6, 3, (8,), shared=True)
+    logits, value = networks.actor_critic_apply(params, jnp.int32(4), "relu")
+    expected = networks.actor_critic_apply(params, jnp.eye(6)[4], "relu")
+    np.testing.assert_allclose(logits, expected[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(value, expected[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("hidden_sizes", [(), (8,), (8, 7)])
+def test_shapes_of_actor_and_critic(key, shared, hidden_sizes):
+    params = networks.actor_critic_init(key, 4, 3, hidden_sizes, shared=shared)
+    logits, value = networks.actor_critic_apply(params, jnp.ones(4), "tanh")
+    assert logits.shape == (3,)
+    assert value.shape == ()
+    assert len(params.trunk) == (len(hidden_sizes) if shared else 0)
+
+
+@pytest.fixture(scope="module")
+def flax_actor_critic():
+    nn = pytest.importorskip("flax.linen")
+
+    class FlaxActorCritic(nn.Module):
+        num_actions: int
+
+        @nn.compact
+        def __call__(self, obs):
+            x = nn.relu(nn.Dense(16)(obs))
+            return nn.Dense(self.num_actions)(x), nn.Dense(1)(x).squeeze(-1)
+
+    return FlaxActorCritic
+
+
+@pytest.mark.parametrize("agent_class", [rljax.PPO, rljax.ActorCritic])
+def test_a_flax_module_works_as_it_stands(key, flax_actor_critic, agent_class):
+    agent = agent_class(num_envs=2, rollout_length=8, network=flax_actor_critic(2))
+    state, metrics = rljax.train(agent, rljax.CartPole(), key, num_updates=2)
+    assert "params" in state.agent_state.params
+    assert np.isfinite(metrics.agent["policy_loss"]).all()
+    fresh = agent.init(key, rljax.CartPole()).params
+    moved = jax.tree.map(
+        lambda a, b: bool((a != b).any()), fresh, state.agent_state.params
+    )
+    assert any(jax.tree.leaves(moved))
+
+
+def test_a_network_of_the_wrong_shape_is_refused(key, flax_actor_critic):
+    agent = rljax.PPO(network=flax_actor_critic(3))
+    with pytest.raises(ValueError, match=r"PPO.network.apply must return .*\(2,\)"):
+        agent.init(key, rljax.CartPole())

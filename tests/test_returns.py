@@ -1,0 +1,140 @@
+"""Returns against double loops, and against values worked by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rljax import returns
+from tests.oracles import returns as oracle
+
+
+def draw(seed, length, p_terminated=0.2, p_truncated=0.2):
+    rng = np.random.default_rng(seed)
+    return {
+        "rewards": rng.normal(size=length),
+        "values": rng.normal(size=length),
+        "next_values": rng.normal(size=length),
+        "terminated": rng.random(length) < p_terminated,
+        "truncated": rng.random(length) < p_truncated,
+    }
+
+
+CASES = [
+    *(pytest.param(draw(seed, 12), id=f"random{seed}") for seed in range(5)),
+    pytest.param(draw(0, 1, 0, 0), id="one step"),
+    pytest.param(draw(1, 1, 1, 0), id="one terminated step"),
+    pytest.param(draw(2, 6, 1, 1), id="all both"),
+    pytest.param(draw(3, 6, 0, 1), id="all truncated"),
+    pytest.param(draw(4, 6, 0, 0), id="never done"),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("discount", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("lambda_", [0.0, 0.7, 1.0])
+def test_equal_double_loops(x64, case, discount, lambda_):
+    rewards, values, next_values, terminated, truncated = (
+        case[name]
+        for name in ("rewards", "values", "next_values", "terminated", "truncated")
+    )
+    np.testing.assert_allclose(
+        returns.discounted_returns(
+            rewards, terminated, truncated, next_values, discount
+        ),
+        oracle.discounted_returns(
+            rewards, terminated, truncated, next_values, discount
+        ),
+        rtol=1e-12,
+        atol=1e-14,
+    )
+    lambda_returns = returns.lambda_returns(
+        rewards, next_values, terminated, truncated, discount, lambda_
+    )
+    np.testing.assert_allclose(
+        lambda_returns,
+        oracle.lambda_returns(
+            rewards, next_values, terminated, truncated, discount, lambda_
+        ),
+        rtol=1e-12,
+        atol=1e-14,
+    )
+    gae = returns.gae(
+        rewards, values, next_values, terminated, truncated, discount, lambda_
+    )
+    np.testing.assert_allclose(
+        gae,
+        oracle.gae(
+            rewards, values, next_values, terminated, truncated, discount, lambda_
+        ),
+        rtol=1e-12,
+        atol=1e-13,
+    )
+
+
+def test_a_lambda_return_is_value_plus_advantage(x64):
+    # The identity G_t^λ = A_t + V(s_t) needs V(s_{t+1}) = next_values wherever the
+    # trajectory goes on, as it is for real experience.
+    case = draw(7, 12)
+    done = case["terminated"] | case["truncated"]
+    following = np.append(case["values"][1:], 0.0)
+    next_values = np.where(done, case["next_values"], following)
+    next_values[-1] = case["next_values"][-1]
+    ends = (case["terminated"], case["truncated"], 0.9, 0.7)
+    np.testing.assert_allclose(
+        returns.lambda_returns(case["rewards"], next_values, *ends),
+        case["values"]
+        + returns.gae(case["rewards"], case["values"], next_values, *ends),
+        rtol=1e-12,
+        atol=1e-13,
+    )
+
+
+def test_golden_worked_by_hand():
+    # γ = ½, λ = ½; step 1 is truncated with V = 4, step 3 terminated.
+    #   G_3 = 8
+    #   G_2 = 4 + ½·(½·2 + ½·8)  = 6.5
+    #   G_1 = 2 + ½·4            = 4      bootstrapped, nothing from step 2
+    #   G_0 = 1 + ½·(½·6 + ½·4)  = 3.5
+    out = returns.lambda_returns(
+        jnp.array([1.0, 2.0, 4.0, 8.0]),
+        jnp.array([6.0, 4.0, 2.0, 100.0]),
+        jnp.array([False, False, False, True]),
+        jnp.array([False, True, False, False]),
+        0.5,
+        0.5,
+    )
+    np.testing.assert_array_equal(out, [3.5, 4.0, 6.5, 8.0])
+
+
+def test_first_episode_ends_with_its_done_step():
+    terminated = jnp.array([False, False, True, False, True])
+    truncated = jnp.array([False, False, True, False, False])
+    mask = returns.first_episode(terminated, truncated)
+    np.testing.assert_array_equal(mask, [True, True, True, False, False])
+    never = jnp.zeros(5, bool)
+    assert returns.first_episode(never, never).all()
+
+
+def test_float32_stays_float32_and_vmap_equals_loop():
+    case = {k: np.stack([draw(s, 9)[k] for s in range(3)]) for k in draw(0, 9)}
+    arrays = {
+        k: jnp.asarray(v, jnp.float32 if v.dtype == float else bool)
+        for k, v in case.items()
+    }
+    names = ("rewards", "values", "next_values", "terminated", "truncated")
+    args = [arrays[name] for name in names]
+    batched = jax.vmap(lambda *a: returns.gae(*a, 0.9, 0.8))(*args)
+    assert batched.dtype == jnp.float32
+    for i in range(3):
+        lone = returns.gae(*(a[i] for a in args), 0.9, 0.8)
+        np.testing.assert_allclose(batched[i], lone, rtol=1e-6, atol=1e-6)
+
+
+def test_shapes_that_differ_are_refused():
+    with pytest.raises(ValueError, match=r"next_values \(4,\)"):
+        returns.lambda_returns(
+            jnp.zeros(5), jnp.zeros(4), jnp.zeros(5, bool), jnp.zeros(5, bool), 1, 1
+        )
+    with pytest.raises(ValueError, match="vmap"):
+        returns.gae(*[jnp.zeros((5, 2))] * 3, *[jnp.zeros((5, 2), bool)] * 2, 1, 1)
