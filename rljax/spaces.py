@@ -99,7 +99,7 @@ def check_element(space: Space, value: Any, label: str) -> jax.Array:
     kind = np.integer if isinstance(space, Discrete) else np.floating
     if not jnp.issubdtype(array.dtype, kind):
         raise TypeError(
-            f"{label} must have an {kind.__name__} dtype for {space}, got "
+            f"{label} must have a dtype of kind {kind.__name__} for {space}, got "
             f"{array.dtype}. Cast it, or use an agent made for this space."
         )
     if array.shape != space.shape:

@@ -122,6 +122,7 @@ def check_env(env: Any) -> None:
             f"action_space, got {env!r}. Make one with rljax.make(name) or an "
             "environment class such as rljax.CartPole()."
         )
+    _check_pytree("env", env)
 
 
 def check_agent(agent: Any) -> None:
@@ -130,6 +131,15 @@ def check_agent(agent: Any) -> None:
         raise TypeError(
             "agent must be an agent with num_envs, rollout_length, init, act, greedy "
             f"and update, got {agent!r}. Build one, such as rljax.PPO()."
+        )
+    _check_pytree("agent", agent)
+
+
+def _check_pytree(label: str, value: Any) -> None:
+    if jax.tree_util.all_leaves([value]):
+        raise TypeError(
+            f"{label} must be a pytree, but {type(value).__name__} is not registered "
+            "as one. Decorate the class with @rljax.struct.dataclass."
         )
 
 

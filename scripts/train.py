@@ -6,10 +6,13 @@ python scripts/train.py actor-critic --num-seeds 16
 python scripts/train.py ppo --learning-rate 1e-3 --env-kwargs gravity 20
 """
 
+import contextlib
 import csv
 import dataclasses
 import json
+import signal
 import sys
+import threading
 import time
 from datetime import datetime
 from pathlib import Path
@@ -93,13 +96,18 @@ class Config:
     """Folder in which the run gets a new folder of its own."""
 
     def __post_init__(self):
-        struct.check_ints(self, "num_seeds", "num_episodes", minimum=1)
-        struct.check_ints(self, "seed", minimum=0)
         if self.num_updates is None:
             default = DEFAULT_UPDATES[type(self.agent).__name__]
             updates = getattr(self.agent, "anneal_updates", None) or default
             object.__setattr__(self, "num_updates", int(updates))
-        struct.check_ints(self, "num_updates", minimum=1)
+        for name, minimum in (
+            ("num_seeds", 1),
+            ("num_updates", 1),
+            ("num_episodes", 1),
+            ("seed", 0),
+        ):
+            flag = "--" + name.replace("_", "-")
+            struct.check_int(flag, getattr(self, name), minimum=minimum)
 
 
 def main() -> int:
@@ -112,46 +120,47 @@ def main() -> int:
             tyro.conf.SuppressFixed,
         ),
     )
-    console = rich.console.Console()
     parallel.use_cpu_cores(config.num_seeds)
     try:
         env = make_env(config)
         folder = make_run_folder(config)
     except (ValueError, TypeError, OSError) as error:
-        console.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    write_config(config, folder)
-    console.print(
-        f"{type(config.agent).__name__} on {config.env}: {config.num_seeds} seeds × "
-        f"{config.num_updates} updates on {len(jax.local_devices())} "
-        f"{jax.default_backend()} device(s), results in {folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    state, metrics, interrupted = train(config, env, folder, console)
-    if metrics is None:
-        console.print(f"Interrupted before the first update; see {folder}")
+    console = rich.console.Console(highlight=False, soft_wrap=True)
+    try:
+        return run(config, env, folder, console)
+    except KeyboardInterrupt:
+        console.print(f"Interrupted at once. What was done is in {folder}")
         return 130
-    steps_per_update = config.agent.num_envs * config.agent.rollout_length
+
+
+def run(config: Config, env: Any, folder: Path, console: Any) -> int:
+    """Trains, evaluates and leaves everything in `folder`; returns the exit status."""
+    write_config(config, folder)
     title = f"{type(config.agent).__name__} on {config.env}"
+    console.print(
+        f"{title}: {config.num_seeds} seeds × {config.num_updates} updates on "
+        f"{len(jax.local_devices())} {jax.default_backend()} device(s)"
+    )
+    state, metrics = train(config, env, folder, console)
     plotting.save_learning_curve(
         folder / "learning_curve.png",
         metrics,
-        steps_per_update=steps_per_update,
+        steps_per_update=config.agent.num_envs * config.agent.rollout_length,
         title=title,
     )
     done = metrics.num_episodes.shape[1]
-    if interrupted:
+    if done < config.num_updates:
         console.print(
             f"Interrupted after {done} of {config.num_updates} updates, without the "
-            f"final evaluation. What was done is in {folder}",
-            soft_wrap=True,
+            f"final evaluation. What was done is in {folder}"
         )
         return 130
     returns, lengths = evaluate(config, env, state, console)
     write_evaluation(folder, returns, lengths)
     console.print(summary_table(returns, lengths))
-    console.print(f"Saved in {folder}", soft_wrap=True)
+    console.print(f"Saved in {folder}")
     return 0
 
 
@@ -216,12 +225,13 @@ def _describe(value: Any) -> str:
 
 
 def train(config: Config, env: Any, folder: Path, console: Any):
-    """Trains all seeds chunk by chunk: (state, metrics so far or None, interrupted)."""
+    """Trains all seeds chunk by chunk: (state, metrics [num_seeds, updates done])."""
     agent, num_updates = config.agent, config.num_updates
     assert num_updates is not None
-    # Equal chunks, so that one compiled program serves them all, and some forty of
-    # them, so that the bar moves.
-    longest = max(1, num_updates // 40)
+    steps_per_update = agent.num_envs * agent.rollout_length * config.num_seeds
+    # Equal chunks, so that one compiled program serves them all; some forty of them,
+    # so that the bar moves, and short, so that Ctrl-C is heard soon.
+    longest = max(1, min(num_updates // 40, 200_000 // steps_per_update))
     chunk = max(n for n in range(1, longest + 1) if num_updates % n == 0)
 
     def train_chunk(state):
@@ -229,53 +239,63 @@ def train(config: Config, env: Any, folder: Path, console: Any):
             lambda s, _: rljax.train_step(agent, env, s), state, length=chunk
         )
 
+    with console.status("compiling …"):
+        keys = jax.random.split(jax.random.key(config.seed), config.num_seeds)
+        init = parallel.map_seeds(lambda key: rljax.init_train(agent, env, key))
+        state = init(keys)
+        run_chunk = parallel.map_seeds(train_chunk).lower(state).compile()
     chunks: list[rljax.Metrics] = []
-    state = None
+    with (
+        open(folder / "metrics.csv", "w", newline="", encoding="utf-8") as file,
+        progress_bar(console) as bar,
+        deferred_interrupt() as interrupted,
+    ):
+        writer = csv.writer(file)
+        task = bar.add_task("training", total=num_updates, rate="", median="…")
+        start = time.perf_counter()
+        for done in range(chunk, num_updates + 1, chunk):
+            state, metrics = run_chunk(state)
+            metrics = jax.tree.map(np.asarray, metrics)
+            write_metrics(writer, agent, metrics, done - chunk)
+            file.flush()
+            chunks.append(metrics)
+            rate = done * steps_per_update / (time.perf_counter() - start)
+            bar.update(
+                task,
+                completed=done,
+                rate=f"{rate:,.0f} steps/s",
+                median=describe_median(metrics),
+            )
+            if interrupted.is_set():
+                break
+    metrics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *chunks)
+    return state, metrics
+
+
+@contextlib.contextmanager
+def deferred_interrupt():
+    """An event that the first Ctrl-C sets; the second one interrupts at once."""
+    event = threading.Event()
+    default = signal.getsignal(signal.SIGINT)
+
+    def handle(*_):
+        event.set()
+        signal.signal(signal.SIGINT, default)
+
+    signal.signal(signal.SIGINT, handle)
     try:
-        with console.status("compiling …"):
-            keys = jax.random.split(jax.random.key(config.seed), config.num_seeds)
-            init = parallel.map_seeds(lambda key: rljax.init_train(agent, env, key))
-            state = init(keys)
-            run_chunk = parallel.map_seeds(train_chunk).lower(state).compile()
-        with (
-            open(folder / "metrics.csv", "w", newline="", encoding="utf-8") as file,
-            progress_bar(console) as bar,
-        ):
-            writer = csv.writer(file)
-            task = bar.add_task("training", total=num_updates, rate="", median="")
-            start = time.perf_counter()
-            for done in range(chunk, num_updates + 1, chunk):
-                state, metrics = run_chunk(state)
-                metrics = jax.tree.map(np.asarray, metrics)
-                write_metrics(writer, agent, metrics, done - chunk)
-                file.flush()
-                chunks.append(metrics)
-                steps = done * agent.num_envs * agent.rollout_length * config.num_seeds
-                bar.update(
-                    task,
-                    completed=done,
-                    rate=f"{steps / (time.perf_counter() - start):,.0f} steps/s",
-                    median=describe_median(metrics),
-                )
-    except KeyboardInterrupt:
-        return state, concatenate(chunks), True
-    return state, concatenate(chunks), False
-
-
-def concatenate(chunks: list[rljax.Metrics]) -> rljax.Metrics | None:
-    if not chunks:
-        return None
-    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *chunks)
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, default)
 
 
 def progress_bar(console: Any) -> rich.progress.Progress:
     return rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
+        rich.progress.BarColumn(bar_width=16),
         rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("updates · {task.fields[rate]}"),
+        rich.progress.TextColumn("{task.fields[rate]}"),
         rich.progress.TextColumn("· median return {task.fields[median]} ·"),
-        rich.progress.TimeRemainingColumn(),
+        rich.progress.TimeRemainingColumn(compact=True),
         rich.progress.TextColumn("left"),
         console=console,
     )

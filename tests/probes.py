@@ -112,7 +112,7 @@ class Endless(Probe):
     num_actions = 2
 
     def reset(self, key):
-        return start(0.0)
+        return start(1.0)
 
     def step(self, state, action, key):
-        return state, time_step(0.0, 1.0, False)
+        return state, time_step(1.0, 1.0, False)

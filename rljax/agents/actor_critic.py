@@ -56,13 +56,10 @@ class ActorCritic:
     """An init/apply pair that returns (logits [A], value []); None is the MLP above."""
 
     def __post_init__(self):
-        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
-        struct.check_ints(self, "num_envs", "rollout_length", minimum=1)
-        struct.check_choice(self, "activation", networks.ACTIVATIONS)
-        struct.check_reals(
-            self, "learning_rate", "entropy_coef", "value_coef", minimum=0.0
-        )
-        struct.check_reals(self, "discount", "gae_lambda", minimum=0.0, maximum=1.0)
+        common.check_settings(self)
+        common.check_optimizer(self)
+        struct.check_reals(self, "entropy_coef", "value_coef", minimum=0.0)
+        struct.check_reals(self, "gae_lambda", minimum=0.0, maximum=1.0)
         struct.check_reals(self, "max_grad_norm", minimum=0.0, open_minimum=True)
 
     def init(self, key: jax.Array, env: Env) -> AgentState:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rljax import networks, returns, spaces
+from rljax import networks, returns, spaces, struct
 from rljax.types import Env, Transition
 
 # Under the root of a batch's deviation, so that its derivative stays finite; equals the
@@ -35,6 +35,47 @@ def adam(
     epsilon does not drown.
     """
     return optax.adam(learning_rate, eps=epsilon, eps_root=1e-30)  # pyright: ignore[reportArgumentType]
+
+
+def check_settings(agent: Any) -> None:
+    """Checks the fields that all policy-gradient agents have.
+
+    Raises:
+      TypeError, ValueError: names the field, the value and what would be right.
+    """
+    who = type(agent).__name__
+    struct.check_ints(agent, "num_envs", "rollout_length", minimum=1)
+    if not isinstance(agent.hidden_sizes, tuple | list):
+        raise TypeError(
+            f"{who}.hidden_sizes must be a tuple of integers such as (64, 64), got "
+            f"{agent.hidden_sizes!r}."
+        )
+    sizes = tuple(
+        struct.check_int(f"{who}.hidden_sizes[{i}]", size, minimum=1)
+        for i, size in enumerate(agent.hidden_sizes)
+    )
+    object.__setattr__(agent, "hidden_sizes", sizes)
+    struct.check_choice(agent, "activation", networks.ACTIVATIONS)
+    struct.check_reals(agent, "learning_rate", minimum=0.0)
+    struct.check_reals(agent, "discount", minimum=0.0, maximum=1.0)
+    network = agent.network
+    if network is not None and (
+        isinstance(network, type) or not isinstance(network, networks.Network)
+    ):
+        raise TypeError(
+            f"{who}.network must have init(key, obs) and apply(params, obs), as a flax "
+            f"module has, got {network!r}."
+        )
+
+
+def check_optimizer(agent: Any) -> None:
+    """Raises TypeError unless `optimizer` can be called with a learning rate."""
+    if not callable(agent.optimizer):
+        raise TypeError(
+            f"{type(agent).__name__}.optimizer must be a function of the learning rate "
+            f"such as optax.sgd, not an optimiser built already, got "
+            f"{agent.optimizer!r}."
+        )
 
 
 def input_size(space: spaces.Space, who: str) -> int:

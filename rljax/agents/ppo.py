@@ -73,22 +73,13 @@ class PPO:
     """An init/apply pair that returns (logits [A], value []); None is the MLP above."""
 
     def __post_init__(self):
-        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
-        struct.check_ints(
-            self,
-            "num_envs",
-            "rollout_length",
-            "num_epochs",
-            "num_minibatches",
-            minimum=1,
-        )
-        struct.check_choice(self, "activation", networks.ACTIVATIONS)
+        common.check_settings(self)
+        struct.check_ints(self, "num_epochs", "num_minibatches", minimum=1)
         struct.check_choice(self, "initialization", ("orthogonal", "he_normal"))
         struct.check_reals(
-            self, "learning_rate", "entropy_coef", "value_coef", minimum=0.0
+            self, "entropy_coef", "value_coef", "clip_epsilon", minimum=0.0
         )
-        struct.check_reals(self, "discount", "gae_lambda", minimum=0.0, maximum=1.0)
-        struct.check_reals(self, "clip_epsilon", minimum=0.0)
+        struct.check_reals(self, "gae_lambda", minimum=0.0, maximum=1.0)
         struct.check_reals(
             self,
             "anneal_updates",

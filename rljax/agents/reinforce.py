@@ -52,11 +52,8 @@ class Reinforce:
     fresh_episodes: ClassVar[bool] = True
 
     def __post_init__(self):
-        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
-        struct.check_ints(self, "num_envs", "rollout_length", minimum=1)
-        struct.check_choice(self, "activation", networks.ACTIVATIONS)
-        struct.check_reals(self, "learning_rate", minimum=0.0)
-        struct.check_reals(self, "discount", minimum=0.0, maximum=1.0)
+        common.check_settings(self)
+        common.check_optimizer(self)
 
     def init(self, key: jax.Array, env: Env) -> AgentState:
         """Draws He-normal weights and zero biases; zeroes the optimiser's moments."""

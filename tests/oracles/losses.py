@@ -18,7 +18,10 @@ def log_prob_gradient(logits, action):
 
 
 def entropy_gradient(logits):
-    """∂H/∂z_j = −π_j (log π_j + H), from H = −Σ π log π and ∂π_i/∂z_j = π_i(1_ij − π_j)."""
+    """∂H/∂z_j = −π_j (log π_j + H).
+
+    From H = −Σ_i π_i log π_i and ∂π_i/∂z_j = π_i (1_ij − π_j).
+    """
     log_pi = log_softmax(logits)
     pi = np.exp(log_pi)
     entropy = -(pi * log_pi).sum()

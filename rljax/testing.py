@@ -1,0 +1,145 @@
+"""Checks of the contracts, for anybody's environments, in any test runner."""
+
+import inspect
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rljax import types
+from rljax.types import Env, TimeStep
+
+
+def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
+    """Holds an environment against the contract of `types.Env`.
+
+    Shapes and dtypes of `reset` and `step` agree, none is weakly typed, reward and end
+    flags are scalars, spaces are honoured; both functions are deterministic in their
+    arguments and give the same under jit, under vmap and without either, with typed
+    and legacy keys. Random actions are played for `num_steps` steps.
+
+    Args:
+      env: environment.
+      key: random key, typed.
+      num_steps: length of the random play.
+
+    Raises:
+      AssertionError: the message says which part of the contract is broken, and where.
+    """
+    types.check_env(env)
+    _check_signatures(env)
+    key_reset, key_action, key_step, key_play = jax.random.split(key, 4)
+    state, obs = env.reset(key_reset)
+    action = env.action_space.sample(key_action)
+
+    _check_reset_and_step_agree(env, key, action)
+    _check_element(env.observation_space, obs, "the observation of reset")
+    _check_pure(env.reset, (key_reset,), "reset")
+    _check_pure(env.step, (state, action, key_step), "step")
+
+    typed, legacy = jax.random.key(7), jax.random.PRNGKey(7)
+    _assert_close(env.reset(typed), env.reset(legacy), "reset with a legacy key")
+    _check_play(env, key_play, num_steps)
+
+
+def _check_signatures(env: Env) -> None:
+    for method, expected in (
+        (env.reset, ["key"]),
+        (env.step, ["state", "action", "key"]),
+    ):
+        names = list(inspect.signature(method).parameters)
+        assert names == expected, (
+            f"{method.__name__} takes {names}, the contract says {expected}"
+        )
+
+
+def _check_reset_and_step_agree(env: Env, key: jax.Array, action: Any) -> None:
+    state, obs = jax.eval_shape(env.reset, key)
+    next_state, time_step = jax.eval_shape(env.step, state, action, key)
+    assert isinstance(time_step, TimeStep), (
+        f"step must return (state, TimeStep), got {type(time_step).__name__}"
+    )
+    _assert_same_types(next_state, state, "state")
+    _assert_same_types(time_step.obs, obs, "obs")
+    for name, value in zip(time_step._fields, time_step, strict=True):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(value):
+            where = f"TimeStep.{name}{jax.tree_util.keystr(path)}"
+            assert not leaf.weak_type, (
+                f"{where} is weakly typed; give its array a dtype"
+            )
+    reward = time_step.reward
+    assert reward.shape == () and jnp.issubdtype(reward.dtype, jnp.floating), (
+        f"TimeStep.reward must be a floating scalar, is {reward}"
+    )
+    for name in ("terminated", "truncated"):
+        flag = getattr(time_step, name)
+        assert flag.shape == () and flag.dtype == bool, (
+            f"TimeStep.{name} must be a bool scalar, is {flag}"
+        )
+
+
+def _assert_same_types(after: Any, before: Any, what: str) -> None:
+    structures = jax.tree.structure(after), jax.tree.structure(before)
+    assert structures[0] == structures[1], (
+        f"{what} has structure {structures[0]} after step, {structures[1]} after reset"
+    )
+    before_leaves = jax.tree.leaves(before)
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(after), before_leaves, strict=True
+    ):
+        where = f"{what}{jax.tree_util.keystr(path)}"
+        assert (a.shape, a.dtype) == (b.shape, b.dtype), (
+            f"{where} is {a} after step, but {b} after reset"
+        )
+        assert not (a.weak_type or b.weak_type), (
+            f"{where} is weakly typed; give its array a dtype"
+        )
+
+
+def _check_element(space: Any, value: Any, what: str) -> None:
+    expected = (space.shape, jnp.dtype(jnp.result_type(space.dtype)))
+    got = (value.shape, value.dtype)
+    assert got == expected, f"{what} has shape and dtype {got}, its space {expected}"
+    assert space.contains(value), f"{what} is outside its space: {value}"
+
+
+def _check_pure(fn: Any, args: tuple[Any, ...], name: str) -> None:
+    out = fn(*args)
+    chex.assert_trees_all_equal(
+        out, fn(*args), custom_message=f"{name} differs between two calls"
+    )
+    _assert_close(out, jax.jit(fn)(*args), f"{name} under jit")
+    batch = jax.tree.map(lambda x: jnp.stack([x, x]), args)
+    batched = jax.vmap(fn)(*batch)
+    _assert_close(out, jax.tree.map(lambda x: x[1], batched), f"{name} under vmap")
+
+
+def _assert_close(a: Any, b: Any, what: str) -> None:
+    for (path, x), y in zip(
+        jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True
+    ):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_allclose(
+            x, y, 1e-5, 1e-6, err_msg=f"{what}: {jax.tree_util.keystr(path)}"
+        )
+
+
+def _check_play(env: Env, key: jax.Array, num_steps: int) -> None:
+    """Random actions, with a reset by hand after each done step."""
+    reset, step = jax.jit(env.reset), jax.jit(env.step)
+    key, key_reset = jax.random.split(key)
+    state, _ = reset(key_reset)
+    for t in range(num_steps):
+        key, key_action, key_step, key_reset = jax.random.split(key, 4)
+        action = env.action_space.sample(key_action)
+        state, time_step = step(state, action, key_step)
+        done = time_step.terminated | time_step.truncated
+        # The observation that ends an episode may lie outside, as a pole that fell.
+        if not done:
+            _check_element(env.observation_space, time_step.obs, f"obs of step {t}")
+        assert jnp.isfinite(time_step.reward), f"the reward of step {t} is not finite"
+        if done:
+            state, _ = reset(key_reset)

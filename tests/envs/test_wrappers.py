@@ -1,0 +1,81 @@
+"""The time limit, and making environments by name."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rljax
+from tests import probes
+
+
+def test_time_limit_truncates_at_its_step_and_keeps_the_observation(key):
+    env = rljax.TimeLimit(probes.Endless(), 3)
+    state, _ = env.reset(key)
+    flags = []
+    for _ in range(3):
+        state, time_step = env.step(state, jnp.int32(0), key)
+        flags.append((bool(time_step.terminated), bool(time_step.truncated)))
+    assert flags == [(False, False), (False, False), (False, True)]
+
+
+def test_a_step_may_be_terminated_and_truncated(key):
+    env = rljax.TimeLimit(probes.TwoSteps(), 2)
+    state, _ = env.reset(key)
+    state, _ = env.step(state, jnp.int32(0), key)
+    _, time_step = env.step(state, jnp.int32(0), key)
+    assert time_step.terminated
+    assert time_step.truncated
+
+
+def test_limits_nest_and_sweep(key):
+    env = rljax.TimeLimit(rljax.TimeLimit(probes.Endless(), 2), 3)
+    state, _ = env.reset(key)
+    state, _ = env.step(state, jnp.int32(0), key)
+    _, time_step = env.step(state, jnp.int32(0), key)
+    assert time_step.truncated
+
+    def truncated_at_once(max_steps):
+        env = rljax.TimeLimit(probes.Endless(), max_steps)
+        return env.step(env.reset(key)[0], jnp.int32(0), key)[1].truncated
+
+    out = jax.vmap(truncated_at_once)(jnp.array([1, 2]))
+    np.testing.assert_array_equal(out, [True, False])
+
+
+def test_make_passes_parameters_on():
+    env = rljax.make("CartPole-v1", gravity=5, max_steps=7)
+    assert env.max_steps == 7
+    assert env.env == rljax.CartPole(gravity=5.0)
+    assert rljax.make("CartPole-v1") == rljax.TimeLimit(rljax.CartPole(), 500)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: rljax.make("Cartpole"), ValueError, "'CartPole-v1', got 'Cartpole'"),
+        (
+            lambda: rljax.make("CartPole-v1", gravitty=1),
+            TypeError,
+            "no parameter 'gravitty'; it has gravity",
+        ),
+        (
+            lambda: rljax.TimeLimit(rljax.CartPole(), 0),
+            ValueError,
+            "TimeLimit.max_steps must be at least 1, got 0",
+        ),
+        (
+            lambda: rljax.TimeLimit(rljax.CartPole(), 1.5),
+            TypeError,
+            "TimeLimit.max_steps must be an integer",
+        ),
+        (
+            lambda: rljax.TimeLimit(rljax.CartPole, 5),
+            TypeError,
+            "env must be an environment",
+        ),
+    ],
+)
+def test_bad_input_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,65 @@
+"""Evaluation: whole greedy episodes, each once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rljax
+from tests import probes
+from tests.test_rollout import Counter, Pusher
+
+
+def test_every_episode_counts_once_with_its_return_and_length(key):
+    out = rljax.evaluate(Pusher(), (), Counter(), key, num_episodes=4)
+    np.testing.assert_array_equal(out.episode_returns, [6.0] * 4)
+    np.testing.assert_array_equal(out.episode_lengths, [3] * 4)
+    assert out.finished.all()
+
+
+def test_episodes_are_independent_and_equal_a_loop(key):
+    env = rljax.make("CartPole-v1")
+    out = rljax.evaluate(Pusher(), (), env, key, num_episodes=50)
+    assert len(np.unique(out.episode_lengths)) > 1
+    # Pushing one way, a pole falls at a step that depends on its start alone.
+    for i, episode_key in enumerate(jax.random.split(key, 50)[:3]):
+        state, _ = env.reset(jax.random.split(episode_key)[0])
+        length, done = 0, False
+        while not done:
+            state, time_step = env.step(state, jnp.int32(1), key)
+            length, done = length + 1, bool(time_step.terminated)
+        assert out.episode_lengths[i] == length
+
+
+def test_an_endless_episode_is_given_up_and_marked(key):
+    out = rljax.evaluate(
+        Pusher(), (), probes.Endless(), key, num_episodes=2, max_steps=7
+    )
+    np.testing.assert_array_equal(out.episode_lengths, [7, 7])
+    assert not out.finished.any()
+
+
+def test_it_plays_greedily(key):
+    agent = rljax.Reinforce(num_envs=2, rollout_length=2, hidden_sizes=(4,))
+    env = probes.ObsActionDependent()
+    state = agent.init(key, env)
+    out = rljax.evaluate(agent, state, env, key, num_episodes=64)
+    again = rljax.evaluate(agent, state, env, key, num_episodes=64)
+    # An untrained policy is near uniform; sampled, both rewards would turn up for
+    # either observation. Greedy, an observation decides.
+    greedy = [agent.greedy(state, jnp.array([obs])) for obs in (-1.0, 1.0)]
+    rewards = {1.0 if greedy[0] == 0 else -1.0, 1.0 if greedy[1] == 1 else -1.0}
+    assert set(np.asarray(out.episode_returns)) == rewards
+    np.testing.assert_array_equal(out.episode_returns, again.episode_returns)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"num_episodes": 0}, "num_episodes must be at least 1, got 0"),
+        ({"num_episodes": 1, "max_steps": 0}, "max_steps must be at least 1, got 0"),
+    ],
+)
+def test_bad_sizes_are_refused(kwargs, message, key):
+    with pytest.raises(ValueError, match=message):
+        rljax.evaluate(Pusher(), (), Counter(), key, **kwargs)

@@ -1,0 +1,57 @@
+"""What importing costs, touches and pulls in."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import rljax
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(code, **env):
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **env},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_import_touches_no_device():
+    # With a platform that does not exist, the first touch of a device would raise.
+    python("import rljax", JAX_PLATFORMS="no_such_platform")
+
+
+def test_import_pulls_in_no_optional_package():
+    out = python("import rljax, sys; print(*sys.modules)").split()
+    optional = {"tyro", "rich", "matplotlib", "gymnasium", "flax", "pytest"}
+    assert not optional & {name.split(".")[0] for name in out}
+
+
+def test_import_costs_little_more_than_its_dependencies():
+    def seconds(modules):
+        start = time.perf_counter()
+        python(f"import {modules}")
+        return time.perf_counter() - start
+
+    pairs = [(seconds("rljax"), seconds("jax, optax, chex")) for _ in range(5)]
+    # The least noisy estimate of each on a shared machine is its fastest run.
+    ours, theirs = map(min, zip(*pairs, strict=True))
+    assert ours <= 1.3 * theirs
+
+
+def test_public_names_exist_and_are_documented():
+    for name in rljax.__all__:
+        assert getattr(rljax, name).__doc__, name
+
+
+def test_the_changelog_knows_this_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## {re.escape(rljax.__version__)}\b", changelog, re.M)

@@ -1,0 +1,58 @@
+"""Seeds over devices: the same numbers as vmap on one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rljax
+from rljax import parallel
+
+AGENT = rljax.ActorCritic(num_envs=2, rollout_length=8, hidden_sizes=(8,))
+ENV = rljax.make("CartPole-v1")
+
+
+@pytest.mark.parametrize("num_seeds", [1, 2, 5])
+def test_any_number_of_seeds_over_two_devices(num_seeds):
+    def draw(key, scale):
+        return {"x": scale * jax.random.normal(key, (3,))}
+
+    assert len(jax.local_devices()) == 2
+    keys = jax.random.split(jax.random.key(0), num_seeds)
+    scales = jnp.arange(float(num_seeds))
+    sharded = parallel.map_seeds(draw)(keys, scales)
+    expected = jax.vmap(draw)(keys, scales)
+    np.testing.assert_allclose(sharded["x"], expected["x"], rtol=1e-6)
+
+
+def test_sharded_training_equals_vmap():
+    def run(key):
+        return rljax.train(AGENT, ENV, key, num_updates=2)[1]
+
+    keys = jax.random.split(jax.random.key(0), 5)
+    sharded, together = parallel.map_seeds(run)(keys), jax.vmap(run)(keys)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        sharded,
+        together,
+    )
+
+
+def test_every_device_gets_its_share():
+    out = parallel.map_seeds(lambda x: 2 * x)(jnp.arange(6.0))
+    assert sorted(len(shard.data) for shard in out.addressable_shards) == [3, 3]
+    np.testing.assert_array_equal(out, 2 * np.arange(6))
+
+
+def test_devices_can_be_chosen():
+    one = parallel.map_seeds(lambda x: 2 * x, devices=jax.local_devices()[1:])
+    assert one(jnp.arange(4.0)).devices() == {jax.local_devices()[1]}
+
+
+def test_one_cpu_device_per_core_unless_the_user_chose(monkeypatch):
+    # The suite has chosen two; that stays.
+    parallel.use_cpu_cores()
+    assert len(jax.local_devices(backend="cpu")) == 2
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
+    parallel.use_cpu_cores(1)
+    assert jax.config.jax_num_cpu_devices == 2

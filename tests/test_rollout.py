@@ -1,0 +1,140 @@
+"""Unrolling: resets, true successors, and episode statistics, counted by hand."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rljax
+from rljax import rollout, spaces, struct
+from tests import probes
+
+
+class CounterState(NamedTuple):
+    episode: jax.Array
+    time: jax.Array
+
+
+@struct.dataclass
+class Counter:
+    """Observes its clock; reward 1, 2, 3, …; terminates at its third step."""
+
+    @property
+    def observation_space(self):
+        return spaces.Discrete(100)
+
+    @property
+    def action_space(self):
+        return spaces.Discrete(2)
+
+    def reset(self, key):
+        zero = jnp.zeros((), jnp.int32)
+        return zero, zero
+
+    def step(self, state, action, key):
+        state = state + 1
+        return state, rljax.TimeStep(
+            state, state.astype(float), state == 3, jnp.bool_(False)
+        )
+
+
+class Pusher:
+    """Always plays action 1, learns nothing."""
+
+    num_envs = 2
+    rollout_length = 4
+
+    def init(self, key, env):
+        return ()
+
+    def act(self, state, obs, key):
+        return jnp.int32(1), {"seen": obs}
+
+    def greedy(self, state, obs):
+        return jnp.int32(1)
+
+    def update(self, state, trajectory, key):
+        return state, {"length": jnp.float32(trajectory.reward.shape[0])}
+
+
+jax.tree_util.register_static(Pusher)
+
+
+@pytest.fixture(scope="module")
+def first():
+    env, key = Counter(), jax.random.key(0)
+    start = rollout.start(env, key)
+    return rollout.unroll(Pusher(), (), env, start, key, length=7)
+
+
+def test_next_obs_is_the_true_successor_and_obs_starts_anew(first):
+    _, trajectory, _ = first
+    np.testing.assert_array_equal(trajectory.obs, [0, 1, 2, 0, 1, 2, 0])
+    np.testing.assert_array_equal(trajectory.next_obs, [1, 2, 3, 1, 2, 3, 1])
+    np.testing.assert_array_equal(trajectory.terminated, [0, 0, 1, 0, 0, 1, 0])
+    np.testing.assert_array_equal(trajectory.reward, [1, 2, 3, 1, 2, 3, 1])
+    np.testing.assert_array_equal(trajectory.action, 1)
+    np.testing.assert_array_equal(trajectory.extras["seen"], trajectory.obs)
+
+
+def test_episode_sums_and_what_is_carried_on(first):
+    state, _, sums = first
+    assert sums == (2, 12.0, 6)
+    assert state.obs == 1
+    assert (state.episode_return, state.episode_length) == (1.0, 1)
+
+
+def test_a_second_rollout_goes_on_where_the_first_stopped(first):
+    state, _, _ = first
+    _, trajectory, sums = rollout.unroll(
+        Pusher(), (), Counter(), state, jax.random.key(1), length=2
+    )
+    np.testing.assert_array_equal(trajectory.obs, [1, 2])
+    # The episode's first reward was earned in the rollout before.
+    assert sums == (1, 6.0, 3)
+
+
+def test_resets_are_fresh_draws(key):
+    # gymnax-style libraries have replayed one cached start: every start must differ.
+    env = rljax.TimeLimit(rljax.CartPole(), 1)
+    start = rollout.start(env, key)
+    _, trajectory, _ = rollout.unroll(Pusher(), (), env, start, key, length=50)
+    assert len(np.unique(trajectory.obs[:, 0])) == 50
+
+
+def test_statistics_before_the_first_episode_ends_say_so(key):
+    env = rljax.TimeLimit(Counter(), 100)
+    agent = Pusher()
+    _, metrics = rljax.train(agent, env, key, num_updates=3)
+    # 2 environments, 4 steps an update: episodes end at steps 3, 6, 9, 12.
+    np.testing.assert_array_equal(metrics.num_episodes, [2, 2, 4])
+    np.testing.assert_array_equal(metrics.episode_return, [6, 6, 6])
+    np.testing.assert_array_equal(metrics.episode_length, [3, 3, 3])
+    long = rljax.TimeLimit(probes.Endless(), 10)
+    _, metrics = rljax.train(agent, long, key, num_updates=3)
+    np.testing.assert_array_equal(metrics.num_episodes, [0, 0, 2])
+    np.testing.assert_array_equal(metrics.episode_return, [np.nan, np.nan, 10])
+
+
+def test_vmapped_seeds_do_not_share_statistics():
+    limits = jnp.array([2, 4, 100])
+
+    def run(max_steps):
+        env = rljax.TimeLimit(probes.Endless(), max_steps)
+        return rljax.train(Pusher(), env, jax.random.key(0), num_updates=2)[1]
+
+    metrics = jax.vmap(run)(limits)
+    np.testing.assert_array_equal(metrics.num_episodes, [[4, 4], [2, 2], [0, 0]])
+    np.testing.assert_array_equal(metrics.episode_length_sum, [[8, 8], [8, 8], [0, 0]])
+
+
+def test_fresh_episodes_count_only_the_first_of_each_rollout(key):
+    agent = rljax.Reinforce(num_envs=3, rollout_length=8, hidden_sizes=(4,))
+    _, metrics = rljax.train(agent, Counter(), key, num_updates=2)
+    np.testing.assert_array_equal(metrics.num_episodes, [3, 3])
+    np.testing.assert_array_equal(metrics.episode_return, [6, 6])
+    cut = rljax.Reinforce(num_envs=3, rollout_length=2, hidden_sizes=(4,))
+    _, metrics = rljax.train(cut, Counter(), key, num_updates=2)
+    np.testing.assert_array_equal(metrics.num_episodes, [0, 0])

@@ -1,0 +1,39 @@
+"""Spaces: draws lie inside, and elements are checked."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rljax import spaces
+
+
+def test_discrete(key):
+    space = spaces.Discrete(3)
+    draws = jax.vmap(space.sample)(jax.random.split(key, 1000))
+    assert draws.dtype == jnp.int32
+    assert set(np.asarray(draws)) == {0, 1, 2}
+    assert jax.vmap(space.contains)(draws).all()
+    assert not space.contains(jnp.int32(3))
+    with pytest.raises(ValueError, match="Discrete.n must be at least 1"):
+        spaces.Discrete(0)
+
+
+def test_box_with_infinite_sides(key):
+    inf = jnp.inf
+    low, high = jnp.array([-1.0, -inf, 2.0, -inf]), jnp.array([3.0, inf, inf, -5.0])
+    space = spaces.Box(low, high, (4,))
+    draws = jax.vmap(space.sample)(jax.random.split(key, 5000))
+    assert jnp.isfinite(draws).all()
+    assert jax.vmap(space.contains)(draws).all()
+    np.testing.assert_allclose(draws.mean(0), [1.0, 0.0, 3.0, -6.0], atol=0.06)
+
+
+def test_check_element():
+    box = spaces.Box(-1.0, 1.0, (2,))
+    out = spaces.check_element(box, np.array([0.5, -0.5]), "action")
+    assert out.dtype == jnp.float32
+    with pytest.raises(TypeError, match="action must have a dtype of kind floating"):
+        spaces.check_element(box, np.array([0, 1]), "action")
+    with pytest.raises(ValueError, match="lie in"):
+        spaces.check_element(box, np.array([0.5, -1.5]), "action")

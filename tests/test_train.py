@@ -1,0 +1,287 @@
+"""Training is a pure function: every transformation of it, and its bad inputs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rljax
+from rljax.train import _train
+from tests import probes
+from tests.conftest import enable_x64
+
+SMALL = {"num_envs": 2, "rollout_length": 8, "hidden_sizes": (8,)}
+AGENTS = [
+    rljax.PPO(**SMALL, num_epochs=2, num_minibatches=2),
+    rljax.ActorCritic(**SMALL),
+    rljax.Reinforce(**SMALL),
+]
+ALL = pytest.mark.parametrize("agent", AGENTS, ids=lambda a: type(a).__name__)
+ENV = rljax.make("CartPole-v1")
+KEYS = jax.random.split(jax.random.key(0), 3)
+
+
+def assert_close(a, b, rtol=1e-5, atol=1e-6):
+    def compare(x, y):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
+
+    jax.tree.map(compare, a, b)
+
+
+@ALL
+def test_a_vmapped_seed_equals_the_lone_seed(agent):
+    # 1e-5 relative after 3 updates is the stated tolerance. Longer runs part company:
+    # a probability that differs in its last bit turns an action over some day.
+    def run(key):
+        return rljax.train(agent, ENV, key, num_updates=3)
+
+    together = jax.vmap(run)(KEYS)
+    for i in range(3):
+        assert_close(jax.tree.map(lambda x: x[i], together), run(KEYS[i]))
+
+
+@ALL
+def test_same_key_same_result_bitwise(agent):
+    first = rljax.train(agent, ENV, KEYS[0], num_updates=3)
+    second = rljax.train(agent, ENV, KEYS[0], num_updates=3)
+    assert_close(first, second, 0, 0)
+    other = rljax.train(agent, ENV, KEYS[1], num_updates=3)
+    assert not np.array_equal(first[0].rollout_state.obs, other[0].rollout_state.obs)
+
+
+@ALL
+def test_train_is_init_and_steps(agent):
+    state = rljax.init_train(agent, ENV, KEYS[0])
+    step = jax.jit(rljax.train_step)
+    sums = []
+    for _ in range(3):
+        state, metrics = step(agent, ENV, state)
+        sums.append(int(metrics.episode_length_sum))
+    whole_state, whole_metrics = rljax.train(agent, ENV, KEYS[0], num_updates=3)
+    assert_close(state, whole_state)
+    np.testing.assert_array_equal(whole_metrics.episode_length_sum, sums)
+
+
+def test_legacy_keys_give_the_same_numbers():
+    agent = AGENTS[0]
+    typed = rljax.train(agent, ENV, jax.random.key(3), num_updates=2)
+    legacy = rljax.train(agent, ENV, jax.random.PRNGKey(3), num_updates=2)
+    assert_close(typed[0].agent_state, legacy[0].agent_state, 0, 0)
+    assert_close(typed[1], legacy[1], 0, 0)
+
+
+@ALL
+def test_x64_trains_in_float64(agent):
+    with enable_x64():
+        key = jax.random.key(0)
+        state, metrics = rljax.train(agent, ENV, key, num_updates=2)
+    for leaf in jax.tree.leaves(
+        (state.agent_state.params, state.rollout_state.obs, metrics.episode_return_sum)
+    ):
+        assert leaf.dtype == np.float64
+    assert np.isfinite(metrics.agent["policy_loss"]).all()
+
+
+def test_nested_vmap_over_learning_rate_gravity_and_seed():
+    rates, gravities = jnp.array([1e-3, 1e-2]), jnp.array([5.0, 9.8])
+
+    def run(rate, gravity, key):
+        agent = rljax.ActorCritic(**SMALL, learning_rate=rate)
+        env = rljax.make("CartPole-v1", gravity=gravity)
+        state, _ = rljax.train(agent, env, key, num_updates=3)
+        return state.agent_state.params
+
+    over_seeds = jax.vmap(run, (None, None, 0))
+    over_gravities = jax.vmap(over_seeds, (None, 0, None))
+    grid = jax.vmap(over_gravities, (0, None, None))(rates, gravities, KEYS)
+    for i, j, k in np.ndindex(2, 2, 3):
+        lone = run(float(rates[i]), float(gravities[j]), KEYS[k])
+        assert_close(jax.tree.map(lambda x: x[i, j, k], grid), lone)
+    kernels = np.asarray(grid.actor[0].kernel).reshape(12, -1)
+    assert len(np.unique(kernels, axis=0)) == 12
+
+
+def test_an_agent_with_array_leaves_is_a_batch_of_agents():
+    rates = jnp.array([1e-3, 1e-2])
+    agents = rljax.PPO(**SMALL, learning_rate=rates)
+    axes = jax.tree.map(lambda leaf: 0 if leaf is rates else None, agents)
+    state, _ = jax.vmap(
+        lambda agent: rljax.train(agent, ENV, KEYS[0], num_updates=2), (axes,)
+    )(agents)
+    lone, _ = rljax.train(
+        rljax.PPO(**SMALL, learning_rate=1e-2), ENV, KEYS[0], num_updates=2
+    )
+    assert_close(jax.tree.map(lambda x: x[1], state), lone)
+
+
+def test_another_float_compiles_nothing():
+    def run(discount, rate, gravity):
+        agent = rljax.PPO(**SMALL, discount=discount, learning_rate=rate)
+        env = rljax.make("CartPole-v1", gravity=gravity)
+        rljax.train(agent, env, KEYS[0], num_updates=1)
+
+    run(0.9, 1e-3, 9.8)
+    before = _train._cache_size()
+    run(0.95, 2e-3, 5.0)
+    run(1, np.float64(1e-3), 5)
+    assert _train._cache_size() == before
+
+
+def test_a_second_step_compiles_nothing():
+    # A weakly typed leaf in the first state would come back strong and retrace.
+    step = jax.jit(rljax.train_step)
+    for agent in AGENTS:
+        state = rljax.init_train(agent, ENV, KEYS[0])
+        state, _ = step(agent, ENV, state)
+        before = step._cache_size()
+        step(agent, ENV, state)
+        assert step._cache_size() == before
+
+
+@ALL
+def test_gradient_of_a_return_with_respect_to_the_learning_rate(agent):
+    # The exact expected return of the final policy, 1·π(1) − 1·π(0), is smooth in the
+    # learning rate as long as no sampled action turns over.
+    def final_return(rate):
+        learner = agent_with(agent, rate)
+        state, _ = rljax.train(
+            learner, probes.ActionDependent(), jax.random.key(0), num_updates=3
+        )
+        logits = learner.logits(state.agent_state, jnp.zeros(1))
+        probs = jax.nn.softmax(logits)
+        return probs[1] - probs[0]
+
+    with enable_x64():
+        h = 1e-6
+        gradient = float(jax.jit(jax.grad(final_return))(1e-2))
+        above, below = float(final_return(1e-2 + h)), float(final_return(1e-2 - h))
+    numerical = (above - below) / (2 * h)
+    assert abs(gradient) > 0.1
+    np.testing.assert_allclose(gradient, numerical, rtol=1e-5)
+
+
+def agent_with(agent, rate):
+    leaves, treedef = jax.tree.flatten(agent)
+    old = agent.learning_rate
+    return treedef.unflatten([rate if leaf == old else leaf for leaf in leaves])
+
+
+def test_annealing_reaches_0_and_stays_there():
+    agent = rljax.PPO(**SMALL, anneal_updates=2)
+    state, _ = rljax.train(agent, ENV, KEYS[0], num_updates=2)
+    step = jax.jit(rljax.train_step)
+    after, _ = step(agent, ENV, state)
+    assert_close(after.agent_state.params, state.agent_state.params, 0, 0)
+    first = rljax.init_train(agent, ENV, KEYS[0])
+    last = step(agent, ENV, step(agent, ENV, first)[0])[0]
+    moved = jax.tree.map(
+        lambda a, b: float(jnp.abs(a - b).max()),
+        last.agent_state.params,
+        first.agent_state.params,
+    )
+    assert max(jax.tree.leaves(moved)) > 1e-4
+
+
+def test_no_updates_are_no_training():
+    state, metrics = rljax.train(AGENTS[0], ENV, KEYS[0], num_updates=0)
+    assert metrics.num_episodes.shape == (0,)
+    fresh = rljax.init_train(AGENTS[0], ENV, KEYS[0])
+    assert_close(state, fresh)
+
+
+@rljax.struct.dataclass
+class Continuous(rljax.CartPole):
+    """CartPole with a continuous force."""
+
+    @property
+    def action_space(self):
+        return rljax.spaces.Box(-1.0, 1.0, (1,))
+
+
+class Unregistered(rljax.CartPole):
+    """A subclass does not inherit being a pytree."""
+
+
+def call(**changes):
+    arguments = {"agent": AGENTS[0], "env": ENV, "key": KEYS[0], "num_updates": 1}
+    arguments |= changes
+    num_updates = arguments.pop("num_updates")
+    return rljax.train(*arguments.values(), num_updates=num_updates)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"num_updates": -1}, ValueError, "num_updates must be at least 0, got -1"),
+        ({"num_updates": 2.0}, TypeError, "num_updates must be an integer, got 2.0"),
+        ({"num_updates": jnp.int32(2)}, TypeError, "num_updates .* fixes a shape"),
+        ({"key": 0}, TypeError, r"such as jax.random.key\(0\), got 0"),
+        ({"key": KEYS}, ValueError, r"single key, got keys of shape \(3,\)"),
+        ({"agent": rljax.PPO}, TypeError, "agent must be an agent"),
+        ({"agent": ENV, "env": AGENTS[0]}, TypeError, "agent must be an agent"),
+        ({"env": "CartPole-v1"}, TypeError, r"Make one with rljax.make\(name\)"),
+        ({"env": rljax.CartPole}, TypeError, "env must be an environment"),
+        ({"env": Unregistered()}, TypeError, "Unregistered is not registered"),
+        ({"env": Continuous()}, TypeError, "PPO chooses among finitely many actions"),
+        (
+            {"env": Continuous(), "agent": AGENTS[1]},
+            TypeError,
+            "ActorCritic chooses among finitely many actions",
+        ),
+        (
+            {"env": Continuous(), "agent": AGENTS[2]},
+            TypeError,
+            "Reinforce chooses among finitely many actions",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        call(**changes)
+
+
+@pytest.mark.parametrize(
+    ("agent_class", "settings", "error", "message"),
+    [
+        (rljax.PPO, {"num_envs": 0}, ValueError, "PPO.num_envs must be at least 1"),
+        (rljax.PPO, {"num_envs": 2.5}, TypeError, "PPO.num_envs must be an integer"),
+        (rljax.PPO, {"num_envs": True}, TypeError, "PPO.num_envs"),
+        (rljax.PPO, {"rollout_length": -3}, ValueError, "PPO.rollout_length"),
+        (rljax.PPO, {"num_epochs": 0}, ValueError, "PPO.num_epochs"),
+        (
+            rljax.PPO,
+            {"num_envs": 5, "rollout_length": 10, "num_minibatches": 4},
+            ValueError,
+            r"num_minibatches must divide .* 10 × 5 = 50, got 4. .* divisors: 1, 2, 5",
+        ),
+        (rljax.PPO, {"discount": 1.01}, ValueError, r"discount must be in \[0, 1\]"),
+        (rljax.PPO, {"discount": -0.1}, ValueError, "PPO.discount"),
+        (rljax.PPO, {"discount": np.nan}, ValueError, "PPO.discount .* got nan"),
+        (rljax.PPO, {"discount": "0.9"}, TypeError, "PPO.discount must be a real"),
+        (rljax.PPO, {"discount": None}, TypeError, "PPO.discount must be a real"),
+        (rljax.PPO, {"discount": jnp.array([0.9, 2])}, ValueError, "PPO.discount"),
+        (rljax.PPO, {"gae_lambda": 2}, ValueError, "PPO.gae_lambda"),
+        (rljax.PPO, {"clip_epsilon": -0.2}, ValueError, "PPO.clip_epsilon"),
+        (rljax.PPO, {"max_grad_norm": 0}, ValueError, r"PPO.max_grad_norm .* \(0"),
+        (rljax.PPO, {"anneal_updates": 0}, ValueError, "PPO.anneal_updates"),
+        (rljax.PPO, {"adam_epsilon": 0}, ValueError, "PPO.adam_epsilon"),
+        (rljax.PPO, {"activation": "gelu"}, ValueError, "one of 'relu', 'tanh'"),
+        (rljax.PPO, {"initialization": "x"}, ValueError, "PPO.initialization"),
+        (rljax.PPO, {"hidden_sizes": (0,)}, ValueError, "PPO.hidden_sizes"),
+        (rljax.PPO, {"hidden_sizes": 64}, TypeError, "PPO.hidden_sizes"),
+        (rljax.PPO, {"hidden_sizes": (64.0,)}, TypeError, "PPO.hidden_sizes"),
+        (rljax.PPO, {"network": object()}, TypeError, "PPO.network"),
+        (rljax.ActorCritic, {"learning_rate": -1}, ValueError, "learning_rate"),
+        (rljax.ActorCritic, {"num_envs": 0}, ValueError, "ActorCritic.num_envs"),
+        (rljax.ActorCritic, {"optimizer": 1}, TypeError, "ActorCritic.optimizer"),
+        (rljax.Reinforce, {"discount": 3.0}, ValueError, "Reinforce.discount"),
+        (rljax.Reinforce, {"hidden_sizes": (-1,)}, ValueError, "hidden_sizes"),
+        (rljax.Reinforce, {"optimizer": None}, TypeError, "Reinforce.optimizer"),
+        (rljax.Reinforce, {"network": 3}, TypeError, "Reinforce.network"),
+    ],
+)
+def test_bad_settings_are_refused(agent_class, settings, error, message):
+    with pytest.raises(error, match=message):
+        agent_class(**settings)
