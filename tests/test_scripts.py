@@ -134,8 +134,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_where(tmp_path):
     arguments = ["--num-seeds", "2", "--num-updates", "400000"]
     arguments += ["--output", str(tmp_path)]
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), "actor-critic", *TINY, "--num-seeds", "2"]
-        + ["--num-updates", "400000", "--output", str(tmp_path)],
+        [sys.executable, str(SCRIPT), "actor-critic", *TINY, *arguments],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
