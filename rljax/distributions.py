@@ -2,6 +2,8 @@
 
 All functions take logits [..., A] and reduce the last axis. A logit of −∞ masks its
 action: it is never sampled, and values and gradients stay finite where they should.
+
+Source of the formulas: Cover and Thomas (2006), chapter 2; Devroye (1986), §III.2.
 """
 
 import jax
@@ -19,7 +21,15 @@ def categorical_log_prob(logits: jax.Array, actions: jax.typing.ArrayLike) -> ja
 
     Returns:
       [...] log-probabilities.
+
+    Raises:
+      ValueError: the shapes do not fit.
     """
+    if jnp.shape(logits)[:-1] != jnp.shape(actions):
+        raise ValueError(
+            "actions must have the shape of logits without its last axis, got "
+            f"{jnp.shape(actions)} for logits {jnp.shape(logits)}."
+        )
     log_probs = jax.nn.log_softmax(logits)
     indices = jnp.asarray(actions)[..., None]
     return jnp.take_along_axis(log_probs, indices, axis=-1).squeeze(-1)
@@ -48,12 +58,22 @@ def categorical_kl(logits: jax.Array, reference_logits: jax.Array) -> jax.Array:
 
     Returns:
       [...] divergences, 0 or more; +∞ where π_ref excludes what π allows.
+
+    Raises:
+      ValueError: the shapes differ.
     """
+    if jnp.shape(logits) != jnp.shape(reference_logits):
+        raise ValueError(
+            f"logits and reference_logits must have one shape, got {jnp.shape(logits)} "
+            f"and {jnp.shape(reference_logits)}."
+        )
     log_probs = jax.nn.log_softmax(logits)
     reference_log_probs = jax.nn.log_softmax(reference_logits)
     probs = jnp.exp(log_probs)
-    ratios = jnp.where(probs > 0, log_probs - reference_log_probs, 0)
-    return jnp.sum(probs * ratios, axis=-1)
+    # Each by itself: −∞ − (−∞) of an action that both exclude would be NaN.
+    log_probs = jnp.where(probs > 0, log_probs, 0)
+    reference_log_probs = jnp.where(probs > 0, reference_log_probs, 0)
+    return jnp.sum(probs * (log_probs - reference_log_probs), axis=-1)
 
 
 def categorical_sample(logits: jax.Array, key: jax.Array) -> jax.Array:
@@ -71,7 +91,9 @@ def categorical_sample(logits: jax.Array, key: jax.Array) -> jax.Array:
     Returns:
       [...] int32 actions in [0, A).
     """
-    cumulative = jnp.cumsum(jax.nn.softmax(logits), axis=-1)
+    # In half precision the cumulative sum would swallow small probabilities.
+    dtype = jnp.promote_types(jnp.result_type(logits), jnp.float32)
+    cumulative = jnp.cumsum(jax.nn.softmax(jnp.asarray(logits, dtype)), axis=-1)
     total = cumulative[..., -1:]
     u = jax.random.uniform(key, total.shape, total.dtype)
     return jnp.sum(u * total >= cumulative, axis=-1, dtype=jnp.int32)

@@ -50,6 +50,11 @@ def evaluate(
     check_agent(agent)
     check_env(env)
     check_key(key)
+    if hasattr(agent_state, "agent_state"):
+        raise TypeError(
+            "agent_state must be the agent's own state, got a "
+            f"{type(agent_state).__name__}: pass train_state.agent_state."
+        )
     num_episodes = struct.check_int("num_episodes", num_episodes, minimum=1)
     max_steps = struct.check_int("max_steps", max_steps, minimum=1)
     return _evaluate(agent, agent_state, env, key, num_episodes, max_steps)
@@ -60,6 +65,14 @@ def _evaluate(agent, agent_state, env, key, num_episodes, max_steps):
     def episode(key):
         key_reset, key_steps = jax.random.split(key)
         env_state, obs = env.reset(key_reset)
+        shape = jax.eval_shape(agent.greedy, agent_state, obs).shape
+        if shape != env.action_space.shape:
+            raise ValueError(
+                f"agent.greedy returns actions of shape {shape}, the environment takes "
+                f"{env.action_space.shape}. If agent_state holds several seeds, vmap: "
+                "jax.vmap(lambda s, k: rljax.evaluate(agent, s, env, k, …))(states, "
+                "keys)."
+            )
 
         def running(carry):
             _, _, _, length, done = carry

@@ -2,7 +2,9 @@
 
 Arguments have one shape (any, written [B] below) unless said otherwise. Targets and
 advantages come in as arguments: compute them outside the function that you
-differentiate. Nothing here stops a gradient, save where a docstring says so.
+differentiate. Nothing here stops a gradient, save where a docstring says so. Every
+function raises ValueError where its arguments' shapes do not fit: a broadcast of [B]
+against [B, 1] would silently give the mean over [B, B].
 """
 
 import jax
@@ -34,6 +36,8 @@ def value_loss(values: jax.Array, targets: jax.Array) -> jax.Array:
 
     Returns:
       [] loss.
+
+    Source: Sutton and Barto (2018), §9.2, with the ½ that makes its gradient V − y.
     """
     _check_same_shape(values=values, targets=targets)
     return 0.5 * jnp.mean(jnp.square(targets - values))
@@ -99,10 +103,13 @@ def ppo_clip_loss(
         behaviour_log_probs=behaviour_log_probs,
         advantages=advantages,
     )
-    ratio = jnp.exp(log_probs - behaviour_log_probs)
+    log_ratio = log_probs - behaviour_log_probs
     bound = jnp.where(advantages >= 0, 1 + clip_epsilon, 1 - clip_epsilon)
+    ratio = jnp.exp(log_ratio)
     inside = jnp.where(advantages >= 0, ratio <= bound, ratio >= bound)
-    # where, not minimum: at a tie minimum would pass half of each gradient.
+    # where, not minimum: at a tie minimum would pass half of each gradient. And twice:
+    # a ratio that overflows has no derivative, not even one multiplied by 0.
+    ratio = jnp.exp(jnp.where(inside, log_ratio, 0))
     return -jnp.mean(jnp.where(inside, ratio, bound) * advantages)
 
 
@@ -116,7 +123,8 @@ def td_errors(
 ) -> jax.Array:
     """Q-learning's δ_t = r_t + γ (1 − terminated_t) max_a Q(s_{t+1}, a) − Q(s_t, a_t).
 
-    Not a mean: one error per step.
+    Not a mean: one error per step. It is differentiable in both Q; for the usual
+    semi-gradient pass target values computed outside the differentiated function.
 
     Args:
       q_values: [T, A] Q(s_t, ·).
@@ -133,13 +141,17 @@ def td_errors(
     """
     _check_same_shape(actions=actions, rewards=rewards, terminated=terminated)
     _check_same_shape(q_values=q_values, next_q_values=next_q_values)
+    if jnp.shape(q_values)[:-1] != jnp.shape(actions):
+        raise ValueError(
+            "q_values must be [T, A] for actions [T], got "
+            f"{jnp.shape(q_values)} and {jnp.shape(actions)}."
+        )
     taken = jnp.take_along_axis(q_values, actions[..., None], axis=-1).squeeze(-1)
-    bootstrap = jnp.where(terminated, 0.0, discount) * jnp.max(next_q_values, axis=-1)
+    bootstrap = jnp.where(terminated, 0, discount * jnp.max(next_q_values, axis=-1))
     return rewards + bootstrap - taken
 
 
 def _check_same_shape(**arrays: jax.Array) -> None:
-    # A broadcast here would be silent: [B] against [B, 1] gives the mean over [B, B].
     shapes = {name: jnp.shape(array) for name, array in arrays.items()}
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())

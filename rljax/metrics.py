@@ -73,8 +73,18 @@ def windowed_episode_returns(
     Returns:
       Updates done at the end of each window, [W] integers, and the means,
       [num_seeds, W], NaN where no episode ended.
+
+    Raises:
+      ValueError: the leaves have another rank, or there is nothing to average.
     """
     counts = np.asarray(metrics.num_episodes)
+    if counts.ndim != 2 or counts.shape[1] < 1 or num_windows < 1:
+        raise ValueError(
+            "metrics must have leaves [num_seeds, num_updates], with updates, and "
+            f"num_windows must be at least 1, got shape {counts.shape} and "
+            f"{num_windows}. For a single seed, add its axis: "
+            "jax.tree.map(lambda x: x[None], metrics)."
+        )
     totals = np.asarray(metrics.episode_return_sum)
     num_updates = counts.shape[1]
     edges = np.linspace(0, num_updates, min(num_windows, num_updates) + 1).astype(int)

@@ -17,6 +17,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
 }
+INITIALIZATIONS = ("orthogonal", "he_normal")
 
 
 @runtime_checkable
@@ -41,7 +42,7 @@ class Dense(NamedTuple):
     """[outputs]."""
 
 
-def he_normal(key: jax.Array, inputs: int, outputs: int) -> Dense:
+def he_normal(inputs: int, outputs: int, key: jax.Array) -> Dense:
     """Kernel entries N(0, 2 / inputs), biases 0.
 
     Source: He et al. (2015), arXiv:1502.01852, eq. 10.
@@ -51,7 +52,7 @@ def he_normal(key: jax.Array, inputs: int, outputs: int) -> Dense:
     return Dense(kernel, jnp.zeros_like(kernel, shape=(outputs,)))
 
 
-def orthogonal(key: jax.Array, inputs: int, outputs: int, *, scale: float) -> Dense:
+def orthogonal(inputs: int, outputs: int, scale: float, key: jax.Array) -> Dense:
     """A uniformly drawn (semi-)orthogonal kernel times `scale`, biases 0.
 
     Source: Saxe et al. (2014), arXiv:1312.6120.
@@ -83,8 +84,8 @@ def orthonormal_columns(matrix: jax.Array) -> jax.Array:
 
 
 def mlp_init(
-    key: jax.Array,
     sizes: Sequence[int],
+    key: jax.Array,
     *,
     initialization: str = "he_normal",
     output_scale: float = 1.0,
@@ -92,23 +93,31 @@ def mlp_init(
     """Draws the layers of a multilayer perceptron.
 
     Args:
-      key: random key.
       sizes: (inputs, hidden…, outputs).
+      key: random key.
       initialization: "he_normal", or "orthogonal": √2 times an orthogonal kernel in
         hidden layers, `output_scale` times one in the last.
       output_scale: see above; unused by "he_normal".
 
     Returns:
       One `Dense` for each pair of neighbouring sizes.
+
+    Raises:
+      ValueError: unknown `initialization`.
     """
+    if initialization not in INITIALIZATIONS:
+        raise ValueError(
+            f"initialization must be one of {', '.join(map(repr, INITIALIZATIONS))}, "
+            f"got {initialization!r}."
+        )
     keys = jax.random.split(key, len(sizes) - 1)
     layers = []
     for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         if initialization == "he_normal":
-            layers.append(he_normal(keys[i], inputs, outputs))
+            layers.append(he_normal(inputs, outputs, keys[i]))
         else:
             scale = output_scale if i == len(keys) - 1 else 2.0**0.5
-            layers.append(orthogonal(keys[i], inputs, outputs, scale=scale))
+            layers.append(orthogonal(inputs, outputs, scale, keys[i]))
     return tuple(layers)
 
 
@@ -150,10 +159,10 @@ class ActorCriticParams(NamedTuple):
 
 
 def actor_critic_init(
-    key: jax.Array,
     inputs: int,
     num_actions: int,
     hidden_sizes: Sequence[int],
+    key: jax.Array,
     *,
     shared: bool,
     initialization: str = "he_normal",
@@ -161,27 +170,30 @@ def actor_critic_init(
     """Draws an actor and a critic.
 
     Args:
-      key: random key.
       inputs: size of the observation.
       num_actions: A.
       hidden_sizes: widths of the hidden layers.
+      key: random key.
       shared: whether the two heads share the hidden layers, or each has its own.
       initialization: as in `mlp_init`; "orthogonal" scales the last layers by 0.01
         (actor) and 1 (critic), after Andrychowicz et al. (2021), arXiv:2006.05990.
+
+    Raises:
+      ValueError: unknown `initialization`.
     """
     key_trunk, key_actor, key_critic = jax.random.split(key, 3)
     trunk_sizes = (inputs, *hidden_sizes) if shared else (inputs,)
     head_sizes = (trunk_sizes[-1],) if shared else (inputs, *hidden_sizes)
 
-    def layers(key, sizes, output_scale):
+    def layers(sizes, output_scale, key):
         return mlp_init(
-            key, sizes, initialization=initialization, output_scale=output_scale
+            sizes, key, initialization=initialization, output_scale=output_scale
         )
 
     return ActorCriticParams(
-        trunk=layers(key_trunk, trunk_sizes, 2.0**0.5),
-        actor=layers(key_actor, (*head_sizes, num_actions), 0.01),
-        critic=layers(key_critic, (*head_sizes, 1), 1.0),
+        trunk=layers(trunk_sizes, 2.0**0.5, key_trunk),
+        actor=layers((*head_sizes, num_actions), 0.01, key_actor),
+        critic=layers((*head_sizes, 1), 1.0, key_critic),
     )
 
 

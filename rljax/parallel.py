@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from rljax import struct
+
 
 def use_cpu_cores(max_devices: int | None = None) -> None:
     """Makes JAX see one CPU device per core, `max_devices` at most.
@@ -20,7 +22,10 @@ def use_cpu_cores(max_devices: int | None = None) -> None:
 
     Raises:
       RuntimeError: JAX has already been initialised.
+      ValueError: `max_devices` is below 1.
     """
+    if max_devices is not None:
+        struct.check_int("max_devices", max_devices, minimum=1)
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     if jax.config.jax_num_cpu_devices > 0:  # pyright: ignore[reportAttributeAccessIssue]
@@ -43,11 +48,23 @@ def map_seeds(fn: Callable[..., Any], *, devices: Sequence[Any] | None = None) -
       A jitted function whose arguments and results have a leading [num_seeds]. If the
       devices do not divide the seeds, the last seeds are run again as padding and
       dropped; more devices than seeds are left idle.
+
+    Raises:
+      ValueError: no devices; or, when called, arguments whose leading axes differ or
+        are empty.
     """
     devices = list(jax.local_devices() if devices is None else devices)
+    if not devices:
+        raise ValueError("devices must name at least one device, got none.")
 
     def mapped(*args):
-        num_seeds = jax.tree.leaves(args)[0].shape[0]
+        sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(args)}
+        if len(sizes) != 1 or sizes <= {(), (0,)}:
+            raise ValueError(
+                "all arguments must have one leading axis [num_seeds] of at least 1, "
+                f"got leading sizes {sorted(sizes)}."
+            )
+        ((num_seeds,),) = sizes
         used = devices[:num_seeds]
         mesh = Mesh(np.array(used), ("seeds",))
         spec = PartitionSpec("seeds")

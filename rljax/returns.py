@@ -9,6 +9,8 @@ hold several episodes: nothing flows back over a done step.
 No function stops gradients: what is a constant in a loss comes in as an argument.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -42,7 +44,22 @@ def discounted_returns(
 
     Source: Sutton and Barto (2018), §3.3 and §13.3.
     """
-    return lambda_returns(rewards, next_values, terminated, truncated, discount, 1.0)
+    rewards, next_values, terminated, truncated = _one_trajectory(
+        discount,
+        rewards=rewards,
+        next_values=next_values,
+        terminated=terminated,
+        truncated=truncated,
+    )
+    cut = truncated | _is_last(rewards)
+
+    def backward(next_return, step):
+        reward, next_value, terminated, cut = step
+        following = discount * jnp.where(cut, next_value, next_return)
+        value = reward + jnp.where(terminated, 0, following)
+        return value, value
+
+    return _scan_back(backward, (rewards, next_values, terminated, cut))
 
 
 def lambda_returns(
@@ -75,27 +92,24 @@ def lambda_returns(
 
     Source: Sutton and Barto (2018), §12.1, recursive form of eq. 12.2.
     """
-    _check_one_trajectory(
+    rewards, next_values, terminated, truncated = _one_trajectory(
+        discount,
+        lambda_,
         rewards=rewards,
         next_values=next_values,
         terminated=terminated,
         truncated=truncated,
     )
-    continues = jnp.where(terminated, 0.0, discount)
-    carries = jnp.where(terminated | truncated, 0.0, lambda_)
+    cut = truncated | _is_last(rewards)
 
     def backward(next_return, step):
-        reward, next_value, gamma, lam = step
-        value = reward + gamma * ((1 - lam) * next_value + lam * next_return)
+        reward, next_value, terminated, cut = step
+        mixed = (1 - lambda_) * next_value + lambda_ * next_return
+        following = discount * jnp.where(cut, next_value, mixed)
+        value = reward + jnp.where(terminated, 0, following)
         return value, value
 
-    _, returns = jax.lax.scan(
-        backward,
-        next_values[-1].astype(jnp.result_type(rewards, next_values, continues)),
-        (rewards, next_values, continues, carries),
-        reverse=True,
-    )
-    return returns
+    return _scan_back(backward, (rewards, next_values, terminated, cut))
 
 
 def gae(
@@ -132,26 +146,24 @@ def gae(
     Source: Schulman et al. (2016), arXiv:1506.02438, eq. 16, with the two ways in
     which an episode ends kept apart.
     """
-    _check_one_trajectory(
+    rewards, values, next_values, terminated, truncated = _one_trajectory(
+        discount,
+        lambda_,
         rewards=rewards,
         values=values,
         next_values=next_values,
         terminated=terminated,
         truncated=truncated,
     )
-    td_errors = rewards + jnp.where(terminated, 0.0, discount) * next_values - values
-    decays = jnp.where(terminated | truncated, 0.0, discount * lambda_)
+    td_errors = rewards + jnp.where(terminated, 0, discount * next_values) - values
 
     def backward(next_advantage, step):
-        td_error, decay = step
-        advantage = td_error + decay * next_advantage
+        td_error, done = step
+        following = jnp.where(done, 0, discount * lambda_ * next_advantage)
+        advantage = td_error + following
         return advantage, advantage
 
-    dtype = jnp.result_type(td_errors, decays)
-    _, advantages = jax.lax.scan(
-        backward, jnp.zeros((), dtype), (td_errors, decays), reverse=True
-    )
-    return advantages
+    return _scan_back(backward, (td_errors, terminated | truncated))
 
 
 def first_episode(terminated: jax.Array, truncated: jax.Array) -> jax.Array:
@@ -164,12 +176,31 @@ def first_episode(terminated: jax.Array, truncated: jax.Array) -> jax.Array:
     Returns:
       [T] bool.
     """
+    terminated, truncated = _one_trajectory(terminated=terminated, truncated=truncated)
     done = (terminated | truncated).astype(jnp.int32)
     return jnp.cumsum(done) - done == 0
 
 
-def _check_one_trajectory(**arrays: jax.Array) -> None:
-    shapes = {name: jnp.shape(array) for name, array in arrays.items()}
+def _scan_back(backward: Any, steps: tuple[jax.Array, ...]) -> jax.Array:
+    return jax.lax.scan(
+        backward, jnp.zeros_like(steps[0], shape=()), steps, reverse=True
+    )[1]
+
+
+def _is_last(rewards: jax.Array) -> jax.Array:
+    return jnp.arange(len(rewards)) == len(rewards) - 1
+
+
+def _one_trajectory(
+    *scalars: jax.typing.ArrayLike, **arrays: jax.typing.ArrayLike
+) -> list[jax.Array]:
+    """The arrays, flags as bool and the rest in one floating dtype, if shapes fit.
+
+    Ends are chosen with `where`, never by multiplication with 0: a value that does not
+    count must not count when it is infinite or NaN either.
+    """
+    converted = {name: jnp.asarray(array) for name, array in arrays.items()}
+    shapes = {name: array.shape for name, array in converted.items()}
     first = next(iter(shapes.values()))
     if len(first) != 1 or set(shapes.values()) != {first}:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -177,3 +208,15 @@ def _check_one_trajectory(**arrays: jax.Array) -> None:
             f"all arrays of one trajectory must have one shape [T], got {listed}. "
             "vmap over a batch of trajectories."
         )
+    if any(jnp.ndim(scalar) for scalar in scalars):
+        raise ValueError(
+            "discount and lambda_ must be scalars, got shapes "
+            f"{[jnp.shape(scalar) for scalar in scalars]}. vmap over several."
+        )
+    flags = ("terminated", "truncated")
+    values = [array for name, array in converted.items() if name not in flags]
+    dtype = jnp.result_type(*values, *scalars, 1.0)
+    return [
+        array.astype(bool if name in flags else dtype)
+        for name, array in converted.items()
+    ]

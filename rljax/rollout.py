@@ -50,7 +50,8 @@ def unroll(
     """Takes `length` steps in one environment, resetting after each done one.
 
     `Transition.next_obs` is the true successor; the fresh observation after a reset
-    appears only as the next transition's `obs`.
+    appears only as the next transition's `obs`. Beside the trajectory, `length` fresh
+    environment states are held in memory while it runs.
 
     Args:
       agent: acts through `agent.act`.
@@ -64,10 +65,13 @@ def unroll(
       The state to go on from, the trajectory [T, …], and the sums over the episodes
       that ended in it, their steps from earlier rollouts included.
     """
-    keys = jax.random.split(key, (length, 3))
-    # Key derivation and resets for all steps at once, outside the loop: the same
-    # numbers at a fraction of the time, for the memory of one more trajectory.
-    fresh = jax.vmap(env.reset)(keys[:, 2])
+    # Keys and resets for all steps at once, outside the loop, which spares the loop
+    # most of its random words; and three separate streams, so that the compiler can
+    # drop the step keys of an environment that does not use them.
+    keys_act, keys_step, keys_reset = (
+        jax.random.split(stream, length) for stream in jax.random.split(key, 3)
+    )
+    fresh = jax.vmap(env.reset)(keys_reset)
 
     def step(carry, inputs):
         state, sums = carry
@@ -87,7 +91,7 @@ def unroll(
         episode_return = state.episode_return + time_step.reward
         episode_length = state.episode_length + 1
         sums = EpisodeSums(
-            sums.num_episodes + done,
+            sums.num_episodes + done.astype(jnp.int32),
             sums.episode_return_sum + jnp.where(done, episode_return, 0),
             sums.episode_length_sum + jnp.where(done, episode_length, 0),
         )
@@ -107,6 +111,6 @@ def unroll(
     zero = jnp.zeros((), jnp.int32)
     sums = EpisodeSums(zero, jnp.zeros_like(rollout_state.episode_return), zero)
     (rollout_state, sums), trajectory = jax.lax.scan(
-        step, (rollout_state, sums), (keys[:, 0], keys[:, 1], fresh)
+        step, (rollout_state, sums), (keys_act, keys_step, fresh)
     )
     return rollout_state, trajectory, sums

@@ -34,7 +34,7 @@ class Discrete:
         """A uniform draw, [] int32."""
         return jax.random.randint(key, (), 0, self.n, jnp.int32)
 
-    def contains(self, value: jax.Array) -> jax.Array:
+    def contains(self, value: Any) -> Any:
         """Whether `value` lies in the space, [] bool."""
         return (value >= 0) & (value < self.n)
 
@@ -51,7 +51,23 @@ class Box:
     high: Any
     shape: tuple[int, ...] = struct.static()
     dtype: Any = struct.static(default=float)
-    """Floating dtype; `float` is JAX's default, float64 in x64 mode."""
+    """Floating or integer; `float` is JAX's default, float64 in x64 mode."""
+
+    def __post_init__(self):
+        if not isinstance(self.shape, tuple):
+            raise TypeError(
+                f"Box.shape must be a tuple such as (4,), got {self.shape!r}."
+            )
+        for i, size in enumerate(self.shape):
+            struct.check_int(f"Box.shape[{i}]", size, minimum=1)
+        bounds = (self.low, self.high)
+        if any(isinstance(bound, Tracer) for bound in bounds):
+            return
+        low, high = (np.asarray(bound, float) for bound in bounds)
+        if not (low <= high).all():
+            raise ValueError(
+                f"Box.low must be at most Box.high, got {self.low!r} and {self.high!r}."
+            )
 
     def sample(self, key: jax.Array) -> jax.Array:
         """A draw: uniform where both bounds are finite, else as Gymnasium does.
@@ -80,9 +96,9 @@ class Box:
             normal,
         )
 
-    def contains(self, value: jax.Array) -> jax.Array:
+    def contains(self, value: Any) -> Any:
         """Whether `value` lies in the space, [] bool."""
-        return jnp.all((value >= self.low) & (value <= self.high))
+        return ((value >= self.low) & (value <= self.high)).all()
 
 
 Space = Discrete | Box
@@ -107,9 +123,11 @@ def check_element(space: Space, value: Any, label: str) -> jax.Array:
             f"{label} must have shape {space.shape} for {space}, got {array.shape}. "
             "step takes one environment's action: vmap it over a batch."
         )
-    concrete = not isinstance(array, Tracer)
-    if concrete and not space.contains(array):
-        raise ValueError(f"{label} must lie in {space}, got {value!r}.")
+    if not isinstance(value, Tracer):
+        # In NumPy: under jit, a JAX operation on a constant would be traced as well.
+        inside = space.contains(np.asarray(value))
+        if not isinstance(inside, Tracer) and not inside:
+            raise ValueError(f"{label} must lie in {space}, got {value!r}.")
     return array.astype(space.dtype)
 
 

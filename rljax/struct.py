@@ -71,43 +71,63 @@ def check_reals(
     minimum: float = -np.inf,
     maximum: float = np.inf,
     open_minimum: bool = False,
+    optional: bool = False,
 ) -> None:
-    """Checks leaf fields to be real numbers in [minimum, maximum], or None if optional.
+    """Checks leaf fields to be finite numbers in [minimum, maximum].
 
-    With `open_minimum` the minimum itself is refused. Python and NumPy scalars become
-    `float`, so that 1, 1.0 and np.float64(1) compile one and the same program. Traced
+    None passes if `optional`.
+
+    With `open_minimum` the minimum itself is refused. Scalars of any kind become
+    `float`, so that 1, 1.0 and jnp.float32(1) compile one and the same program. Traced
     values are left alone.
 
     Raises:
       TypeError: a value is not a real number or an array of them.
-      ValueError: a value is NaN or out of range.
+      ValueError: a value is infinite, NaN or out of range.
     """
-    low = f"{'(' if open_minimum else '['}{minimum:g}"
-    where = f"in {low}, {maximum:g}]"
+    where = f"in {'(' if open_minimum else '['}{minimum:g}, {maximum:g}]"
+    if minimum == -np.inf:
+        where = "finite"
+    elif maximum == np.inf:
+        where = f"finite and {'more than' if open_minimum else 'at least'} {minimum:g}"
     for name in names:
         value = getattr(obj, name)
         label = f"{type(obj).__name__}.{name}"
-        if value is None and _default(obj, name) is None:
+        if value is None and optional:
             continue
         if isinstance(value, Tracer):
             continue
-        if isinstance(value, numbers.Real) and not isinstance(value, bool):
-            value = float(value)
-            object.__setattr__(obj, name, value)
-        elif not (
-            isinstance(value, jax.Array | np.ndarray)
-            and jax.numpy.issubdtype(value.dtype, np.number)
-        ):
+        is_array = isinstance(value, jax.Array | np.ndarray)
+        kind = np.asarray(value).dtype.kind if is_array else None
+        is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not is_real and kind not in ("f", "i", "u", "V"):  # V: bfloat16
             raise TypeError(
-                f"{label} must be a real number {where}, got {value!r}. Pass a float, "
+                f"{label} must be a real number, {where}, got {value!r}. Pass a float, "
                 "or an array of floats to vmap over."
             )
-        array = np.asarray(value)
-        inside = (array > minimum if open_minimum else array >= minimum) & (
-            array <= maximum
-        )
-        if not inside.all():
+        array = np.asarray(value, float)
+        above = array > minimum if open_minimum else array >= minimum
+        if not (np.isfinite(array) & above & (array <= maximum)).all():
             raise ValueError(f"{label} must be {where}, got {value!r}.")
+        if array.ndim == 0:
+            object.__setattr__(obj, name, float(array))
+        elif kind in ("i", "u"):
+            object.__setattr__(obj, name, jax.numpy.asarray(value, float))
+
+
+def check_scalars(obj: Any) -> None:
+    """Checks that every leaf is a scalar, as it is inside a vmap over settings.
+
+    Raises:
+      ValueError: a leaf is an array of settings, to be vmapped over.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(obj):
+        if np.ndim(leaf):
+            raise ValueError(
+                f"{type(obj).__name__}{jax.tree_util.keystr(path)} must be a scalar "
+                f"here, has shape {np.shape(leaf)}. vmap over it: jax.vmap(lambda x: … "
+                f"{type(obj).__name__}(…=x) …)(values)."
+            )
 
 
 def check_ints(obj: Any, *names: str, minimum: int) -> None:
@@ -140,6 +160,16 @@ def check_int(label: str, value: Any, *, minimum: int) -> int:
     return value
 
 
+def check_bools(obj: Any, *names: str) -> None:
+    """Raises TypeError unless the static fields are bools."""
+    for name in names:
+        value = getattr(obj, name)
+        if not isinstance(value, bool):
+            raise TypeError(
+                f"{type(obj).__name__}.{name} must be True or False, got {value!r}."
+            )
+
+
 def check_choice(obj: Any, name: str, choices: Collection[Any]) -> None:
     """Raises ValueError unless the static field `name` holds one of `choices`."""
     value = getattr(obj, name)
@@ -148,7 +178,3 @@ def check_choice(obj: Any, name: str, choices: Collection[Any]) -> None:
         raise ValueError(
             f"{type(obj).__name__}.{name} must be one of {listed}, got {value!r}."
         )
-
-
-def _default(obj: Any, name: str) -> Any:
-    return type(obj).__dataclass_fields__[name].default

@@ -17,8 +17,8 @@ def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
 
     Shapes and dtypes of `reset` and `step` agree, none is weakly typed, reward and end
     flags are scalars, spaces are honoured; both functions are deterministic in their
-    arguments and give the same under jit, under vmap and without either, with typed
-    and legacy keys. Random actions are played for `num_steps` steps.
+    arguments and give the same under jit, under vmap and without either. Random actions
+    are played for `num_steps` steps.
 
     Args:
       env: environment.
@@ -34,13 +34,20 @@ def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
     state, obs = env.reset(key_reset)
     action = env.action_space.sample(key_action)
 
+    next_state, time_step = env.step(state, action, key_step)
+    for what, tree in (
+        ("reset", (state, obs)),
+        ("step", (next_state, tuple(time_step))),
+    ):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            assert isinstance(leaf, jax.Array), (
+                f"{what} must return arrays, but {jax.tree_util.keystr(path)} of what "
+                f"it returns is {leaf!r}"
+            )
     _check_reset_and_step_agree(env, key, action)
     _check_element(env.observation_space, obs, "the observation of reset")
     _check_pure(env.reset, (key_reset,), "reset")
     _check_pure(env.step, (state, action, key_step), "step")
-
-    typed, legacy = jax.random.key(7), jax.random.PRNGKey(7)
-    _assert_close(env.reset(typed), env.reset(legacy), "reset with a legacy key")
     _check_play(env, key_play, num_steps)
 
 
@@ -100,6 +107,7 @@ def _assert_same_types(after: Any, before: Any, what: str) -> None:
 
 def _check_element(space: Any, value: Any, what: str) -> None:
     expected = (space.shape, jnp.dtype(jnp.result_type(space.dtype)))
+    assert isinstance(value, jax.Array), f"{what} must be one array, is {value!r}"
     got = (value.shape, value.dtype)
     assert got == expected, f"{what} has shape and dtype {got}, its space {expected}"
     assert space.contains(value), f"{what} is outside its space: {value}"

@@ -117,8 +117,14 @@ def train(
     """Trains from scratch for `num_updates` updates in one compiled program.
 
     Pure, so `vmap` over keys, hyperparameters or physics, `grad` and `jit` apply. It
-    compiles once for each structure of its arguments: another float costs nothing.
-    The same key on the same device and versions gives bitwise the same result.
+    compiles once for each structure of its arguments (a new lambda as an optimiser is a
+    new structure): another float costs nothing. The same key on the same device and
+    versions gives bitwise the same result.
+
+    `grad` is that of the computation as it ran, with the sampled actions held fixed: it
+    flows through parameters, not through what other actions would have earned. A
+    smooth function of the final parameters has a meaningful gradient, an empirical
+    mean of CartPole's constant rewards has 0.
 
     Args:
       agent: learning rule.
@@ -163,8 +169,9 @@ def _first_episode_sums(trajectory: Transition) -> EpisodeSums:
     done = trajectory.terminated | trajectory.truncated
     mask = returns.first_episode(trajectory.terminated, trajectory.truncated)
     ended = jnp.any(done)
+    rewards = trajectory.reward.astype(jnp.result_type(float))
     return EpisodeSums(
         ended.astype(jnp.int32),
-        jnp.where(ended, jnp.sum(trajectory.reward * mask), 0),
+        jnp.where(ended, jnp.sum(rewards, where=mask), 0),
         jnp.where(ended, jnp.sum(mask, dtype=jnp.int32), 0),
     )

@@ -34,12 +34,17 @@ class Transition(NamedTuple):
     """One step of experience; with leading [T] a trajectory."""
 
     obs: Any
+    """s_t, what the agent saw."""
     action: Any
+    """a_t, what it did."""
     reward: jax.Array
+    """r_t, [] floating."""
     terminated: jax.Array
+    """[] bool."""
     truncated: jax.Array
+    """[] bool."""
     next_obs: Any
-    """True successor, never the observation after an automatic reset."""
+    """s_{t+1}, the true successor, never the observation after an automatic reset."""
     extras: Any
     """What `agent.act` returned beside the action."""
 
@@ -152,7 +157,7 @@ def check_key(key: Any) -> None:
     """
     is_array = isinstance(key, jax.Array)
     typed = is_array and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    legacy = is_array and key.dtype == jnp.uint32 and key.ndim >= 1
+    legacy = is_array and key.dtype == jnp.uint32 and key.shape[-1:] in ((2,), (4,))
     if not (typed or legacy):
         raise TypeError(
             f"key must be a random key such as jax.random.key(0), got {key!r}."

@@ -10,6 +10,7 @@ import contextlib
 import csv
 import dataclasses
 import json
+import os
 import signal
 import sys
 import threading
@@ -70,8 +71,6 @@ Agent = (
     ]
 )
 
-DEFAULT_UPDATES = {"PPO": 200, "ActorCritic": 200, "Reinforce": 200}
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -86,28 +85,30 @@ class Config:
     num_seeds: int = 8
     """Independent runs, trained side by side."""
     num_updates: int | None = None
-    """Updates per seed. None: anneal_updates where the agent has them, else as many as
-    solve CartPole-v1."""
+    """Updates per seed. None: anneal_updates where that is set, else 200, which solves
+    CartPole-v1."""
     num_episodes: int = 100
-    """Greedy evaluation episodes per seed, 1 or more."""
+    """Greedy evaluation episodes per seed."""
     seed: int = 0
     """Seed of the random key that all runs are split from."""
     output: Path = Path("runs")
     """Folder in which the run gets a new folder of its own."""
 
     def __post_init__(self):
-        if self.num_updates is None:
-            default = DEFAULT_UPDATES[type(self.agent).__name__]
-            updates = getattr(self.agent, "anneal_updates", None) or default
-            object.__setattr__(self, "num_updates", int(updates))
-        for name, minimum in (
-            ("num_seeds", 1),
-            ("num_updates", 1),
-            ("num_episodes", 1),
-            ("seed", 0),
-        ):
-            flag = "--" + name.replace("_", "-")
-            struct.check_int(flag, getattr(self, name), minimum=minimum)
+        if self.seed >= 2**32:
+            raise ValueError(f"--seed must be below 2**32, got {self.seed}.")
+        minima = {"num_seeds": 1, "num_updates": 1, "num_episodes": 1, "seed": 0}
+        for name, minimum in minima.items():
+            value = getattr(self, name)
+            if value is not None:
+                flag = "--" + name.replace("_", "-")
+                struct.check_int(flag, value, minimum=minimum)
+
+    @property
+    def updates(self) -> int:
+        """Updates per seed, the default filled in."""
+        anneal_updates = getattr(self.agent, "anneal_updates", None)
+        return self.num_updates or int(anneal_updates or 200)
 
 
 def main() -> int:
@@ -124,44 +125,95 @@ def main() -> int:
     try:
         env = make_env(config)
         folder = make_run_folder(config)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OverflowError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    console = rich.console.Console(highlight=False, soft_wrap=True)
+    console = rich.console.Console(highlight=False)
     try:
-        return run(config, env, folder, console)
+        with deferred_interrupt() as interrupted:
+            status = run(config, env, folder, console, interrupted)
     except KeyboardInterrupt:
-        console.print(f"Interrupted at once. What was done is in {folder}")
-        return 130
+        say(console, f"Stopped at once. What had been written is in {folder}")
+        status = 130
+    except OSError as error:
+        print(f"error: {error}. What had been written is in {folder}", file=sys.stderr)
+        return 1
+    if status == 130:
+        # Without the interpreter's shutdown, which crashes under a running compilation.
+        sys.stdout.flush()
+        os._exit(status)
+    return status
 
 
-def run(config: Config, env: Any, folder: Path, console: Any) -> int:
+def run(
+    config: Config,
+    env: Any,
+    folder: Path,
+    console: rich.console.Console,
+    interrupted: threading.Event,
+) -> int:
     """Trains, evaluates and leaves everything in `folder`; returns the exit status."""
-    write_config(config, folder)
+    write_config(config, env, folder)
     title = f"{type(config.agent).__name__} on {config.env}"
-    console.print(
-        f"{title}: {config.num_seeds} seeds × {config.num_updates} updates on "
-        f"{len(jax.local_devices())} {jax.default_backend()} device(s)"
+    say(
+        console,
+        f"{title}: {config.num_seeds} seeds × {config.updates} updates on "
+        f"{len(jax.local_devices())} {jax.default_backend()} device(s)",
     )
-    state, metrics = train(config, env, folder, console)
+    anneal_updates = getattr(config.agent, "anneal_updates", None)
+    if anneal_updates is not None and config.updates > anneal_updates:
+        say(
+            console,
+            f"warning: the learning rate is 0 after {anneal_updates:g} updates "
+            f"(--anneal-updates), {config.updates:g} are to be done (--num-updates)",
+        )
+    key_train, key_evaluate = jax.random.split(jax.random.key(config.seed))
+    state, metrics = train(config, env, folder, console, interrupted, key_train)
+    if metrics is None:
+        say(console, f"Interrupted before the first update; see {folder}")
+        return 130
     plotting.save_learning_curve(
         folder / "learning_curve.png",
         metrics,
         steps_per_update=config.agent.num_envs * config.agent.rollout_length,
         title=title,
     )
-    done = metrics.num_episodes.shape[1]
-    if done < config.num_updates:
-        console.print(
-            f"Interrupted after {done} of {config.num_updates} updates, without the "
-            f"final evaluation. What was done is in {folder}"
+    if interrupted.is_set():
+        done = metrics.num_episodes.shape[1]
+        say(
+            console,
+            f"Interrupted after {done} of {config.updates} updates, without the final "
+            f"evaluation. What was done is in {folder}",
         )
         return 130
-    returns, lengths = evaluate(config, env, state, console)
+    returns, lengths = evaluate(config, env, state, console, key_evaluate)
     write_evaluation(folder, returns, lengths)
     console.print(summary_table(returns, lengths))
-    console.print(f"Saved in {folder}")
+    say(console, f"Saved in {folder}")
     return 0
+
+
+def say(console: rich.console.Console, text: str) -> None:
+    """Prints a line as it is: paths stay whole, brackets are no markup."""
+    console.print(text, soft_wrap=True, markup=False)
+
+
+@contextlib.contextmanager
+def deferred_interrupt():
+    """An event that the first Ctrl-C sets; the second one interrupts at once."""
+    event = threading.Event()
+    default = signal.getsignal(signal.SIGINT)
+
+    def handle(*_):
+        event.set()
+        signal.signal(signal.SIGINT, default)
+        print("\nStopping as soon as it can be; Ctrl-C again to stop at once.")
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, default)
 
 
 def make_env(config: Config) -> Any:
@@ -200,12 +252,14 @@ def make_run_folder(config: Config) -> Path:
     raise FileExistsError(f"--output {config.output} is full of runs named {name}.")
 
 
-def write_config(config: Config, folder: Path) -> None:
+def write_config(config: Config, env: Any, folder: Path) -> None:
     """The whole configuration, with what it takes to run it again."""
     content = {
         "command": [sys.executable, *sys.argv],
         "agent_class": type(config.agent).__name__,
         **dataclasses.asdict(config),
+        "num_updates": config.updates,
+        "env_settings": dataclasses.asdict(env),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "devices": [str(device) for device in jax.local_devices()],
         "versions": {
@@ -224,10 +278,19 @@ def _describe(value: Any) -> str:
     return str(value)
 
 
-def train(config: Config, env: Any, folder: Path, console: Any):
-    """Trains all seeds chunk by chunk: (state, metrics [num_seeds, updates done])."""
-    agent, num_updates = config.agent, config.num_updates
-    assert num_updates is not None
+def train(
+    config: Config,
+    env: Any,
+    folder: Path,
+    console: rich.console.Console,
+    interrupted: threading.Event,
+    key: jax.Array,
+) -> tuple[rljax.TrainState, rljax.Metrics | None]:
+    """Trains all seeds chunk by chunk until done or interrupted.
+
+    Returns the state, and metrics [num_seeds, updates done], None before the first.
+    """
+    agent, num_updates = config.agent, config.updates
     steps_per_update = agent.num_envs * agent.rollout_length * config.num_seeds
     # Equal chunks, so that one compiled program serves them all; some forty of them,
     # so that the bar moves, and short, so that Ctrl-C is heard soon.
@@ -240,20 +303,20 @@ def train(config: Config, env: Any, folder: Path, console: Any):
         )
 
     with console.status("compiling …"):
-        keys = jax.random.split(jax.random.key(config.seed), config.num_seeds)
         init = parallel.map_seeds(lambda key: rljax.init_train(agent, env, key))
-        state = init(keys)
+        state = init(jax.random.split(key, config.num_seeds))
         run_chunk = parallel.map_seeds(train_chunk).lower(state).compile()
     chunks: list[rljax.Metrics] = []
     with (
         open(folder / "metrics.csv", "w", newline="", encoding="utf-8") as file,
         progress_bar(console) as bar,
-        deferred_interrupt() as interrupted,
     ):
         writer = csv.writer(file)
         task = bar.add_task("training", total=num_updates, rate="", median="…")
         start = time.perf_counter()
         for done in range(chunk, num_updates + 1, chunk):
+            if interrupted.is_set():
+                break
             state, metrics = run_chunk(state)
             metrics = jax.tree.map(np.asarray, metrics)
             write_metrics(writer, agent, metrics, done - chunk)
@@ -266,27 +329,9 @@ def train(config: Config, env: Any, folder: Path, console: Any):
                 rate=f"{rate:,.0f} steps/s",
                 median=describe_median(metrics),
             )
-            if interrupted.is_set():
-                break
-    metrics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *chunks)
-    return state, metrics
-
-
-@contextlib.contextmanager
-def deferred_interrupt():
-    """An event that the first Ctrl-C sets; the second one interrupts at once."""
-    event = threading.Event()
-    default = signal.getsignal(signal.SIGINT)
-
-    def handle(*_):
-        event.set()
-        signal.signal(signal.SIGINT, default)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, default)
+    if not chunks:
+        return state, None
+    return state, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *chunks)
 
 
 def progress_bar(console: Any) -> rich.progress.Progress:
@@ -327,7 +372,9 @@ def write_metrics(writer: Any, agent: Any, metrics: rljax.Metrics, first: int) -
             writer.writerow([seed, done, steps, count, *means, *row])
 
 
-def evaluate(config: Config, env: Any, state: Any, console: Any):
+def evaluate(
+    config: Config, env: Any, state: Any, console: rich.console.Console, key: jax.Array
+) -> tuple[np.ndarray, np.ndarray]:
     """Greedy returns and lengths, each [num_seeds, num_episodes]."""
 
     def evaluate_seed(agent_state, key):
@@ -336,7 +383,6 @@ def evaluate(config: Config, env: Any, state: Any, console: Any):
         )
 
     with console.status("evaluating …"):
-        key = jax.random.fold_in(jax.random.key(config.seed), config.num_seeds)
         keys = jax.random.split(key, config.num_seeds)
         evaluation = parallel.map_seeds(evaluate_seed)(state.agent_state, keys)
     return (
@@ -367,10 +413,12 @@ def summary_table(returns: np.ndarray, lengths: np.ndarray) -> rich.table.Table:
     low, high = statistics.bootstrap_interval(scores)
     middle = statistics.interquartile_mean(scores)
     table.add_section()
-    table.add_row("IQM", f"{middle:.1f}", f"{low:.1f}", f"{high:.1f}", "")
+    table.add_row("IQM", f"{middle:.1f} [{low:.1f}, {high:.1f}]")
     table.caption = (
-        f"IQM over {num_seeds} seeds of the mean return, with its 95 % bootstrap "
-        "interval"
+        f"Interquartile mean over {num_seeds} seeds of the mean return [95 % bootstrap "
+        "interval]"
+        if num_seeds > 1
+        else "One seed has no interval: train more."
     )
     return table
 

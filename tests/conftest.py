@@ -16,6 +16,15 @@ def enable_x64() -> contextlib.AbstractContextManager:
     return enable_x64()
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Prints what tests measured, as `record_property("evidence", …)`."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, text in report.user_properties:
+                if name == "evidence":
+                    terminalreporter.write_line(text)
+
+
 @pytest.fixture
 def x64():
     with enable_x64():

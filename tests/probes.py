@@ -106,6 +106,24 @@ class ObsActionDependent(Probe):
 
 
 @struct.dataclass
+class DelayedReward(Probe):
+    """The first of two actions decides the reward ±1 of the second step."""
+
+    num_actions = 2
+
+    def reset(self, key):
+        return start(0.0)
+
+    def step(self, state, action, key):
+        last = state.time == 1
+        chosen = jnp.where(action == 1, 1.0, -1.0)
+        # The observation after the first step tells which action it was.
+        state_after = ProbeState(jnp.reshape(chosen, (1,)), state.time + 1)
+        reward = jnp.where(last, state.obs[0], 0.0)
+        return state_after, time_step(chosen, reward, last)
+
+
+@struct.dataclass
 class Endless(Probe):
     """Reward 1 for ever: under a time limit, the value is still 1 / (1 − γ)."""
 

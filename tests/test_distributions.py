@@ -87,3 +87,23 @@ def test_sample_is_the_inverse_of_the_cumulative_distribution(key):
         for c, x in zip(cumulative, u, strict=True)
     ]
     np.testing.assert_array_equal(d.categorical_sample(logits, key), expected)
+
+
+def test_half_precision_keeps_rare_actions(key):
+    logits = jnp.zeros(1000, jnp.bfloat16)
+    draws = d.categorical_sample(jnp.broadcast_to(logits, (20_000, 1000)), key)
+    # 1000 · (1 − e^−20): each action is drawn some 20 times.
+    assert len(np.unique(draws)) == 1000
+
+
+def test_kl_where_both_exclude_an_action():
+    logits = jnp.array([0.0, 1.0, -jnp.inf])
+    with jax.debug_nans(True):
+        assert d.categorical_kl(logits, logits + 1.0) == 0
+
+
+def test_shapes_that_would_broadcast_are_refused():
+    with pytest.raises(ValueError, match=r"got \(1,\) for logits \(3, 2\)"):
+        d.categorical_log_prob(jnp.zeros((3, 2)), jnp.zeros(1, int))
+    with pytest.raises(ValueError, match="must have one shape"):
+        d.categorical_kl(jnp.zeros((3, 2)), jnp.zeros((3, 1)))

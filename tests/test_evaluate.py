@@ -53,6 +53,19 @@ def test_it_plays_greedily(key):
     np.testing.assert_array_equal(out.episode_returns, again.episode_returns)
 
 
+def test_the_states_of_several_seeds_are_refused(key):
+    agent, env = rljax.PPO(hidden_sizes=(4,)), rljax.CartPole()
+    states = jax.vmap(lambda k: agent.init(k, env))(jax.random.split(key, 3))
+    with pytest.raises(ValueError, match="holds several seeds, vmap"):
+        rljax.evaluate(agent, states, env, key, num_episodes=2)
+
+
+def test_a_train_state_is_refused(key):
+    state = rljax.init_train(Pusher(), Counter(), key)
+    with pytest.raises(TypeError, match=r"pass train_state.agent_state"):
+        rljax.evaluate(Pusher(), state, Counter(), key, num_episodes=1)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [

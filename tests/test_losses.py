@@ -94,6 +94,34 @@ def test_td_errors_worked_by_hand():
     np.testing.assert_array_equal(out, [1.0, -2.0])
 
 
+def test_a_ratio_that_overflows_has_no_gradient_beyond_the_bound():
+    grad = jax.grad(losses.ppo_clip_loss)(
+        jnp.zeros(2), jnp.array([-200.0, 0.0]), jnp.ones(2), 0.2
+    )
+    np.testing.assert_array_equal(grad, [0.0, -0.5])
+
+
+def test_a_terminal_value_does_not_count_even_if_infinite():
+    out = losses.td_errors(
+        jnp.ones((1, 2)),
+        jnp.array([0]),
+        jnp.ones(1),
+        jnp.full((1, 2), jnp.inf),
+        jnp.array([True]),
+        0.5,
+    )
+    np.testing.assert_array_equal(out, [0.0])
+
+
 def test_shapes_that_would_broadcast_are_refused():
+    with pytest.raises(ValueError, match=r"q_values must be \[T, A\]"):
+        losses.td_errors(
+            jnp.ones((5, 2)),
+            jnp.zeros(1, int),
+            jnp.ones(1),
+            jnp.ones((5, 2)),
+            jnp.ones(1, bool),
+            0.9,
+        )
     with pytest.raises(ValueError, match=r"values \(4,\), targets \(4, 1\)"):
         losses.value_loss(jnp.zeros(4), jnp.zeros((4, 1)))

@@ -44,6 +44,11 @@ def test_windows_weigh_episodes_not_updates():
     np.testing.assert_array_equal(updates, [1, 2, 3, 4])
 
 
+def test_metrics_of_a_lone_seed_need_their_axis():
+    with pytest.raises(ValueError, match=r"got shape \(4,\) and 2.* add its axis"):
+        metrics.windowed_episode_returns(episodes([1, 3, 0, 0], [10, 90, 0, 0]), 2)
+
+
 def test_learning_curve_with_gaps_is_drawn(tmp_path):
     data = episodes([[0, 3, 0, 0], [0, 0, 0, 2]], [[0, 90, 0, 0], [0, 0, 0, 8]])
     path = tmp_path / "curve.png"

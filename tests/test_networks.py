@@ -10,7 +10,7 @@ from rljax import networks
 
 
 def test_he_normal_has_variance_2_over_inputs(key):
-    layer = networks.he_normal(key, 400, 300)
+    layer = networks.he_normal(400, 300, key)
     np.testing.assert_allclose(layer.kernel.var(), 2 / 400, rtol=0.02)
     # Not a truncated normal: the tails beyond three deviations are there.
     beyond = np.abs(layer.kernel) > 3 * (2 / 400) ** 0.5
@@ -20,7 +20,7 @@ def test_he_normal_has_variance_2_over_inputs(key):
 
 @pytest.mark.parametrize("shape", [(64, 64), (4, 64), (64, 2), (1, 3)])
 def test_orthogonal(key, shape):
-    kernel = networks.orthogonal(key, *shape, scale=3.0).kernel
+    kernel = networks.orthogonal(*shape, 3.0, key).kernel
     gram = kernel.T @ kernel if shape[0] >= shape[1] else kernel @ kernel.T
     np.testing.assert_allclose(gram, 9 * np.eye(min(shape)), atol=2e-5)
 
@@ -44,7 +44,7 @@ def test_gram_schmidt_keeps_orthogonality_of_an_ill_conditioned_matrix(key):
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_forward_pass_equals_numpy(key, activation):
-    layers = networks.mlp_init(key, (3, 5, 2))
+    layers = networks.mlp_init((3, 5, 2), key)
     x = np.array([0.3, -1.0, 2.0], np.float32)
     function = {"relu": lambda z: np.maximum(z, 0), "tanh": np.tanh}[activation]
     hidden = function(x @ layers[0].kernel + layers[0].bias)
@@ -54,7 +54,7 @@ def test_forward_pass_equals_numpy(key, activation):
 
 
 def test_an_integer_observation_stands_for_its_one_hot_vector(key):
-    params = networks.actor_critic_init(key, 6, 3, (8,), shared=True)
+    params = networks.actor_critic_init(6, 3, (8,), key, shared=True)
     logits, value = networks.actor_critic_apply(params, jnp.int32(4), "relu")
     expected = networks.actor_critic_apply(params, jnp.eye(6)[4], "relu")
     np.testing.assert_allclose(logits, expected[0], rtol=1e-5, atol=1e-6)
@@ -64,7 +64,7 @@ def test_an_integer_observation_stands_for_its_one_hot_vector(key):
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("hidden_sizes", [(), (8,), (8, 7)])
 def test_shapes_of_actor_and_critic(key, shared, hidden_sizes):
-    params = networks.actor_critic_init(key, 4, 3, hidden_sizes, shared=shared)
+    params = networks.actor_critic_init(4, 3, hidden_sizes, key, shared=shared)
     logits, value = networks.actor_critic_apply(params, jnp.ones(4), "tanh")
     assert logits.shape == (3,)
     assert value.shape == ()
@@ -84,6 +84,18 @@ def flax_actor_critic():
             return nn.Dense(self.num_actions)(x), nn.Dense(1)(x).squeeze(-1)
 
     return FlaxActorCritic
+
+
+def test_an_unknown_initialization_is_refused(key):
+    with pytest.raises(ValueError, match="one of 'orthogonal', 'he_normal', got 'he'"):
+        networks.mlp_init((3, 2), key, initialization="he")
+
+
+def test_reinforce_takes_a_network_of_logits_alone(key):
+    nn = pytest.importorskip("flax.linen")
+    agent = rljax.Reinforce(num_envs=2, rollout_length=8, network=nn.Dense(2))
+    _, metrics = rljax.train(agent, rljax.CartPole(), key, num_updates=2)
+    assert np.isfinite(metrics.agent["policy_loss"]).all()
 
 
 @pytest.mark.parametrize("agent_class", [rljax.PPO, rljax.ActorCritic])

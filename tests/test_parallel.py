@@ -8,7 +8,7 @@ import pytest
 import rljax
 from rljax import parallel
 
-AGENT = rljax.ActorCritic(num_envs=2, rollout_length=8, hidden_sizes=(8,))
+AGENT = rljax.Reinforce(num_envs=2, rollout_length=8, hidden_sizes=(8,))
 ENV = rljax.make("CartPole-v1")
 
 
@@ -56,3 +56,15 @@ def test_one_cpu_device_per_core_unless_the_user_chose(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
     parallel.use_cpu_cores(1)
     assert jax.config.jax_num_cpu_devices == 2
+
+
+def test_arguments_that_do_not_match_are_refused():
+    add = parallel.map_seeds(lambda a, b: a + b)
+    with pytest.raises(ValueError, match=r"got leading sizes \[\(3,\), \(5,\)\]"):
+        add(jnp.arange(5.0), jnp.arange(3.0))
+    with pytest.raises(ValueError, match="at least 1"):
+        add(jnp.arange(0.0), jnp.arange(0.0))
+    with pytest.raises(ValueError, match="devices must name at least one"):
+        parallel.map_seeds(lambda a: a, devices=[])
+    with pytest.raises(ValueError, match="max_devices must be at least 1, got 0"):
+        parallel.use_cpu_cores(0)

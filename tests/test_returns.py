@@ -131,7 +131,52 @@ def test_float32_stays_float32_and_vmap_equals_loop():
         np.testing.assert_allclose(batched[i], lone, rtol=1e-6, atol=1e-6)
 
 
+def test_values_that_do_not_count_may_be_nan():
+    # Two episodes: a terminated one, whose last value is NaN, and a broken one.
+    nan = jnp.nan
+    rewards = jnp.array([1.0, 2.0, nan, 1.0])
+    next_values = jnp.array([1.0, nan, nan, nan])
+    terminated = jnp.array([False, True, False, False])
+    truncated = jnp.zeros(4, bool)
+    out = returns.gae(
+        rewards, jnp.ones(4), next_values, terminated, truncated, 0.5, 0.5
+    )
+    np.testing.assert_array_equal(out[:2], [0.75, 1.0])
+    for lambda_ in (0.5, 1.0):
+        out = returns.lambda_returns(
+            rewards, next_values, terminated, truncated, 0.5, lambda_
+        )
+        assert jnp.isfinite(out[:2]).all()
+    # Only the last of these values counts.
+    out = returns.discounted_returns(
+        jnp.ones(3),
+        jnp.zeros(3, bool),
+        jnp.zeros(3, bool),
+        jnp.array([nan, nan, 2.0]),
+        0.5,
+    )
+    np.testing.assert_array_equal(out, [2.0, 2.0, 2.0])
+
+
+@pytest.mark.parametrize("fn", [returns.lambda_returns, returns.gae])
+def test_an_empty_trajectory_has_no_returns(fn):
+    arrays = [jnp.zeros(0)] * (2 if fn is returns.lambda_returns else 3)
+    assert fn(*arrays, jnp.zeros(0, bool), jnp.zeros(0, bool), 0.9, 0.9).shape == (0,)
+
+
+def test_lists_and_other_dtypes():
+    out = returns.discounted_returns([1, 2], [False, False], [False, True], [0, 4], 0.5)
+    assert out.dtype == jnp.float32
+    np.testing.assert_array_equal(out, [3.0, 4.0])
+    half = jnp.ones(3, jnp.bfloat16)
+    flags = jnp.zeros(3, bool)
+    out = returns.lambda_returns(half, half, flags, flags, 0.5, jnp.float32(0.5))
+    assert out.dtype == jnp.float32
+
+
 def test_shapes_that_differ_are_refused():
+    with pytest.raises(ValueError, match=r"must be scalars, got shapes \[\(5,\)"):
+        returns.gae(*[jnp.zeros(5)] * 3, *[jnp.zeros(5, bool)] * 2, jnp.ones(5), 1)
     with pytest.raises(ValueError, match=r"next_values \(4,\)"):
         returns.lambda_returns(
             jnp.zeros(5), jnp.zeros(4), jnp.zeros(5, bool), jnp.zeros(5, bool), 1, 1

@@ -1,7 +1,5 @@
 """Unrolling: resets, true successors, and episode statistics, counted by hand."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +8,6 @@ import pytest
 import rljax
 from rljax import rollout, spaces, struct
 from tests import probes
-
-
-class CounterState(NamedTuple):
-    episode: jax.Array
-    time: jax.Array
 
 
 @struct.dataclass

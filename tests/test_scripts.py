@@ -101,12 +101,17 @@ def test_the_evaluation_is_one_row_per_seed_and_episode(output):
     [
         (["--env", "Pong"], "name must be one of 'CartPole-v1', got 'Pong'"),
         (["--env-kwargs", "mass", "1"], "CartPole-v1 has no parameter 'mass'"),
-        (["--env-kwargs", "half_length", "0"], "CartPole.half_length must be in (0"),
+        (
+            ["--env-kwargs", "half_length", "0"],
+            "CartPole.half_length must be finite and more",
+        ),
         (["--num-minibatches", "3"], "PPO.num_minibatches must divide"),
         (["--num-envs", "0"], "PPO.num_envs must be at least 1, got 0"),
         (["--discount", "1.5"], "PPO.discount must be in [0, 1], got 1.5"),
         (["--num-seeds", "0"], "--num-seeds must be at least 1, got 0"),
         (["--num-updates", "-5"], "--num-updates must be at least 1, got -5"),
+        (["--seed", str(2**32)], "--seed must be below 2**32, got 4294967296"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
         (["--num-episodes", "0"], "--num-episodes must be at least 1"),
         (["--learning-rate", "fast"], "fast"),
         (["--output", str(SCRIPT)], "--output must be a folder"),
@@ -128,6 +133,27 @@ def test_bad_input_ends_early_and_says_what_is_wrong(
     words = " ".join((printed.out + printed.err).replace("│", " ").split())
     assert message in words
     assert not (tmp_path / "runs").exists()
+
+
+def test_ctrl_c_while_compiling_ends_cleanly(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), "--output", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/config.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.7)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    (folder,) = tmp_path.iterdir()
+    assert str(folder) in out
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_where(tmp_path):

@@ -36,18 +36,18 @@ def greedy_returns(agent, num_updates, num_seeds):
     ],
 )
 def test_cartpole_is_solved(
-    agent, num_updates, threshold, needed, num_seeds, capsys, request
+    agent, num_updates, threshold, needed, num_seeds, record_property, request
 ):
     scores = greedy_returns(agent, num_updates, num_seeds)
     solved = int((scores >= threshold).sum())
     share = stats.binomtest(solved, num_seeds).proportion_ci(method="wilson")
     low, high = metrics.bootstrap_interval(scores)
-    with capsys.disabled():
-        print(
-            f"\n{request.node.callspec.id}: {solved} of {num_seeds} seeds at "
-            f"{threshold} or more (95 % interval of the share {share.low:.2f} to "
-            f"{share.high:.2f}); lowest {scores.min():.1f}, IQM "
-            f"{metrics.interquartile_mean(scores):.1f} [{low:.1f}, {high:.1f}], "
-            f"{num_updates * agent.num_envs * agent.rollout_length:,} steps a seed"
-        )
+    record_property(
+        "evidence",
+        f"{request.node.callspec.id}: {solved} of {num_seeds} seeds at {threshold} or "
+        f"more (95 % interval of the share {share.low:.2f} to {share.high:.2f}); "
+        f"lowest {scores.min():.1f}, IQM {metrics.interquartile_mean(scores):.1f} "
+        f"[{low:.1f}, {high:.1f}], "
+        f"{num_updates * agent.num_envs * agent.rollout_length:,} steps a seed",
+    )
     assert solved >= needed

@@ -37,3 +37,16 @@ def test_check_element():
         spaces.check_element(box, np.array([0, 1]), "action")
     with pytest.raises(ValueError, match="lie in"):
         spaces.check_element(box, np.array([0.5, -1.5]), "action")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((1.0, -1.0, (2,)), ValueError, "Box.low must be at most Box.high"),
+        ((0.0, 1.0, 3), TypeError, r"Box.shape must be a tuple such as \(4,\), got 3"),
+        ((0.0, 1.0, (0,)), ValueError, r"Box.shape\[0\] must be at least 1"),
+    ],
+)
+def test_impossible_boxes_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        spaces.Box(*arguments)

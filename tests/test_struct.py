@@ -69,7 +69,13 @@ def test_open_and_closed_ends():
 
         def __post_init__(self):
             struct.check_reals(self, "x", minimum=0.0, maximum=2.0, open_minimum=True)
+            struct.check_reals(self, "y", optional=True)
+
+        y: float | None = 1.0
 
     assert Settings(2).x == 2
-    with pytest.raises(ValueError, match=r"Settings.x must be in \(0, 2\], got 0.0"):
+    assert Settings(y=None).y is None
+    with pytest.raises(ValueError, match=r"Settings.y must be finite, got inf"):
+        Settings(y=np.inf)
+    with pytest.raises(ValueError, match=r"Settings.x must be in \(0, 2\], got 0"):
         Settings(0)

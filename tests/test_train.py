@@ -1,8 +1,12 @@
 """Training is a pure function: every transformation of it, and its bad inputs."""
 
+import dataclasses
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import rljax
@@ -51,8 +55,8 @@ def test_same_key_same_result_bitwise(agent):
     assert not np.array_equal(first[0].rollout_state.obs, other[0].rollout_state.obs)
 
 
-@ALL
-def test_train_is_init_and_steps(agent):
+def test_train_is_init_and_steps():
+    agent = AGENTS[2]
     state = rljax.init_train(agent, ENV, KEYS[0])
     step = jax.jit(rljax.train_step)
     sums = []
@@ -65,7 +69,7 @@ def test_train_is_init_and_steps(agent):
 
 
 def test_legacy_keys_give_the_same_numbers():
-    agent = AGENTS[0]
+    agent = AGENTS[2]
     typed = rljax.train(agent, ENV, jax.random.key(3), num_updates=2)
     legacy = rljax.train(agent, ENV, jax.random.PRNGKey(3), num_updates=2)
     assert_close(typed[0].agent_state, legacy[0].agent_state, 0, 0)
@@ -105,13 +109,13 @@ def test_nested_vmap_over_learning_rate_gravity_and_seed():
 
 def test_an_agent_with_array_leaves_is_a_batch_of_agents():
     rates = jnp.array([1e-3, 1e-2])
-    agents = rljax.PPO(**SMALL, learning_rate=rates)
+    agents = rljax.Reinforce(**SMALL, learning_rate=rates)
     axes = jax.tree.map(lambda leaf: 0 if leaf is rates else None, agents)
     state, _ = jax.vmap(
         lambda agent: rljax.train(agent, ENV, KEYS[0], num_updates=2), (axes,)
     )(agents)
     lone, _ = rljax.train(
-        rljax.PPO(**SMALL, learning_rate=1e-2), ENV, KEYS[0], num_updates=2
+        rljax.Reinforce(**SMALL, learning_rate=1e-2), ENV, KEYS[0], num_updates=2
     )
     assert_close(jax.tree.map(lambda x: x[1], state), lone)
 
@@ -126,6 +130,7 @@ def test_another_float_compiles_nothing():
     before = _train._cache_size()
     run(0.95, 2e-3, 5.0)
     run(1, np.float64(1e-3), 5)
+    run(jnp.float32(0.5), jnp.float32(1e-3), jnp.array(5.0))
     assert _train._cache_size() == before
 
 
@@ -140,48 +145,48 @@ def test_a_second_step_compiles_nothing():
         assert step._cache_size() == before
 
 
-@ALL
-def test_gradient_of_a_return_with_respect_to_the_learning_rate(agent):
-    # The exact expected return of the final policy, 1·π(1) − 1·π(0), is smooth in the
-    # learning rate as long as no sampled action turns over.
-    def final_return(rate):
-        learner = agent_with(agent, rate)
+@pytest.mark.parametrize(
+    ("agent", "field"),
+    [
+        (rljax.PPO(**SMALL, num_epochs=2, num_minibatches=2), "learning_rate"),
+        (rljax.ActorCritic(**SMALL), "learning_rate"),
+        (rljax.ActorCritic(**SMALL, gae_lambda=0.9), "discount"),
+        (rljax.Reinforce(**SMALL), "learning_rate"),
+        (rljax.Reinforce(**SMALL, optimizer=optax.sgd), "discount"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else type(x).__name__,
+)
+def test_gradient_of_a_return_through_training(agent, field):
+    # The final policy's exact expected return, π(1) − π(0) in the first state, is
+    # smooth in the setting as long as no sampled action turns over.
+    def final_return(setting):
+        learner = dataclasses.replace(agent, **{field: setting})
         state, _ = rljax.train(
-            learner, probes.ActionDependent(), jax.random.key(0), num_updates=3
+            learner, probes.DelayedReward(), jax.random.key(0), num_updates=3
         )
-        logits = learner.logits(state.agent_state, jnp.zeros(1))
-        probs = jax.nn.softmax(logits)
+        probs = jax.nn.softmax(learner.logits(state.agent_state, jnp.zeros(1)))
         return probs[1] - probs[0]
 
     with enable_x64():
-        h = 1e-6
-        gradient = float(jax.jit(jax.grad(final_return))(1e-2))
-        above, below = float(final_return(1e-2 + h)), float(final_return(1e-2 - h))
+        at, h = getattr(agent, field), 1e-6
+        run = jax.jit(jax.value_and_grad(final_return))
+        (above, _), (_, gradient), (below, _) = (run(x) for x in (at + h, at, at - h))
+        above, below, gradient = float(above), float(below), float(gradient)
     numerical = (above - below) / (2 * h)
-    assert abs(gradient) > 0.1
-    np.testing.assert_allclose(gradient, numerical, rtol=1e-5)
-
-
-def agent_with(agent, rate):
-    leaves, treedef = jax.tree.flatten(agent)
-    old = agent.learning_rate
-    return treedef.unflatten([rate if leaf == old else leaf for leaf in leaves])
+    assert abs(numerical) > 1e-4
+    np.testing.assert_allclose(gradient, numerical, rtol=1e-4)
 
 
 def test_annealing_reaches_0_and_stays_there():
     agent = rljax.PPO(**SMALL, anneal_updates=2)
-    state, _ = rljax.train(agent, ENV, KEYS[0], num_updates=2)
     step = jax.jit(rljax.train_step)
-    after, _ = step(agent, ENV, state)
-    assert_close(after.agent_state.params, state.agent_state.params, 0, 0)
-    first = rljax.init_train(agent, ENV, KEYS[0])
-    last = step(agent, ENV, step(agent, ENV, first)[0])[0]
-    moved = jax.tree.map(
-        lambda a, b: float(jnp.abs(a - b).max()),
-        last.agent_state.params,
-        first.agent_state.params,
-    )
-    assert max(jax.tree.leaves(moved)) > 1e-4
+    states = [rljax.init_train(agent, ENV, KEYS[0])]
+    for _ in range(4):
+        states.append(step(agent, ENV, states[-1])[0])
+    kernels = [s.agent_state.params.actor[0].kernel for s in states]
+    moved = [float(jnp.abs(b - a).max()) for a, b in itertools.pairwise(kernels)]
+    assert moved[0] > moved[1] > 1e-5
+    assert moved[2:] == [0, 0]
 
 
 def test_no_updates_are_no_training():
@@ -219,10 +224,16 @@ def call(**changes):
         ({"num_updates": jnp.int32(2)}, TypeError, "num_updates .* fixes a shape"),
         ({"key": 0}, TypeError, r"such as jax.random.key\(0\), got 0"),
         ({"key": KEYS}, ValueError, r"single key, got keys of shape \(3,\)"),
+        ({"key": jnp.zeros(3, jnp.uint32)}, TypeError, "must be a random key"),
         ({"agent": rljax.PPO}, TypeError, "agent must be an agent"),
         ({"agent": ENV, "env": AGENTS[0]}, TypeError, "agent must be an agent"),
         ({"env": "CartPole-v1"}, TypeError, r"Make one with rljax.make\(name\)"),
         ({"env": rljax.CartPole}, TypeError, "env must be an environment"),
+        (
+            {"agent": rljax.PPO(learning_rate=jnp.array([1e-3, 1e-2]))},
+            ValueError,
+            r"PPO.learning_rate must be a scalar here, has shape \(2,\). vmap",
+        ),
         ({"env": Unregistered()}, TypeError, "Unregistered is not registered"),
         ({"env": Continuous()}, TypeError, "PPO chooses among finitely many actions"),
         (
@@ -264,7 +275,7 @@ def test_bad_arguments_are_refused(changes, error, message):
         (rljax.PPO, {"discount": jnp.array([0.9, 2])}, ValueError, "PPO.discount"),
         (rljax.PPO, {"gae_lambda": 2}, ValueError, "PPO.gae_lambda"),
         (rljax.PPO, {"clip_epsilon": -0.2}, ValueError, "PPO.clip_epsilon"),
-        (rljax.PPO, {"max_grad_norm": 0}, ValueError, r"PPO.max_grad_norm .* \(0"),
+        (rljax.PPO, {"max_grad_norm": 0}, ValueError, "max_grad_norm .* more than 0"),
         (rljax.PPO, {"anneal_updates": 0}, ValueError, "PPO.anneal_updates"),
         (rljax.PPO, {"adam_epsilon": 0}, ValueError, "PPO.adam_epsilon"),
         (rljax.PPO, {"activation": "gelu"}, ValueError, "one of 'relu', 'tanh'"),
@@ -273,6 +284,15 @@ def test_bad_arguments_are_refused(changes, error, message):
         (rljax.PPO, {"hidden_sizes": 64}, TypeError, "PPO.hidden_sizes"),
         (rljax.PPO, {"hidden_sizes": (64.0,)}, TypeError, "PPO.hidden_sizes"),
         (rljax.PPO, {"network": object()}, TypeError, "PPO.network"),
+        (rljax.PPO, {"clip_value_loss": "no"}, TypeError, "True or False, got 'no'"),
+        (rljax.PPO, {"learning_rate": np.array(1 + 1j)}, TypeError, "a real number"),
+        (rljax.PPO, {"learning_rate": np.inf}, ValueError, "PPO.learning_rate"),
+        (
+            rljax.PPO,
+            {"num_envs": 2, "rollout_length": 2, "num_minibatches": 4},
+            ValueError,
+            "one step to a minibatch",
+        ),
         (rljax.ActorCritic, {"learning_rate": -1}, ValueError, "learning_rate"),
         (rljax.ActorCritic, {"num_envs": 0}, ValueError, "ActorCritic.num_envs"),
         (rljax.ActorCritic, {"optimizer": 1}, TypeError, "ActorCritic.optimizer"),

@@ -44,8 +44,8 @@ class ActorCritic:
     """λ in [0, 1]: 1 is Monte-Carlo, 0 the one-step TD error."""
     entropy_coef: float = 0.0
     """Weight c_H of the entropy bonus."""
-    value_coef: float = 0.5
-    """Weight c_v of the critic's loss."""
+    value_coef: float = 1.0
+    """Weight c_v of the critic's loss, which has a ½ of its own."""
     max_grad_norm: float | None = None
     """Global norm to which a larger gradient is scaled down; None: no limit."""
     optimizer: Callable[..., optax.GradientTransformation] = struct.static(
@@ -58,13 +58,16 @@ class ActorCritic:
     def __post_init__(self):
         common.check_settings(self)
         common.check_optimizer(self)
+        struct.check_bools(self, "shared_network")
         struct.check_reals(self, "entropy_coef", "value_coef", minimum=0.0)
         struct.check_reals(self, "gae_lambda", minimum=0.0, maximum=1.0)
-        struct.check_reals(self, "max_grad_norm", minimum=0.0, open_minimum=True)
+        struct.check_reals(
+            self, "max_grad_norm", minimum=0.0, open_minimum=True, optional=True
+        )
 
     def init(self, key: jax.Array, env: Env) -> AgentState:
         """Draws He-normal weights and zero biases; zeroes the optimiser's moments."""
-        params = common.init_actor_critic(self, key, env, "he_normal")
+        params = common.init_actor_critic(self, env, "he_normal", key)
         opt_state = self._optimizer().init(params)
         return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
 
@@ -85,7 +88,7 @@ class ActorCritic:
 
     def greedy(self, state: AgentState, obs: Any) -> jax.Array:
         """argmax_a π(a|obs), ties to the lowest action."""
-        return jnp.argmax(self.logits(state, obs)).astype(jnp.int32)
+        return common.greedy_action(self.logits(state, obs))
 
     def update(
         self, state: AgentState, trajectory: Transition, key: jax.Array
@@ -114,9 +117,7 @@ class ActorCritic:
             }
 
         grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
-        updates, opt_state = self._optimizer().update(
-            grads, state.opt_state, state.params
+        params, opt_state, metrics["grad_norm"] = common.gradient_step(
+            self._optimizer(), grads, state.params, state.opt_state
         )
-        params = optax.apply_updates(state.params, updates)
-        metrics["grad_norm"] = optax.tree.norm(grads)
         return AgentState(params, opt_state, state.num_updates + 1), metrics

@@ -82,29 +82,31 @@ def input_size(space: spaces.Space, who: str) -> int:
     """The length of an observation as a vector, one-hot for a discrete space.
 
     Raises:
-      TypeError: observations are neither; `who` names the agent.
+      TypeError: observations are of another kind; `who` names the agent.
     """
     if isinstance(space, spaces.Discrete):
         return space.n
-    if isinstance(space, spaces.Box):
+    # An integer scalar would be taken for an index: see networks.mlp_apply.
+    is_count = jnp.issubdtype(space.dtype, jnp.integer) and space.shape == ()
+    if isinstance(space, spaces.Box) and not is_count:
         return math.prod(space.shape)
     raise TypeError(
-        f"{who}'s own networks take a Box or Discrete observation space, got {space}. "
-        f"Pass {who}(network=…) for any other."
+        f"{who}'s own networks take a Discrete or Box observation space (not a Box of "
+        f"one integer), got {space}. Pass {who}(network=…) for any other."
     )
 
 
 def init_network(
-    network: Any, key: jax.Array, space: spaces.Space, outputs: Any, who: str
+    network: Any, space: spaces.Space, outputs: Any, who: str, key: jax.Array
 ) -> Any:
     """Parameters of a user's network, once its output is known to fit.
 
     Args:
       network: the user's `init`/`apply` pair.
-      key: random key.
       space: observation space.
       outputs: the tree of shapes that `apply` must return.
       who: the agent, for the error.
+      key: random key.
 
     Raises:
       ValueError: `apply` returns something else.
@@ -120,6 +122,19 @@ def init_network(
     return params
 
 
+def greedy_action(logits: jax.Array) -> jax.Array:
+    """The most probable action, [] int32, ties to the lowest."""
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+
+def gradient_step(
+    optimizer: optax.GradientTransformation, grads: Any, params: Any, opt_state: Any
+) -> tuple[Any, optax.OptState, jax.Array]:
+    """Parameters and optimiser state after one step, and the raw gradient's norm."""
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state, optax.tree.norm(grads)
+
+
 def clipped(
     optimizer: optax.GradientTransformation, max_grad_norm: Any
 ) -> optax.GradientTransformation:
@@ -129,18 +144,19 @@ def clipped(
     return optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)
 
 
-def init_actor_critic(agent: Any, key: jax.Array, env: Env, initialization: str) -> Any:
+def init_actor_critic(agent: Any, env: Env, initialization: str, key: jax.Array) -> Any:
     """Parameters of an actor and a critic: the agent's own kind or the user's."""
+    struct.check_scalars(agent)
     who = type(agent).__name__
     num_actions = spaces.num_actions(env.action_space, who)
     if agent.network is not None:
         outputs = ((num_actions,), ())
-        return init_network(agent.network, key, env.observation_space, outputs, who)
+        return init_network(agent.network, env.observation_space, outputs, who, key)
     return networks.actor_critic_init(
-        key,
         input_size(env.observation_space, who),
         num_actions,
         agent.hidden_sizes,
+        key,
         shared=agent.shared_network,
         initialization=initialization,
     )

@@ -1,5 +1,6 @@
 """Proximal policy optimisation with the clipped objective."""
 
+import math
 from typing import Any, Literal
 
 import jax
@@ -75,18 +76,26 @@ class PPO:
     def __post_init__(self):
         common.check_settings(self)
         struct.check_ints(self, "num_epochs", "num_minibatches", minimum=1)
-        struct.check_choice(self, "initialization", ("orthogonal", "he_normal"))
+        struct.check_choice(self, "initialization", networks.INITIALIZATIONS)
+        struct.check_bools(
+            self,
+            "shared_network",
+            "clip_value_loss",
+            "normalize_advantages",
+            "time_limit_is_termination",
+        )
         struct.check_reals(
             self, "entropy_coef", "value_coef", "clip_epsilon", minimum=0.0
         )
         struct.check_reals(self, "gae_lambda", minimum=0.0, maximum=1.0)
+        struct.check_reals(self, "adam_epsilon", minimum=0.0, open_minimum=True)
         struct.check_reals(
             self,
             "anneal_updates",
             "max_grad_norm",
-            "adam_epsilon",
             minimum=0.0,
             open_minimum=True,
+            optional=True,
         )
         batch_size = self.rollout_length * self.num_envs
         if batch_size % self.num_minibatches:
@@ -96,10 +105,16 @@ class PPO:
                 f"{self.num_minibatches}. Nearby divisors: "
                 f"{_nearby_divisors(batch_size, self.num_minibatches)}."
             )
+        if self.normalize_advantages and batch_size == self.num_minibatches:
+            raise ValueError(
+                f"PPO.num_minibatches = {batch_size} leaves one step to a minibatch, "
+                "whose advantage normalize_advantages would make 0. Use fewer "
+                "minibatches or normalize_advantages=False."
+            )
 
     def init(self, key: jax.Array, env: Env) -> AgentState:
         """Draws the weights as `initialization` says; zeroes Adam's moments."""
-        params = common.init_actor_critic(self, key, env, self.initialization)
+        params = common.init_actor_critic(self, env, self.initialization, key)
         opt_state = self._optimizer(0.0).init(params)
         return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
 
@@ -124,18 +139,27 @@ class PPO:
 
     def greedy(self, state: AgentState, obs: Any) -> jax.Array:
         """argmax_a π(a|obs), ties to the lowest action."""
-        return jnp.argmax(self.logits(state, obs)).astype(jnp.int32)
+        return common.greedy_action(self.logits(state, obs))
 
     def update(
         self, state: AgentState, trajectory: Transition, key: jax.Array
     ) -> tuple[AgentState, dict[str, jax.Array]]:
-        """`num_epochs` × `num_minibatches` gradient steps; metrics are their means."""
+        """`num_epochs` × `num_minibatches` gradient steps; metrics are their means.
+
+        Raises:
+          ValueError: the minibatches do not divide the trajectory's steps.
+        """
         advantages, targets, values = common.advantages_and_targets(
             self, state.params, trajectory, self.time_limit_is_termination
         )
         steps = (trajectory, advantages, targets, values)
         batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps)
-        batch_size = self.rollout_length * self.num_envs
+        batch_size = advantages.size
+        if batch_size % self.num_minibatches:
+            raise ValueError(
+                f"PPO.num_minibatches must divide the {batch_size} steps of the "
+                f"trajectory, got {self.num_minibatches}."
+            )
         keys = jax.random.split(key, self.num_epochs)
         order = jax.vmap(lambda k: jax.random.permutation(k, batch_size))(keys)
         order = order.reshape(self.num_epochs * self.num_minibatches, -1)
@@ -145,9 +169,10 @@ class PPO:
             params, opt_state = carry
             minibatch = jax.tree.map(lambda x: x[indices], batch)
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, *minibatch)
-            updates, opt_state = optimizer.update(grads, opt_state, params)
-            metrics["grad_norm"] = optax.tree.norm(grads)
-            return (optax.apply_updates(params, updates), opt_state), metrics
+            params, opt_state, metrics["grad_norm"] = common.gradient_step(
+                optimizer, grads, params, opt_state
+            )
+            return (params, opt_state), metrics
 
         (params, opt_state), metrics = jax.lax.scan(
             minibatch_step, (state.params, state.opt_state), order
@@ -190,7 +215,7 @@ class PPO:
             # Schulman's k3: unbiased for KL(π_old‖π) while π_old acts, never negative.
             "approx_kl": jnp.mean(jnp.expm1(log_ratio) - log_ratio),
             "clip_fraction": jnp.mean(
-                jnp.abs(jnp.expm1(log_ratio)) > self.clip_epsilon
+                jnp.abs(jnp.expm1(log_ratio)) > self.clip_epsilon, dtype=log_ratio.dtype
             ),
         }
         loss = policy_loss + self.value_coef * value_loss - self.entropy_coef * entropy
@@ -228,6 +253,7 @@ def purejaxrl_settings(num_updates: int = 976) -> PPO:
 
 
 def _nearby_divisors(number: int, target: int) -> str:
-    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    divisors = {*small, *(number // d for d in small)}
     nearest = sorted(sorted(divisors, key=lambda d: abs(d - target))[:3])
     return ", ".join(map(str, nearest))

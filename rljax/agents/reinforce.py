@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rljax import distributions, losses, networks, returns, spaces, struct
+from rljax import distributions, networks, returns, spaces, struct
 from rljax.agents import common
 from rljax.agents.common import AgentState
 from rljax.types import Env, Transition
@@ -54,16 +54,18 @@ class Reinforce:
     def __post_init__(self):
         common.check_settings(self)
         common.check_optimizer(self)
+        struct.check_bools(self, "normalize_returns")
 
     def init(self, key: jax.Array, env: Env) -> AgentState:
         """Draws He-normal weights and zero biases; zeroes the optimiser's moments."""
+        struct.check_scalars(self)
         num_actions = spaces.num_actions(env.action_space, "Reinforce")
         if self.network is None:
             inputs = common.input_size(env.observation_space, "Reinforce")
-            params = networks.mlp_init(key, (inputs, *self.hidden_sizes, num_actions))
+            params = networks.mlp_init((inputs, *self.hidden_sizes, num_actions), key)
         else:
             params = common.init_network(
-                self.network, key, env.observation_space, (num_actions,), "Reinforce"
+                self.network, env.observation_space, (num_actions,), "Reinforce", key
             )
         opt_state = self.optimizer(self.learning_rate).init(params)
         return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
@@ -83,7 +85,7 @@ class Reinforce:
 
     def greedy(self, state: AgentState, obs: Any) -> jax.Array:
         """argmax_a π(a|obs), ties to the lowest action."""
-        return jnp.argmax(self.logits(state, obs)).astype(jnp.int32)
+        return common.greedy_action(self.logits(state, obs))
 
     def update(
         self, state: AgentState, trajectory: Transition, key: jax.Array
@@ -97,21 +99,18 @@ class Reinforce:
                 params, trajectory.obs
             )
             log_probs = distributions.categorical_log_prob(logits, trajectory.action)
-            # The loss is a mean over T×N steps; an episode's gradient is a sum over T.
-            loss = len(weights) * losses.policy_gradient_loss(log_probs, weights)
+            # A sum over each episode's steps, a mean over episodes. Not in terms of
+            # losses.policy_gradient_loss, which stops the gradient into the weights,
+            # and with it the derivative of training by the discount.
+            loss = -jnp.sum(log_probs * weights) / self.num_envs
             entropy = distributions.categorical_entropy(logits)
             return loss, jnp.sum(entropy * mask) / jnp.sum(mask)
 
         (loss, entropy), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        updates, opt_state = self.optimizer(self.learning_rate).update(
-            grads, state.opt_state, state.params
+        params, opt_state, grad_norm = common.gradient_step(
+            self.optimizer(self.learning_rate), grads, state.params, state.opt_state
         )
-        params = optax.apply_updates(state.params, updates)
-        metrics = {
-            "policy_loss": loss,
-            "entropy": entropy,
-            "grad_norm": optax.tree.norm(grads),
-        }
+        metrics = {"policy_loss": loss, "entropy": entropy, "grad_norm": grad_norm}
         return AgentState(params, opt_state, state.num_updates + 1), metrics
 
     def _weights(self, trajectory: Transition) -> tuple[jax.Array, jax.Array]:

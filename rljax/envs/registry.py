@@ -1,6 +1,6 @@
 """Environments by name."""
 
-import inspect
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +14,14 @@ def cartpole_v1(max_steps: int = 500, **physics: Any) -> TimeLimit:
     return TimeLimit(CartPole(**physics), max_steps)
 
 
-ENVS: dict[str, tuple[Callable[..., Env], type]] = {
-    "CartPole-v1": (cartpole_v1, CartPole),
+def _fields(env_class: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(env_class))
+
+
+ENVS: dict[str, tuple[Callable[..., Env], tuple[str, ...]]] = {
+    "CartPole-v1": (cartpole_v1, (*_fields(CartPole), "max_steps")),
 }
-"""By name: what builds the environment, and the class that takes its `**physics`."""
+"""By name: what builds the environment, and the parameters that it takes."""
 
 
 def make(name: str, **kwargs: Any) -> Env:
@@ -36,9 +40,7 @@ def make(name: str, **kwargs: Any) -> Env:
         raise ValueError(
             f"name must be one of {', '.join(map(repr, ENVS))}, got {name!r}."
         )
-    build, env_class = ENVS[name]
-    known = [*inspect.signature(env_class).parameters]
-    known += [p for p in inspect.signature(build).parameters if p != "physics"]
+    build, known = ENVS[name]
     for parameter in kwargs:
         if parameter not in known:
             raise TypeError(

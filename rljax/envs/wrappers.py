@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from rljax import spaces, struct
 from rljax.types import Env, TimeStep, check_env
@@ -24,7 +25,9 @@ class TimeLimit:
     """Truncates an episode at its `max_steps`-th step.
 
     A step may be terminated and truncated at once; the value of its successor is 0
-    then. The number of steps left is not part of the observation.
+    then. The number of steps left is not part of the observation. To differentiate with
+    respect to physics, take them as the argument and build the environment from them:
+    `max_steps` is an integer leaf, which jax.grad refuses.
     """
 
     env: Env
@@ -34,11 +37,21 @@ class TimeLimit:
 
     def __post_init__(self):
         check_env(self.env)
-        if not isinstance(self.max_steps, jax.Array | np.ndarray):
-            max_steps = struct.check_int(
-                "TimeLimit.max_steps", self.max_steps, minimum=1
-            )
-            object.__setattr__(self, "max_steps", max_steps)
+        max_steps = self.max_steps
+        if isinstance(max_steps, Tracer):
+            return
+        if isinstance(max_steps, jax.Array | np.ndarray):
+            if (
+                max_steps.dtype.kind not in "iu"
+                or not (np.asarray(max_steps) > 0).all()
+            ):
+                raise ValueError(
+                    "TimeLimit.max_steps must be integers of at least 1, got "
+                    f"{max_steps!r}."
+                )
+            return
+        max_steps = struct.check_int("TimeLimit.max_steps", max_steps, minimum=1)
+        object.__setattr__(self, "max_steps", max_steps)
 
     @property
     def observation_space(self) -> spaces.Space:

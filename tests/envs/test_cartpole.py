@@ -136,13 +136,31 @@ def test_a_wrong_action_is_refused(action, error, message, key):
             jax.jit(env.step)(state, action, key)
 
 
+def test_an_action_may_be_a_constant_under_jit(key):
+    env = rljax.CartPole()
+    state, _ = env.reset(key)
+    action = jnp.int32(1)
+    inside = jax.jit(lambda s: env.step(s, action, key)[0])(state)
+    np.testing.assert_allclose(inside, env.step(state, 1, key)[0], rtol=1e-6)
+    with pytest.raises(ValueError, match="must lie in Discrete"):
+        jax.jit(lambda s: env.step(s, 2, key)[0])(state)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
-        ({"half_length": 0}, ValueError, r"CartPole.half_length must be in \(0"),
+        (
+            {"half_length": 0},
+            ValueError,
+            "CartPole.half_length must be finite and more",
+        ),
         ({"mass_pole": -1.0}, ValueError, "CartPole.mass_pole"),
-        ({"gravity": float("nan")}, ValueError, "CartPole.gravity"),
-        ({"gravity": "9.8"}, TypeError, "CartPole.gravity must be a real number"),
+        ({"gravity": float("inf")}, ValueError, "CartPole.gravity"),
+        (
+            {"gravity": "9.8"},
+            TypeError,
+            "CartPole.gravity must be a real number, finite",
+        ),
     ],
 )
 def test_impossible_physics_are_refused(kwargs, error, message):

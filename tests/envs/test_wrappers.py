@@ -65,6 +65,11 @@ def test_make_passes_parameters_on():
             "TimeLimit.max_steps must be at least 1, got 0",
         ),
         (
+            lambda: rljax.TimeLimit(rljax.CartPole(), jnp.array([3, 0])),
+            ValueError,
+            "TimeLimit.max_steps must be integers of at least 1",
+        ),
+        (
             lambda: rljax.TimeLimit(rljax.CartPole(), 1.5),
             TypeError,
             "TimeLimit.max_steps must be an integer",

@@ -1,0 +1,286 @@
+"""One whole `agent.update` against a NumPy re-execution, with every option."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import rljax
+from rljax.networks import ActorCriticParams, Dense
+from tests import probes
+from tests.conftest import enable_x64
+from tests.oracles import returns as returns_oracle
+from tests.oracles import updates as oracle
+
+SMALL = {"num_envs": 4, "rollout_length": 24, "hidden_sizes": (8,)}
+# Short episodes of CartPole: terminated ones, truncated ones, and a cut end.
+ENV = rljax.make("CartPole-v1", max_steps=12, theta_threshold=0.1)
+
+
+def to_numpy(params):
+    if isinstance(params, ActorCriticParams):
+        layers = {"1": params.trunk[0], "a": params.actor[0], "c": params.critic[0]}
+    else:
+        layers = {"1": params[0], "a": params[1]}
+    arrays = {}
+    for name, layer in layers.items():
+        arrays["W" + name] = np.asarray(layer.kernel)
+        arrays["b" + name] = np.asarray(layer.bias)
+    return arrays
+
+
+class RandomPolicy:
+    """Acts at random, and claims log-probabilities that the agents do not have."""
+
+    num_envs = 4
+    rollout_length = 24
+
+    def act(self, state, obs, key):
+        claimed = jnp.log(0.5) + 0.3 * jnp.sin(20 * obs[2])
+        return jax.random.randint(key, (), 0, 2), {"behaviour_log_probs": claimed}
+
+
+@functools.cache
+def trajectories():
+    """Two rollouts [24, 4] in float64, shared by all tests."""
+
+    def unroll(key):
+        start = rljax.rollout.start(ENV, key)
+        return rljax.rollout.unroll(RandomPolicy(), (), ENV, start, key, length=24)[1]
+
+    keys = jax.random.split(jax.random.key(3), (2, 4))
+    both = jax.jit(jax.vmap(jax.vmap(unroll, out_axes=1)))(keys)
+    return [jax.tree.map(lambda x: x[i], both) for i in range(2)]
+
+
+def experience(agent):
+    """A state after one update, a trajectory, and what a second update makes of it.
+
+    The second, so that Adam's moments and the annealing are under way.
+    """
+    with enable_x64():
+        first, second = trajectories()
+        state = agent.init(jax.random.key(0), ENV)
+        update = jax.jit(lambda agent, *args: agent.update(*args))
+        state, _ = update(agent, state, first, jax.random.key(6))
+        after, metrics = update(agent, state, second, jax.random.key(7))
+        return state, second, after, metrics
+
+
+def assert_params(after, expected):
+    for name, array in to_numpy(after.params).items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-8, atol=1e-11)
+
+
+def columns(trajectory):
+    """The trajectory of each environment, as NumPy arrays."""
+    trajectory = jax.tree.map(np.asarray, trajectory)
+    return [
+        jax.tree.map(lambda x: x[:, i], trajectory)
+        for i in range(trajectory.reward.shape[1])
+    ]
+
+
+def flat(trajectory):
+    return (
+        np.asarray(trajectory.obs).reshape(-1, 4),
+        np.asarray(trajectory.action).reshape(-1),
+    )
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_reinforce_with_the_published_constants(normalize):
+    agent = rljax.Reinforce(
+        **SMALL,
+        learning_rate=0.01,
+        optimizer=optax.sgd,
+        normalize_returns=normalize,
+    )
+    state, trajectory, after, metrics = experience(agent)
+    weights, mask = [], []
+    for t in columns(trajectory):
+        zeros = np.zeros_like(t.reward)
+        weights.append(
+            returns_oracle.discounted_returns(
+                t.reward, t.terminated, t.truncated, zeros, 0.99
+            )
+        )
+        done = np.flatnonzero(t.terminated | t.truncated)
+        mask.append(np.arange(24) <= (done[0] if done.size else 24))
+    weights, mask = np.stack(weights, 1), np.stack(mask, 1)
+    assert 0 < mask.sum() < mask.size
+    if normalize:
+        weights = (weights - weights[mask].mean()) / weights[mask].std()
+    weights = np.where(mask, weights, 0).reshape(-1)
+    params = to_numpy(state.params)
+    grads = oracle.reinforce_gradient(params, *flat(trajectory), weights, 4)
+    assert_params(after, oracle.sgd(params, grads, 0.01))
+    norm = oracle.clip_by_global_norm(grads, None)[1]
+    np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-8)
+
+
+def advantages_and_values(agent, params, trajectory, as_termination=False):
+    """GAE by double loops: advantages, targets, values, each [T·N]."""
+    out = []
+    for t in columns(trajectory):
+        values = oracle.forward(params, t.obs)[3]
+        next_values = oracle.forward(params, t.next_obs)[3]
+        terminated = t.terminated | (t.truncated if as_termination else False)
+        advantages = returns_oracle.gae(
+            t.reward,
+            values,
+            next_values,
+            terminated,
+            t.truncated,
+            agent.discount,
+            agent.gae_lambda,
+        )
+        out.append((advantages, advantages + values, values))
+    return [np.stack(x, 1).reshape(-1) for x in zip(*out, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"gae_lambda": 0.8, "entropy_coef": 0.05, "value_coef": 0.3},
+        {"max_grad_norm": 0.01},
+    ],
+    ids=str,
+)
+def test_actor_critic_with_the_published_constants(options):
+    # The text's critic weight ½ is value_coef = 1 on a loss with its own ½.
+    agent = rljax.ActorCritic(
+        **SMALL, learning_rate=0.005, optimizer=optax.sgd, **options
+    )
+    state, trajectory, after, metrics = experience(agent)
+    params = to_numpy(state.params)
+    advantages, targets, _ = advantages_and_values(agent, params, trajectory)
+    grads = oracle.actor_critic_gradient(
+        params,
+        *flat(trajectory),
+        advantages,
+        targets,
+        agent.value_coef,
+        agent.entropy_coef,
+    )
+    clipped, norm = oracle.clip_by_global_norm(grads, agent.max_grad_norm)
+    assert agent.max_grad_norm is None or norm > agent.max_grad_norm
+    assert_params(after, oracle.sgd(params, clipped, 0.005))
+    np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"clip_value_loss": True, "max_grad_norm": None},
+        {"normalize_advantages": False, "entropy_coef": 0.1, "value_coef": 1.5},
+        {"anneal_updates": 4, "clip_epsilon": 0.01, "max_grad_norm": 0.05},
+        {"time_limit_is_termination": True, "gae_lambda": 1.0},
+    ],
+    ids=str,
+)
+def test_ppo_epochs_and_minibatches_included(options):
+    agent = rljax.PPO(
+        **SMALL,
+        num_epochs=3,
+        num_minibatches=4,
+        shared_network=True,
+        learning_rate=0.01,
+        **options,
+    )
+    state, trajectory, after, metrics = experience(agent)
+    params = to_numpy(state.params)
+    advantages, targets, values = advantages_and_values(
+        agent, params, trajectory, agent.time_limit_is_termination
+    )
+    obs, actions = flat(trajectory)
+    batch = {
+        "obs": obs,
+        "actions": actions,
+        "advantages": advantages,
+        "targets": targets,
+        "values": values,
+        "behaviour_log_probs": np.asarray(
+            trajectory.extras["behaviour_log_probs"]
+        ).reshape(-1),
+    }
+    with enable_x64():
+        order = [
+            np.asarray(jax.random.permutation(key, 96)).reshape(4, 24)
+            for key in jax.random.split(jax.random.key(7), 3)
+        ]
+    learning_rate = 0.01
+    if agent.anneal_updates is not None:
+        learning_rate *= 1 - 1 / 4  # the second of four updates
+    moments = adam_moments(state)
+    norms = []
+    for indices in np.concatenate(order):
+        grads = oracle.ppo_gradient(
+            params,
+            {name: array[indices] for name, array in batch.items()},
+            agent.clip_epsilon,
+            agent.clip_value_loss,
+            agent.normalize_advantages,
+            agent.value_coef,
+            agent.entropy_coef,
+        )
+        grads, norm = oracle.clip_by_global_norm(grads, agent.max_grad_norm)
+        norms.append(norm)
+        params, moments = oracle.adam(params, grads, moments, learning_rate, 1e-5)
+    assert_params(after, params)
+    np.testing.assert_allclose(metrics["grad_norm"], np.mean(norms), rtol=1e-7)
+    for epoch in order:
+        np.testing.assert_array_equal(np.sort(epoch.reshape(-1)), np.arange(96))
+
+
+def adam_moments(state):
+    """(m, v, t) out of optax's state, after the first update."""
+    (adam,) = [
+        leaf
+        for leaf in jax.tree.leaves(
+            state.opt_state, is_leaf=lambda x: isinstance(x, optax.ScaleByAdamState)
+        )
+        if isinstance(leaf, optax.ScaleByAdamState)
+    ]
+    return to_numpy(adam.mu), to_numpy(adam.nu), int(adam.count)
+
+
+def test_a_dead_unit_does_not_spoil_the_derivative_of_training():
+    # Zero gradients leave Adam's v at 0, where the root's derivative is infinite.
+    dead = Dense(jnp.zeros((1, 4)), -jnp.ones(4))
+
+    def trained(rate):
+        agent = rljax.Reinforce(
+            num_envs=4, rollout_length=1, hidden_sizes=(4,), learning_rate=rate
+        )
+        state = rljax.init_train(agent, probes.ActionDependent(), jax.random.key(0))
+        params = (dead, *state.agent_state.params[1:])
+        agent_state = state.agent_state._replace(params=params)
+        state = state._replace(agent_state=agent_state)
+        for _ in range(2):
+            state, _ = rljax.train_step(agent, probes.ActionDependent(), state)
+        return state.agent_state.params[1].bias[1]
+
+    assert np.isfinite(jax.jit(jax.grad(trained))(0.01))
+
+
+def test_ppo_refuses_a_trajectory_that_its_minibatches_do_not_divide():
+    agent, flags = rljax.PPO(**SMALL, num_minibatches=4), jnp.zeros((7, 3), bool)
+    odd = rljax.Transition(
+        obs=jnp.zeros((7, 3, 4)),
+        action=jnp.zeros((7, 3), jnp.int32),
+        reward=jnp.zeros((7, 3)),
+        terminated=flags,
+        truncated=flags,
+        next_obs=jnp.zeros((7, 3, 4)),
+        extras={"behaviour_log_probs": jnp.zeros((7, 3))},
+    )
+    with pytest.raises(
+        ValueError, match="divide the 21 steps of the trajectory, got 4"
+    ):
+        agent.update(agent.init(jax.random.key(0), ENV), odd, jax.random.key(0))
