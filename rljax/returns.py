@@ -53,6 +53,7 @@ def discounted_returns(
     )
     cut = truncated | _is_last(rewards)
 
+    # Not lambda_returns at λ = 1, whose 0 · V would let in values that do not count.
     def backward(next_return, step):
         reward, next_value, terminated, cut = step
         following = discount * jnp.where(cut, next_value, next_return)

@@ -75,11 +75,9 @@ def check_reals(
 ) -> None:
     """Checks leaf fields to be finite numbers in [minimum, maximum].
 
-    None passes if `optional`.
-
-    With `open_minimum` the minimum itself is refused. Scalars of any kind become
-    `float`, so that 1, 1.0 and jnp.float32(1) compile one and the same program. Traced
-    values are left alone.
+    With `open_minimum` the minimum itself is refused; with `optional`, None passes.
+    Scalars of any kind become `float`, so that 1, 1.0 and jnp.float32(1) compile one
+    and the same program. Traced values are left alone.
 
     Raises:
       TypeError: a value is not a real number or an array of them.
@@ -173,7 +171,7 @@ def check_bools(obj: Any, *names: str) -> None:
 def check_choice(obj: Any, name: str, choices: Collection[Any]) -> None:
     """Raises ValueError unless the static field `name` holds one of `choices`."""
     value = getattr(obj, name)
-    if value not in choices:
+    if value not in list(choices):  # a list: `value` may be unhashable
         listed = ", ".join(repr(choice) for choice in choices)
         raise ValueError(
             f"{type(obj).__name__}.{name} must be one of {listed}, got {value!r}."

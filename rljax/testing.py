@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rljax import types
+from rljax import struct, types
 from rljax.types import Env, TimeStep
 
 
@@ -18,7 +18,8 @@ def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
     Shapes and dtypes of `reset` and `step` agree, none is weakly typed, reward and end
     flags are scalars, spaces are honoured; both functions are deterministic in their
     arguments and give the same under jit, under vmap and without either. Random actions
-    are played for `num_steps` steps.
+    are played for `num_steps` steps. It cannot find out a `step` that resets: what a
+    state means is the environment's own affair.
 
     Args:
       env: environment.
@@ -27,22 +28,28 @@ def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
 
     Raises:
       AssertionError: the message says which part of the contract is broken, and where.
+      TypeError, ValueError: an argument is not what its name says.
     """
     types.check_env(env)
+    types.check_key(key)
+    num_steps = struct.check_int("num_steps", num_steps, minimum=1)
     _check_signatures(env)
     key_reset, key_action, key_step, key_play = jax.random.split(key, 4)
-    state, obs = env.reset(key_reset)
+    first = env.reset(key_reset)
+    _require(_is_pair(first), f"reset must return (state, obs), got {first!r}")
+    state, obs = first
     action = env.action_space.sample(key_action)
-
-    next_state, time_step = env.step(state, action, key_step)
-    for what, tree in (
-        ("reset", (state, obs)),
-        ("step", (next_state, tuple(time_step))),
-    ):
+    second = env.step(state, action, key_step)
+    _require(
+        _is_pair(second) and isinstance(second[1], TimeStep),
+        f"step must return (state, TimeStep), got {second!r}",
+    )
+    for what, tree in (("reset", first), ("step", (second[0], tuple(second[1])))):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            assert isinstance(leaf, jax.Array), (
+            _require(
+                isinstance(leaf, jax.Array),
                 f"{what} must return arrays, but {jax.tree_util.keystr(path)} of what "
-                f"it returns is {leaf!r}"
+                f"it returns is {leaf!r}",
             )
     _check_reset_and_step_agree(env, key, action)
     _check_element(env.observation_space, obs, "the observation of reset")
@@ -51,66 +58,79 @@ def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
     _check_play(env, key_play, num_steps)
 
 
+def _require(condition: Any, message: str) -> None:
+    # Not an assert statement: python -O would drop it, and the check with it.
+    if not condition:
+        raise AssertionError(message)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2
+
+
 def _check_signatures(env: Env) -> None:
     for method, expected in (
         (env.reset, ["key"]),
         (env.step, ["state", "action", "key"]),
     ):
         names = list(inspect.signature(method).parameters)
-        assert names == expected, (
-            f"{method.__name__} takes {names}, the contract says {expected}"
+        _require(
+            names == expected,
+            f"{method.__name__} takes {names}, the contract says {expected}",
         )
 
 
 def _check_reset_and_step_agree(env: Env, key: jax.Array, action: Any) -> None:
     state, obs = jax.eval_shape(env.reset, key)
     next_state, time_step = jax.eval_shape(env.step, state, action, key)
-    assert isinstance(time_step, TimeStep), (
-        f"step must return (state, TimeStep), got {type(time_step).__name__}"
-    )
     _assert_same_types(next_state, state, "state")
     _assert_same_types(time_step.obs, obs, "obs")
     for name, value in zip(time_step._fields, time_step, strict=True):
         for path, leaf in jax.tree_util.tree_leaves_with_path(value):
             where = f"TimeStep.{name}{jax.tree_util.keystr(path)}"
-            assert not leaf.weak_type, (
-                f"{where} is weakly typed; give its array a dtype"
+            _require(
+                not leaf.weak_type, f"{where} is weakly typed; give its array a dtype"
             )
     reward = time_step.reward
-    assert reward.shape == () and jnp.issubdtype(reward.dtype, jnp.floating), (
-        f"TimeStep.reward must be a floating scalar, is {reward}"
+    _require(
+        reward.shape == () and jnp.issubdtype(reward.dtype, jnp.floating),
+        f"TimeStep.reward must be a floating scalar, is {reward}",
     )
     for name in ("terminated", "truncated"):
         flag = getattr(time_step, name)
-        assert flag.shape == () and flag.dtype == bool, (
-            f"TimeStep.{name} must be a bool scalar, is {flag}"
+        _require(
+            flag.shape == () and flag.dtype == bool,
+            f"TimeStep.{name} must be a bool scalar, is {flag}",
         )
 
 
 def _assert_same_types(after: Any, before: Any, what: str) -> None:
     structures = jax.tree.structure(after), jax.tree.structure(before)
-    assert structures[0] == structures[1], (
-        f"{what} has structure {structures[0]} after step, {structures[1]} after reset"
+    _require(
+        structures[0] == structures[1],
+        f"{what} has structure {structures[0]} after step, {structures[1]} after reset",
     )
     before_leaves = jax.tree.leaves(before)
     for (path, a), b in zip(
         jax.tree_util.tree_leaves_with_path(after), before_leaves, strict=True
     ):
         where = f"{what}{jax.tree_util.keystr(path)}"
-        assert (a.shape, a.dtype) == (b.shape, b.dtype), (
-            f"{where} is {a} after step, but {b} after reset"
+        _require(
+            (a.shape, a.dtype) == (b.shape, b.dtype),
+            f"{where} is {a} after step, but {b} after reset",
         )
-        assert not (a.weak_type or b.weak_type), (
-            f"{where} is weakly typed; give its array a dtype"
+        _require(
+            not (a.weak_type or b.weak_type),
+            f"{where} is weakly typed; give its array a dtype",
         )
 
 
 def _check_element(space: Any, value: Any, what: str) -> None:
     expected = (space.shape, jnp.dtype(jnp.result_type(space.dtype)))
-    assert isinstance(value, jax.Array), f"{what} must be one array, is {value!r}"
+    _require(isinstance(value, jax.Array), f"{what} must be one array, is {value!r}")
     got = (value.shape, value.dtype)
-    assert got == expected, f"{what} has shape and dtype {got}, its space {expected}"
-    assert space.contains(value), f"{what} is outside its space: {value}"
+    _require(got == expected, f"{what} has shape and dtype {got}, its space {expected}")
+    _require(space.contains(value), f"{what} is outside its space: {value}")
 
 
 def _check_pure(fn: Any, args: tuple[Any, ...], name: str) -> None:
@@ -145,9 +165,16 @@ def _check_play(env: Env, key: jax.Array, num_steps: int) -> None:
         action = env.action_space.sample(key_action)
         state, time_step = step(state, action, key_step)
         done = time_step.terminated | time_step.truncated
-        # The observation that ends an episode may lie outside, as a pole that fell.
-        if not done:
+        # The observation that ends an episode may lie outside, as a pole that fell, but
+        # a truncated one is bootstrapped from.
+        if done:
+            _require(
+                jnp.isfinite(time_step.obs).all(), f"the obs of step {t} is not finite"
+            )
+        else:
             _check_element(env.observation_space, time_step.obs, f"obs of step {t}")
-        assert jnp.isfinite(time_step.reward), f"the reward of step {t} is not finite"
+        _require(
+            jnp.isfinite(time_step.reward), f"the reward of step {t} is not finite"
+        )
         if done:
             state, _ = reset(key_reset)

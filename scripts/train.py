@@ -183,7 +183,7 @@ def run(
         say(
             console,
             f"Interrupted after {done} of {config.updates} updates, without the final "
-            f"evaluation. What was done is in {folder}",
+            f"evaluation. What was done is in\n{folder}",
         )
         return 130
     returns, lengths = evaluate(config, env, state, console, key_evaluate)

@@ -73,6 +73,10 @@ def broken(**changes):
         (broken(obs=lambda t: t.obs[:2]), "obs is .* after step, but"),
         (broken(obs=lambda t: t.obs + 100), "outside its space"),
         (broken(reward=lambda t: t.reward * jnp.nan), "not finite"),
+        (
+            broken(obs=lambda t: jnp.where(t.terminated, jnp.nan, t.obs)),
+            "the obs of step .* is not finite",
+        ),
     ],
 )
 def test_a_broken_contract_is_named(env, message, key):
