@@ -53,7 +53,7 @@ class ActorCritic:
     )
     """Builds the optimiser from the learning rate: optax.sgd, say."""
     network: networks.Network | None = struct.static(default=None)
-    """An init/apply pair that returns (logits [A], value []); None is the MLP above."""
+    """An init/apply pair that returns (logits [A], value []); None: MLPs, as above."""
 
     def __post_init__(self):
         common.check_settings(self)

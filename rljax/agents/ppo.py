@@ -71,7 +71,7 @@ class PPO:
     """Whether a truncated episode's last value is 0: wrong, but what several libraries
     do, so needed to compare with them."""
     network: networks.Network | None = struct.static(default=None)
-    """An init/apply pair that returns (logits [A], value []); None is the MLP above."""
+    """An init/apply pair that returns (logits [A], value []); None: MLPs, as above."""
 
     def __post_init__(self):
         common.check_settings(self)

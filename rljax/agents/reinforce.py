@@ -19,11 +19,11 @@ class Reinforce:
 
         θ ← θ + α · 1/N Σ_n Σ_t ∇log π(a_t|s_t) · G_t
 
-    over N = `num_envs` episodes per update, in place of a plain step α through any
-    optax optimiser. Rollouts begin with a reset and only the first episode of each
-    counts: to go on with the next one would favour the short ones, which have room to
-    end. An episode still running after `rollout_length` steps is cut there and its
-    return is what was seen, as there is no critic to ask for the rest.
+    with N = `num_envs` episodes per update; the step is taken by any optax optimiser.
+    Rollouts begin with a reset and only the first episode of each counts: to go on with
+    the next one would favour the short ones, which have room to end. An episode still
+    running after `rollout_length` steps is cut there and its return is what was seen,
+    as there is no critic to ask for the rest; a time limit cuts it in the same way.
 
     Source: Williams (1992); Sutton and Barto (2018), §13.3.
     """
@@ -47,7 +47,7 @@ class Reinforce:
     )
     """Builds the optimiser from the learning rate: optax.sgd, say."""
     network: networks.Network | None = struct.static(default=None)
-    """An init/apply pair that returns logits [A]; None is the MLP described above."""
+    """An init/apply pair that returns logits [A]; None: an MLP of hidden_sizes."""
 
     fresh_episodes: ClassVar[bool] = True
 
@@ -102,7 +102,7 @@ class Reinforce:
             # A sum over each episode's steps, a mean over episodes. Not in terms of
             # losses.policy_gradient_loss, which stops the gradient into the weights,
             # and with it the derivative of training by the discount.
-            loss = -jnp.sum(log_probs * weights) / self.num_envs
+            loss = -jnp.sum(log_probs * weights) / weights.shape[1]
             entropy = distributions.categorical_entropy(logits)
             return loss, jnp.sum(entropy * mask) / jnp.sum(mask)
 
