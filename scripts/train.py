@@ -17,7 +17,7 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -36,40 +36,22 @@ try:
 except ImportError as error:
     sys.exit(f"{error}. Install the command-line extra: pip install -e '.[cli]'")
 
-Agent = (
-    Annotated[
-        rljax.PPO,
-        tyro.conf.subcommand(
-            "ppo",
-            default=rljax.PPO(),
-            description="Proximal policy optimisation, with this library's defaults.",
-        ),
-    ]
-    | Annotated[
-        rljax.PPO,
-        tyro.conf.subcommand(
-            "ppo-purejaxrl",
-            default=purejaxrl_settings(),
-            description="The same, with PureJaxRL's settings for 5e5 steps.",
-        ),
-    ]
-    | Annotated[
-        rljax.ActorCritic,
-        tyro.conf.subcommand(
-            "actor-critic",
-            default=rljax.ActorCritic(),
-            description="Advantage actor-critic: one gradient step per rollout.",
-        ),
-    ]
-    | Annotated[
-        rljax.Reinforce,
-        tyro.conf.subcommand(
-            "reinforce",
-            default=rljax.Reinforce(),
-            description="Monte-Carlo policy gradient without a critic.",
-        ),
-    ]
-)
+AGENTS = {
+    "ppo": rljax.PPO(),
+    "ppo-purejaxrl": purejaxrl_settings(),
+    "actor-critic": rljax.ActorCritic(),
+    "reinforce": rljax.Reinforce(),
+}
+DESCRIPTIONS = {
+    "ppo": "Proximal policy optimisation, with this library's defaults.",
+    "ppo-purejaxrl": "The same, with PureJaxRL's settings for 5e5 steps.",
+    "actor-critic": "Advantage actor-critic: one gradient step per rollout.",
+    "reinforce": "Monte-Carlo policy gradient without a critic.",
+}
+if TYPE_CHECKING:
+    Agent = rljax.PPO | rljax.ActorCritic | rljax.Reinforce
+else:
+    Agent = tyro.extras.subcommand_type_from_defaults(AGENTS, DESCRIPTIONS)
 
 
 @dataclasses.dataclass(frozen=True)
