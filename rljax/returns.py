@@ -40,7 +40,7 @@ def discounted_returns(
       [T] G_t.
 
     Raises:
-      ValueError: the arrays' shapes are not one and the same [T].
+      ValueError: the arrays' shapes are not one and the same [T], or a scalar is none.
 
     Source: Sutton and Barto (2018), §3.3 and §13.3.
     """
@@ -89,7 +89,7 @@ def lambda_returns(
       [T] G_t.
 
     Raises:
-      ValueError: the arrays' shapes are not one and the same [T].
+      ValueError: the arrays' shapes are not one and the same [T], or a scalar is none.
 
     Source: Sutton and Barto (2018), §12.1, recursive form of eq. 12.2.
     """
@@ -142,7 +142,7 @@ def gae(
       [T] A_t.
 
     Raises:
-      ValueError: the arrays' shapes are not one and the same [T].
+      ValueError: the arrays' shapes are not one and the same [T], or a scalar is none.
 
     Source: Schulman et al. (2016), arXiv:1506.02438, eq. 16, with the two ways in
     which an episode ends kept apart.
@@ -176,6 +176,9 @@ def first_episode(terminated: jax.Array, truncated: jax.Array) -> jax.Array:
 
     Returns:
       [T] bool.
+
+    Raises:
+      ValueError: the arrays' shapes are not one and the same [T].
     """
     terminated, truncated = _one_trajectory(terminated=terminated, truncated=truncated)
     done = (terminated | truncated).astype(jnp.int32)

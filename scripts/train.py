@@ -273,10 +273,10 @@ def train(
     Returns the state, and metrics [num_seeds, updates done], None before the first.
     """
     agent, num_updates = config.agent, config.updates
-    steps_per_update = agent.num_envs * agent.rollout_length * config.num_seeds
+    steps_of_all = agent.num_envs * agent.rollout_length * config.num_seeds
     # Equal chunks, so that one compiled program serves them all; some forty of them,
     # so that the bar moves, and short, so that Ctrl-C is heard soon.
-    longest = max(1, min(num_updates // 40, 200_000 // steps_per_update))
+    longest = max(1, min(num_updates // 40, 200_000 // steps_of_all))
     chunk = max(n for n in range(1, longest + 1) if num_updates % n == 0)
 
     def train_chunk(state):
@@ -304,7 +304,7 @@ def train(
             write_metrics(writer, agent, metrics, done - chunk)
             file.flush()
             chunks.append(metrics)
-            rate = done * steps_per_update / (time.perf_counter() - start)
+            rate = done * steps_of_all / (time.perf_counter() - start)
             bar.update(
                 task,
                 completed=done,
@@ -400,7 +400,7 @@ def summary_table(returns: np.ndarray, lengths: np.ndarray) -> rich.table.Table:
         f"Interquartile mean over {num_seeds} seeds of the mean return [95 % bootstrap "
         "interval]"
         if num_seeds > 1
-        else "One seed has no interval: train more."
+        else "One seed has no interval: train several."
     )
     return table
 

@@ -11,10 +11,6 @@ import optax
 from rljax import networks, returns, spaces, struct
 from rljax.types import Env, Transition
 
-# Under the root of a batch's deviation, so that its derivative stays finite; equals the
-# customary 1e-8 beside the root.
-VARIANCE_FLOOR = 1e-16
-
 
 class AgentState(NamedTuple):
     """Everything that a policy-gradient agent learns or counts."""
@@ -122,6 +118,16 @@ def init_network(
     return params
 
 
+def standardize(x: jax.Array, where: jax.Array | None = None) -> jax.Array:
+    """(x − mean) / sqrt(variance + 1e-16), both over the elements that `where` marks.
+
+    The floor stands for the customary 1e-8 beside the root, but under it, so that the
+    derivative stays finite where all elements are equal.
+    """
+    mean, variance = jnp.mean(x, where=where), jnp.var(x, where=where)
+    return (x - mean) / jnp.sqrt(variance + 1e-16)
+
+
 def greedy_action(logits: jax.Array) -> jax.Array:
     """The most probable action, [] int32, ties to the lowest."""
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -172,7 +178,7 @@ def apply_actor_critic(
 
 
 def batch_apply(agent: Any, params: Any, obs: Any) -> tuple[jax.Array, jax.Array]:
-    """`apply_actor_critic` over all leading axes but the observation's own."""
+    """Logits [T, N, A] and values [T, N] of observations [T, N, …]."""
     single = functools.partial(apply_actor_critic, agent, params)
     return jax.vmap(jax.vmap(single))(obs)
 

@@ -194,9 +194,7 @@ class PPO:
         log_probs = distributions.categorical_log_prob(logits, steps.action)
         behaviour_log_probs = steps.extras["behaviour_log_probs"]
         if self.normalize_advantages:
-            advantages = (advantages - jnp.mean(advantages)) / jnp.sqrt(
-                jnp.var(advantages) + common.VARIANCE_FLOOR
-            )
+            advantages = common.standardize(advantages)
         policy_loss = losses.ppo_clip_loss(
             log_probs, behaviour_log_probs, advantages, self.clip_epsilon
         )

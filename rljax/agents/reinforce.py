@@ -128,8 +128,5 @@ class Reinforce:
             self.discount,
         )
         if self.normalize_returns:
-            mean = jnp.mean(weights, where=mask)
-            weights = (weights - mean) / jnp.sqrt(
-                jnp.var(weights, where=mask) + common.VARIANCE_FLOOR
-            )
+            weights = common.standardize(weights, where=mask)
         return jnp.where(mask, weights, 0), mask
