@@ -77,12 +77,9 @@ def categorical_kl(logits: jax.Array, reference_logits: jax.Array) -> jax.Array:
 
 
 def categorical_sample(logits: jax.Array, key: jax.Array) -> jax.Array:
-    """Draws a ~ π by inverting the cumulative distribution.
+    """Draws a ~ π: `categorical_quantile` at one uniform word.
 
-    a is the number of actions whose cumulative probability is at most u·c_A, with one
-    uniform word u in [0, 1) and the total c_A, which is 1 up to rounding. One word per
-    decision costs less than the Gumbel trick's A; u·c_A < c_A holds in floating
-    point as well, so an action of probability 0 is never drawn.
+    One word per decision costs less than the Gumbel trick's A.
 
     Args:
       logits: [..., A] floating; with a batch shape, one draw for each.
@@ -91,9 +88,27 @@ def categorical_sample(logits: jax.Array, key: jax.Array) -> jax.Array:
     Returns:
       [...] int32 actions in [0, A).
     """
+    dtype = jnp.promote_types(jnp.result_type(logits), jnp.float32)
+    u = jax.random.uniform(key, jnp.shape(logits)[:-1], dtype)
+    return categorical_quantile(logits, u)
+
+
+def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
+    """The action at which the cumulative distribution passes u: its inverse.
+
+    a is the number of actions whose cumulative probability is at most u·c_A, with the
+    total c_A, which is 1 up to rounding. u·c_A < c_A holds in floating point as well,
+    so for u in [0, 1) an action of probability 0 is never returned.
+
+    Args:
+      logits: [..., A] floating.
+      u: [...] floating in [0, 1).
+
+    Returns:
+      [...] int32 actions in [0, A).
+    """
     # In half precision the cumulative sum would swallow small probabilities.
     dtype = jnp.promote_types(jnp.result_type(logits), jnp.float32)
     cumulative = jnp.cumsum(jax.nn.softmax(jnp.asarray(logits, dtype)), axis=-1)
     total = cumulative[..., -1:]
-    u = jax.random.uniform(key, total.shape, total.dtype)
-    return jnp.sum(u * total >= cumulative, axis=-1, dtype=jnp.int32)
+    return jnp.sum(u[..., None] * total >= cumulative, axis=-1, dtype=jnp.int32)

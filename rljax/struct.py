@@ -9,6 +9,9 @@ structure: whatever fixes a shape or a branch.
         learning_rate: float = 3e-4
         num_envs: int = struct.static(default=8)
 
+A field declared with `scheduled` is a leaf when it holds a number and structure when it
+holds a schedule, a function of the step such as optax's.
+
 `__init__` and `__post_init__` run when a user builds an object, never when JAX
 rebuilds one: a tree of gradients, axes or shardings has the agent's structure and
 need not hold valid settings.
@@ -32,18 +35,41 @@ def static(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
+def scheduled(default: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field that is a leaf, or a schedule and then structure."""
+    return dataclasses.field(default=default, metadata={"scheduled": True})
+
+
+def at_step(value: Any, step: jax.Array) -> Any:
+    """The value of a scheduled field at a step: `value(step)`, or `value` itself."""
+    return value(step) if callable(value) else value
+
+
+@dataclass_transform(
+    frozen_default=True, field_specifiers=(static, scheduled, dataclasses.field)
+)
 def dataclass(cls: type[T]) -> type[T]:
     """Makes `cls` a frozen dataclass and registers it as a pytree."""
     data_cls = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(data_cls)  # pyright: ignore[reportArgumentType]
     leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
     statics = tuple(f.name for f in fields if f.metadata.get("static"))
+    scheduled = tuple(f.name for f in fields if f.metadata.get("scheduled"))
 
     def flatten(obj):
+        schedules = tuple(
+            (name, value) for name in scheduled if callable(value := getattr(obj, name))
+        )
+        children = (getattr(obj, name) for name in leaves)
+        if schedules:
+            names = [name for name, _ in schedules]
+            children = (
+                None if name in names else child
+                for name, child in zip(leaves, children, strict=True)
+            )
         return (
-            tuple(getattr(obj, name) for name in leaves),
-            tuple(getattr(obj, name) for name in statics),
+            tuple(children),
+            (tuple(getattr(obj, name) for name in statics), schedules),
         )
 
     def flatten_with_keys(obj):
@@ -53,9 +79,12 @@ def dataclass(cls: type[T]) -> type[T]:
 
     def unflatten(structure, children):
         obj = object.__new__(data_cls)
-        for name, value in zip(statics, structure, strict=True):
+        static_values, schedules = structure
+        for name, value in zip(statics, static_values, strict=True):
             object.__setattr__(obj, name, value)
         for name, value in zip(leaves, children, strict=True):
+            object.__setattr__(obj, name, value)
+        for name, value in schedules:
             object.__setattr__(obj, name, value)
         return obj
 
@@ -72,10 +101,12 @@ def check_reals(
     maximum: float = np.inf,
     open_minimum: bool = False,
     optional: bool = False,
+    schedule: bool = False,
 ) -> None:
     """Checks leaf fields to be finite numbers in [minimum, maximum].
 
-    With `open_minimum` the minimum itself is refused; with `optional`, None passes.
+    With `open_minimum` the minimum itself is refused; with `optional`, None passes;
+    with `schedule`, a function of the step does.
     Scalars of any kind become `float`, so that 1, 1.0 and jnp.float32(1) compile one
     and the same program. Traced values are left alone.
 
@@ -92,6 +123,9 @@ def check_reals(
         value = getattr(obj, name)
         label = f"{type(obj).__name__}.{name}"
         if value is None and optional:
+            continue
+        if schedule and callable(value):
+            _check_schedule(label, value)
             continue
         if isinstance(value, Tracer):
             continue
@@ -111,6 +145,22 @@ def check_reals(
             object.__setattr__(obj, name, float(array))
         elif kind in ("i", "u"):
             object.__setattr__(obj, name, jax.numpy.asarray(value, float))
+
+
+def _check_schedule(label: str, schedule: Any) -> None:
+    """Raises TypeError unless `schedule` maps a step to a scalar."""
+    step = jax.ShapeDtypeStruct((), jax.numpy.int32)
+    try:
+        shape = jax.eval_shape(schedule, step).shape
+    except Exception as error:
+        raise TypeError(
+            f"{label} must be a number or a schedule, a function of the step such as "
+            f"optax.linear_schedule returns; {schedule!r} failed: {error}"
+        ) from error
+    if shape != ():
+        raise TypeError(
+            f"{label}'s schedule must return a scalar, returns shape {shape}."
+        )
 
 
 def check_scalars(obj: Any) -> None:

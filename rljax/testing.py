@@ -17,8 +17,9 @@ def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
 
     Shapes and dtypes of `reset` and `step` agree, none is weakly typed, reward and end
     flags are scalars, spaces are honoured; both functions are deterministic in their
-    arguments and give the same under jit, under vmap and without either. Random actions
-    are played for `num_steps` steps. It cannot find out a `step` that resets: what a
+    arguments and give the same under jit, under vmap and without either; `draw` and
+    `advance`, if there are any, do what `step` does. Random actions are played for
+    `num_steps` steps. It cannot find out a `step` that resets: what a
     state means is the environment's own affair.
 
     Args:
@@ -55,6 +56,8 @@ def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
     _check_element(env.observation_space, obs, "the observation of reset")
     _check_pure(env.reset, (key_reset,), "reset")
     _check_pure(env.step, (state, action, key_step), "step")
+    if hasattr(type(env), "draw"):
+        _check_draw(env, state, action, key_step)
     _check_play(env, key_play, num_steps)
 
 
@@ -142,6 +145,21 @@ def _check_pure(fn: Any, args: tuple[Any, ...], name: str) -> None:
     batch = jax.tree.map(lambda x: jnp.stack([x, x]), args)
     batched = jax.vmap(fn)(*batch)
     _assert_close(out, jax.tree.map(lambda x: x[1], batched), f"{name} under vmap")
+
+
+def _check_draw(env: Any, state: Any, action: Any, key: jax.Array) -> None:
+    """`advance` with drawn noise is `step`, and noise comes in any shape."""
+    _require(hasattr(env, "advance"), "an environment with draw must have advance")
+    advanced = env.advance(state, action, env.draw((), key))
+    _assert_close(env.step(state, action, key), advanced, "advance instead of step")
+    single = jax.eval_shape(lambda: env.draw((), key))
+    many = jax.eval_shape(lambda: env.draw((2, 3), key))
+    for one, some in zip(jax.tree.leaves(single), jax.tree.leaves(many), strict=True):
+        _require(
+            some.shape == (2, 3, *one.shape) and some.dtype == one.dtype,
+            f"draw((2, 3), key) must return leaves of shape {(2, 3, *one.shape)}, "
+            f"returns {some}",
+        )
 
 
 def _assert_close(a: Any, b: Any, what: str) -> None:

@@ -87,6 +87,17 @@ def train_step(
     rollout_state = train_state.rollout_state
     if fresh_episodes:
         rollout_state = _start_all(agent, env, key_reset)
+    if getattr(agent, "online", False):
+        agent_state, rollout_state, sums, agent_metrics, _ = rollout.unroll_online(
+            agent,
+            train_state.agent_state,
+            env,
+            rollout_state,
+            key_unroll,
+            length=agent.rollout_length,
+        )
+        metrics = Metrics(*sums, agent=agent_metrics)
+        return TrainState(agent_state, rollout_state, key), metrics
 
     def unroll(state, key):
         return rollout.unroll(

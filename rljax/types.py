@@ -1,15 +1,17 @@
 """The data that flows between environments and agents, and their two protocols.
 
-Shape letters: T time, B batch, A actions, D features. A field's shape is for one
-environment; a trajectory is a `Transition` whose leaves have a leading [T].
+Shape letters: T time, B batch, S states, A actions, D features. A field's shape is for
+one environment; a trajectory is a `Transition` whose leaves have a leading [T].
 """
 
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
-from rljax import spaces
+from rljax import spaces, struct
 
 EnvState = TypeVar("EnvState")
 
@@ -49,6 +51,136 @@ class Transition(NamedTuple):
     """What `agent.act` returned beside the action."""
 
 
+@struct.dataclass
+class SparseTransitions:
+    """P(s'|s,a) as a list of K outcomes for each state and action.
+
+    It stands for the array [S, A, S] in S·A·K numbers. An outcome may be listed twice:
+    its probabilities add up.
+    """
+
+    next_states: jax.Array
+    """[S, A, K] int32 s'."""
+    probabilities: jax.Array
+    """[S, A, K] floating, summing to 1 over K."""
+
+    def dense(self, num_states: int) -> jax.Array:
+        """[S, A, S], or [..., S] for leaves [..., K]."""
+        shape = self.next_states.shape
+        flat = self.next_states.reshape(-1, shape[-1])
+        rows = jnp.arange(len(flat))[:, None]
+        matrix = jnp.zeros((len(flat), num_states), self.probabilities.dtype)
+        matrix = matrix.at[rows, flat].add(self.probabilities.reshape(flat.shape))
+        return matrix.reshape(*shape[:-1], num_states)
+
+
+@struct.dataclass
+class MDP:
+    """A finite Markov decision process, whole.
+
+    What `transitions` and `rewards` hold at a terminal state does not count: its value
+    is 0. Stack several with `jax.tree.map(lambda *x: jnp.stack(x), *mdps)` and vmap.
+
+    Lists and NumPy arrays become JAX arrays of its default dtypes.
+
+    Raises:
+      ValueError: an array has another shape, is not finite or, for probabilities, does
+        not sum to 1 to 1e-3; traced arrays are left alone.
+    """
+
+    transitions: jax.Array | SparseTransitions
+    """P(s'|s,a), [S, A, S] floating, or the same as a list of outcomes."""
+    rewards: jax.Array
+    """R(s,a) = E[r|s,a], [S, A] floating."""
+    terminal: jax.Array
+    """[S] bool: the episode is over here."""
+    initial: jax.Array
+    """Probability that an episode starts here, [S] floating."""
+
+    def __post_init__(self):
+        leaves = jax.tree.leaves(self)
+        if not any(isinstance(leaf, Tracer) for leaf in leaves):
+            self._check_arrays()
+        floating = jnp.result_type(float)
+        object.__setattr__(self, "rewards", jnp.asarray(self.rewards, floating))
+        object.__setattr__(self, "initial", jnp.asarray(self.initial, floating))
+        object.__setattr__(self, "terminal", jnp.asarray(self.terminal))
+        transitions = self.transitions
+        if isinstance(transitions, SparseTransitions):
+            transitions = SparseTransitions(
+                jnp.asarray(transitions.next_states, jnp.int32),
+                jnp.asarray(transitions.probabilities, floating),
+            )
+        else:
+            transitions = jnp.asarray(transitions, floating)
+        object.__setattr__(self, "transitions", transitions)
+
+    def _check_arrays(self) -> None:
+        rewards = np.asarray(self.rewards, float)
+        if rewards.ndim != 2 or not np.isfinite(rewards).all():
+            raise ValueError(
+                f"MDP.rewards must be finite numbers [S, A], got shape {rewards.shape}"
+                f"{'' if np.isfinite(rewards).all() else ' with NaN or infinity'}. For "
+                "a batch of MDPs stack whole MDPs with jax.tree.map and vmap."
+            )
+        num_states, num_actions = rewards.shape
+        self._check_distribution("initial", self.initial, (num_states,))
+        terminal = np.asarray(self.terminal)
+        if terminal.dtype != bool or terminal.shape != (num_states,):
+            raise ValueError(
+                f"MDP.terminal must be bool [{num_states}], got {terminal.dtype} "
+                f"{list(terminal.shape)}."
+            )
+        if not isinstance(self.transitions, SparseTransitions):
+            shape = (num_states, num_actions, num_states)
+            self._check_distribution("transitions", self.transitions, shape)
+        else:
+            next_states = np.asarray(self.transitions.next_states)
+            shape = (num_states, num_actions, *next_states.shape[2:3])
+            self._check_distribution(
+                "transitions.probabilities", self.transitions.probabilities, shape
+            )
+            inside = (next_states >= 0) & (next_states < num_states)
+            if next_states.dtype.kind not in "iu" or next_states.shape != shape:
+                raise ValueError(
+                    "MDP.transitions.next_states must be integers "
+                    f"{list(shape)}, got {next_states.dtype} {list(next_states.shape)}."
+                )
+            if not inside.all():
+                raise ValueError(
+                    "MDP.transitions.next_states must be states from 0 to "
+                    f"{num_states - 1}, got {next_states[~inside][0]}."
+                )
+
+    def _check_distribution(
+        self, name: str, value: Any, shape: tuple[int, ...]
+    ) -> None:
+        array = np.asarray(value)
+        if array.shape != shape or array.dtype.kind not in "fiu":
+            raise ValueError(
+                f"MDP.{name} must be real numbers {list(shape)}, got {array.dtype} "
+                f"{list(array.shape)}."
+            )
+        totals = array.sum(-1)
+        wrong = ~((np.abs(totals - 1) < 1e-3) & (array >= 0).all(-1))
+        if wrong.any():
+            where = np.argwhere(wrong)[0].tolist() if wrong.ndim else []
+            raise ValueError(
+                f"MDP.{name}{where or ''} must be probabilities that sum to 1, got "
+                f"{array[tuple(where)]}. An absorbing state leads to itself."
+            )
+
+    @property
+    def num_states(self) -> int:
+        """S."""
+        return self.rewards.shape[-2]
+
+    @property
+    def num_actions(self) -> int:
+        """A."""
+        return self.rewards.shape[-1]
+
+
 @runtime_checkable
 class Env(Protocol[EnvState]):
     """An environment: a pytree of its physics with two pure functions.
@@ -56,6 +188,16 @@ class Env(Protocol[EnvState]):
     Shapes and dtypes are fixed and strong, so both functions can be jitted, vmapped
     and scanned. `step` never resets: after a done step the caller starts anew with
     `reset`, and what `step` does beyond the end of an episode is undefined.
+
+    An environment may also say what randomness a step needs (`draw_noise`, `advance`):
+
+        draw(shape, key) -> noise, leaves [*shape, …]
+        advance(state, action, noise) -> (state, time step)
+
+    with step(state, action, key) the same as advance(state, action, draw((), key)).
+    Rollouts then draw the noise of all their steps at once, which costs far less than
+    a key and a draw in every step. One with finitely many states may enumerate itself,
+    `to_mdp() -> MDP`.
     """
 
     @property
@@ -88,6 +230,18 @@ class Agent(Protocol):
 
     An agent that also has a true `fresh_episodes` is given rollouts that all begin
     with a reset, instead of ones that go on where the last one stopped.
+
+    An agent that also has a true `online` learns within the rollout, after every step:
+    instead of `update`, training then calls
+
+        learn(state, transition) -> (state, metrics)     leaves [num_envs, …]
+
+    and like an environment, an agent may say what randomness a decision needs:
+
+        draw(state, shape, key) -> noise, leaves [*shape, …]
+        decide(state, obs, noise) -> (action, extras)
+
+    with act(state, obs, key) the same as decide(state, obs, draw(state, (), key)).
     """
 
     @property
@@ -119,6 +273,22 @@ class Agent(Protocol):
         ...
 
 
+def draw_noise(env: Any, shape: tuple[int, ...], key: jax.Array) -> Any:
+    """The randomness of many steps, leaves [*shape, …]: `env.draw`, or else keys."""
+    # Of the class, not of the instance: a wrapper that hands on what it does not know
+    # would hand on the draw of the environment inside, past its own step.
+    if hasattr(type(env), "draw"):
+        return env.draw(shape, key)
+    return jax.random.split(key, shape) if shape else key
+
+
+def advance(env: Any, state: Any, action: Any, noise: Any) -> tuple[Any, TimeStep]:
+    """One step of an environment with an element of what `draw_noise` returned."""
+    if hasattr(type(env), "draw"):
+        return env.advance(state, action, noise)
+    return env.step(state, action, noise)
+
+
 def check_env(env: Any) -> None:
     """Raises TypeError unless `env` looks like an environment."""
     if isinstance(env, type) or not isinstance(env, Env):
@@ -128,6 +298,7 @@ def check_env(env: Any) -> None:
             "environment class such as rljax.CartPole()."
         )
     _check_pytree("env", env)
+    _check_overrides(env, "step", "advance")
 
 
 def check_agent(agent: Any) -> None:
@@ -138,6 +309,7 @@ def check_agent(agent: Any) -> None:
             f"and update, got {agent!r}. Build one, such as rljax.PPO()."
         )
     _check_pytree("agent", agent)
+    _check_overrides(agent, "act", "decide")
 
 
 def _check_pytree(label: str, value: Any) -> None:
@@ -146,6 +318,20 @@ def _check_pytree(label: str, value: Any) -> None:
             f"{label} must be a pytree, but {type(value).__name__} is not registered "
             "as one. Decorate the class with @rljax.struct.dataclass."
         )
+
+
+def _check_overrides(value: Any, whole: str, part: str) -> None:
+    """Raises TypeError where a class has changed `whole`, but rollouts call `part`."""
+    if not hasattr(type(value), "draw"):
+        return
+    for cls in type(value).__mro__:
+        if part in vars(cls):
+            return
+        if whole in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} overrides {whole} but inherits {part}, which is what "
+                f"rollouts call. Override {part} instead, which {whole} is made of."
+            )
 
 
 def check_key(key: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 
 from rljax import spaces, struct
-from rljax.types import Env, TimeStep, check_env
+from rljax.types import MDP, Env, TimeStep, advance, check_env, draw_noise
 
 
 class TimeLimitState(NamedTuple):
@@ -72,7 +72,34 @@ class TimeLimit:
         self, state: TimeLimitState, action: Any, key: jax.Array
     ) -> tuple[TimeLimitState, TimeStep]:
         """Steps the environment inside and adds `truncated` when time is up."""
-        env_state, time_step = self.env.step(state.env_state, action, key)
+        return self._tick(state, self.env.step(state.env_state, action, key))
+
+    def draw(self, shape: tuple[int, ...], key: jax.Array) -> Any:
+        """The randomness of steps inside, leaves [*shape, …]."""
+        return draw_noise(self.env, shape, key)
+
+    def advance(
+        self, state: TimeLimitState, action: Any, noise: Any
+    ) -> tuple[TimeLimitState, TimeStep]:
+        """`step` with noise drawn before."""
+        return self._tick(state, advance(self.env, state.env_state, action, noise))
+
+    def _tick(
+        self, state: TimeLimitState, step: tuple[Any, TimeStep]
+    ) -> tuple[TimeLimitState, TimeStep]:
+        env_state, time_step = step
         time = state.time + 1
         truncated = time_step.truncated | (time >= self.max_steps)
         return TimeLimitState(env_state, time), time_step._replace(truncated=truncated)
+
+    def to_mdp(self, **kwargs: Any) -> MDP:
+        """That of the environment inside: a limit cuts episodes, it is not in the MDP.
+
+        Raises:
+          TypeError: the environment inside has no to_mdp.
+        """
+        if not hasattr(self.env, "to_mdp"):
+            raise TypeError(
+                f"{type(self.env).__name__} can't enumerate itself: it has no to_mdp."
+            )
+        return self.env.to_mdp(**kwargs)  # pyright: ignore[reportAttributeAccessIssue]
