@@ -1,7 +1,16 @@
 """Environments. None of them imports an agent."""
 
+from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
+from rljax.envs.gridworld import GridWorld
 from rljax.envs.registry import make
 from rljax.envs.wrappers import TimeLimit
 
-__all__ = ["CartPole", "TimeLimit", "make"]
+__all__ = [
+    "BernoulliBandit",
+    "CartPole",
+    "GaussianBandit",
+    "GridWorld",
+    "TimeLimit",
+    "make",
+]

@@ -1,25 +1,53 @@
 """Environments by name."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
+from rljax.envs import gridworld
+from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
+from rljax.envs.gridworld import GridWorld
 from rljax.envs.wrappers import TimeLimit
 from rljax.types import Env
 
 
-def cartpole_v1(max_steps: int = 500, **physics: Any) -> TimeLimit:
-    """`CartPole` cut at 500 steps, as Gymnasium's CartPole-v1."""
-    return TimeLimit(CartPole(**physics), max_steps)
+def _build(env_class: Any, fixed: dict[str, Any], **settings: Any) -> Env:
+    """An environment with `fixed` overridden by `settings`, and its time limit."""
+    settings = fixed | settings
+    max_steps = settings.pop("max_steps", None)
+    env = env_class(**settings)
+    return env if max_steps is None else TimeLimit(env, max_steps)
 
 
-def _fields(env_class: type) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(env_class))
+def _entry(
+    env_class: type, hidden: str = "", **fixed: Any
+) -> tuple[Callable[..., Env], tuple[str, ...]]:
+    """What builds the environment, and the parameters that it takes."""
+    fields = [field.name for field in dataclasses.fields(env_class)]
+    known = tuple(name for name in (*fields, "max_steps") if name != hidden)
+    return functools.partial(_build, env_class, fixed), known
 
+
+# Gymnasium's rewards; 1/3 to each side and as chosen is a slip of 2/3.
+_FROZEN_LAKE = {"step_reward": 0.0, "pit_reward": 0.0, "slip": 2 / 3}
+_CLIFF_WALKING = {"step_reward": -1.0, "goal_reward": -1.0, "cliff_reward": -100.0}
+_grid = functools.partial(_entry, GridWorld, "layout")
 
 ENVS: dict[str, tuple[Callable[..., Env], tuple[str, ...]]] = {
-    "CartPole-v1": (cartpole_v1, (*_fields(CartPole), "max_steps")),
+    "CartPole-v1": _entry(CartPole, max_steps=500),
+    "GridWorld-5x5": _grid(layout=gridworld.GRID_5X5),
+    "GridWorld-7x7": _grid(layout=gridworld.GRID_7X7),
+    "FrozenLake-4x4": _grid(
+        layout=gridworld.FROZEN_LAKE_4X4, max_steps=100, **_FROZEN_LAKE
+    ),
+    "FrozenLake-8x8": _grid(
+        layout=gridworld.FROZEN_LAKE_8X8, max_steps=200, **_FROZEN_LAKE
+    ),
+    "CliffWalking": _grid(layout=gridworld.CLIFF_WALKING, **_CLIFF_WALKING),
+    "GaussianBandit-5": _entry(GaussianBandit, "num_arms", num_arms=5),
+    "BernoulliBandit-5": _entry(BernoulliBandit, "num_arms", num_arms=5),
 }
 """By name: what builds the environment, and the parameters that it takes."""
 
@@ -28,9 +56,13 @@ def make(name: str, **kwargs: Any) -> Env:
     """Builds an environment by name.
 
     Args:
-      name: "CartPole-v1".
-      **kwargs: parameters of the environment, such as gravity=5.0, or max_steps=200
-        for another time limit.
+      name: "CartPole-v1" (500 steps at most), "GridWorld-5x5", "GridWorld-7x7",
+        "FrozenLake-4x4" (100 steps), "FrozenLake-8x8" (200 steps), "CliffWalking",
+        "GaussianBandit-5" or "BernoulliBandit-5". FrozenLake and CliffWalking have
+        Gymnasium's dynamics and rewards, but `GridWorld`'s actions: up, down, left,
+        right.
+      **kwargs: parameters of the environment, such as gravity=5.0 or slip=None, or
+        max_steps=200 for another time limit, None for no limit.
 
     Raises:
       ValueError: unknown name; the message lists the known ones.

@@ -82,3 +82,57 @@ def broken(**changes):
 def test_a_broken_contract_is_named(env, message, key):
     with pytest.raises(AssertionError, match=message):
         testing.check_env(env, key)
+
+
+class Drawing(rljax.BernoulliBandit):
+    """A bandit whose noise is not what its step uses, or has the wrong shape."""
+
+
+class OtherNoise(Drawing):
+    def step(self, state, action, key):
+        return super().step(state, action, jax.random.fold_in(key, 1))
+
+    def advance(self, state, action, noise):
+        return super().advance(state, action, noise)
+
+
+class OneShape(Drawing):
+    def draw(self, shape, key):
+        return super().draw((), key)
+
+
+@pytest.mark.parametrize(
+    ("env_class", "message"),
+    [(OtherNoise, "advance instead of step"), (OneShape, r"draw\(\(2, 3\), key\)")],
+)
+def test_a_draw_that_is_not_the_step_s_is_named(env_class, message):
+    env = rljax.struct.dataclass(env_class)(drift_scale=0.1, means=jnp.full(5, 0.5))
+    with pytest.raises(AssertionError, match=message):
+        testing.check_env(env, jax.random.key(0))
+
+
+class OnlyStep(Drawing):
+    def step(self, state, action, key):
+        return super().step(state, action, key)
+
+
+def test_a_step_that_rollouts_would_pass_by_is_refused(key):
+    env = rljax.struct.dataclass(OnlyStep)()
+    with pytest.raises(TypeError, match="overrides step but inherits advance"):
+        rljax.train(rljax.QLearning(discount=0.0), env, key, num_updates=1)
+
+
+class RandomWalk(probes.Probe):
+    """Its step draws for itself."""
+
+    def reset(self, key):
+        return probes.start(0.0)
+
+    def step(self, state, action, key):
+        obs = jax.random.uniform(key, minval=-1.0, maxval=1.0)
+        return state, probes.time_step(obs, obs, False)
+
+
+def test_a_time_limit_around_an_environment_without_draw_keeps_the_contract(key):
+    walk = rljax.struct.dataclass(RandomWalk)()
+    testing.check_env(rljax.TimeLimit(walk, 5), key, num_steps=20)

@@ -53,7 +53,7 @@ def test_make_passes_parameters_on():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: rljax.make("Cartpole"), ValueError, "'CartPole-v1', got 'Cartpole'"),
+        (lambda: rljax.make("Cartpole"), ValueError, "'CartPole-v1', 'GridWorld-5x5'"),
         (
             lambda: rljax.make("CartPole-v1", gravitty=1),
             TypeError,

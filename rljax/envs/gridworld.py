@@ -1,0 +1,446 @@
+"""Walks on a grid: any map, with an exact model from the same transition function."""
+
+import collections
+import functools
+import warnings
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Self, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rljax import random, spaces, struct
+from rljax.envs.wrappers import TimeLimit
+from rljax.types import MDP, SparseTransitions, TimeStep
+
+MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
+"""(row, column) of the actions up, down, left, right."""
+
+ARROWS = "↑↓←→"
+
+FREE, WALL, START, GOAL, PIT, CLIFF = ".#AGPC"
+_ALIASES = {"S": START, "F": FREE, "H": PIT}
+
+GRID_5X5 = (
+    "A....",
+    ".#.#.",
+    ".#.#.",
+    ".#...",
+    "....G",
+)
+GRID_7X7 = (
+    "A...#..",
+    ".##.#.#",
+    "..#....",
+    "#.####.",
+    ".....#.",
+    ".###.#.",
+    "...#..G",
+)
+FROZEN_LAKE_4X4 = (
+    "A...",
+    ".P.P",
+    "...P",
+    "P..G",
+)
+FROZEN_LAKE_8X8 = (
+    "A.......",
+    "........",
+    "...P....",
+    ".....P..",
+    "...P....",
+    ".PP...P.",
+    ".P..P.P.",
+    "...P...G",
+)
+CLIFF_WALKING = (
+    "............",
+    "............",
+    "............",
+    "ACCCCCCCCCCG",
+)
+
+_MAX_DENSE_ENTRIES = 2**28
+_MAX_CELLS = 2**23  # so that a cell and a character fit into an int32
+
+
+class Outcomes(NamedTuple):
+    """What a step may lead to: K outcomes and how likely they are."""
+
+    next_cells: jax.Array
+    """[K] int32."""
+    rewards: jax.Array
+    """[K] floating."""
+    terminated: jax.Array
+    """[K] bool."""
+    probabilities: jax.Array
+    """[K] floating."""
+
+
+@struct.dataclass
+class GridWorld:
+    """Walk up (0), down (1), left (2) or right (3) to a goal.
+
+    A move into a wall or off the grid leaves the agent where it is. With `slip` = p the
+    move goes as chosen with probability 1 − p, and to each of the two sides with p/2.
+    The reward is that of the cell which the step enters, or stays in; the episode
+    terminates at a goal and in a pit; a cliff sends the agent back to its start. There
+    is no time limit, see `from_text` and `TimeLimit`. State and observation are the
+    cell's index, row · columns + column, an int32 scalar.
+
+    A map's cells:
+
+        .  free (also F)        G  goal, terminal      P  pit, terminal (also H)
+        #  wall                 A  start (also S)      C  cliff, back to the start
+
+    With several starts, each is as likely. The default map is the 5×5 one.
+
+    Raises:
+      TypeError, ValueError: the map has no start or goal, ragged rows or unknown
+        characters; a reward is not finite; slip is not in [0, 1].
+      UserWarning: a goal that cannot be reached, or a start with no way to a goal.
+
+    Source: Sutton and Barto (2018), examples 3.5 and 6.6.
+    """
+
+    layout: tuple[str, ...] = struct.static(default=GRID_5X5)
+    """Rows of the map."""
+    goal_reward: float = 1.0
+    """Of the step that enters a goal."""
+    step_reward: float = -0.01
+    """Of every step that enters no goal, pit or cliff."""
+    pit_reward: float = -1.0
+    """Of the step that enters a pit."""
+    cliff_reward: float = -100.0
+    """Of the step over a cliff."""
+    slip: float | None = None
+    """Probability of moving to a side; None: never, and steps use no randomness."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "layout", _check_layout(self.layout))
+        struct.check_reals(
+            self, "goal_reward", "step_reward", "pit_reward", "cliff_reward"
+        )
+        struct.check_reals(self, "slip", minimum=0.0, maximum=1.0, optional=True)
+        for problem in _dead_ends(self.layout):
+            warnings.warn(problem, stacklevel=3)
+
+    @overload
+    @classmethod
+    def from_text(
+        cls, text: str, *, max_steps: None = None, **settings: Any
+    ) -> Self: ...
+    @overload
+    @classmethod
+    def from_text(cls, text: str, *, max_steps: int, **settings: Any) -> TimeLimit: ...
+    @classmethod
+    def from_text(
+        cls, text: str, *, max_steps: int | None = None, **settings: Any
+    ) -> Any:
+        """A grid from a map with one row a line.
+
+        Args:
+          text: the map; blank lines around it and indentation are ignored.
+          max_steps: cuts episodes there, by a `TimeLimit` around the grid, which is
+            its `env`; None: no limit.
+          **settings: goal_reward, step_reward, pit_reward, cliff_reward, slip.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a string with one row a line, got {text!r}.")
+        rows = tuple(line.strip() for line in text.strip().splitlines())
+        grid = cls(rows, **settings)
+        return grid if max_steps is None else TimeLimit(grid, max_steps)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self.layout), len(self.layout[0])
+
+    @property
+    def observation_space(self) -> spaces.Discrete:
+        """Every cell, walls included."""
+        rows, columns = self.shape
+        return spaces.Discrete(rows * columns)
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        """0 up, 1 down, 2 left, 3 right."""
+        return spaces.Discrete(len(MOVES))
+
+    def reset(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Puts the agent on a start, drawn uniformly if there are several."""
+        struct.check_scalars(self)
+        starts = _analyse(self.layout).starts
+        cell = jnp.int32(starts[0])
+        if len(starts) > 1:
+            cell = jax.random.choice(key, jnp.asarray(starts, jnp.int32))
+        return cell, cell
+
+    def step(
+        self, state: jax.Array, action: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, TimeStep]:
+        """Moves; `key` decides whether to slip."""
+        return self.advance(state, action, self.draw((), key))
+
+    def draw(self, shape: tuple[int, ...], key: jax.Array) -> Any:
+        """The randomness of steps: a uniform word each, or none without slip."""
+        return () if self.slip is None else random.uniform(key, shape)
+
+    def advance(
+        self, state: jax.Array, action: jax.Array, noise: Any
+    ) -> tuple[jax.Array, TimeStep]:
+        """`step` with noise drawn before."""
+        action = spaces.check_element(self.action_space, action, "GridWorld's action")
+        directions, probabilities = self._directions(action)
+        direction = directions[0]
+        if self.slip is not None:
+            which = jnp.sum(noise >= jnp.cumsum(probabilities)[:-1])
+            direction = directions[which]
+        cell, reward, terminated = self._enter(state, direction)
+        return cell, TimeStep(
+            obs=cell,
+            reward=reward,
+            terminated=terminated,
+            truncated=jnp.zeros_like(terminated),
+        )
+
+    def outcomes(self, cell: jax.Array, action: jax.Array) -> Outcomes:
+        """All that a step may lead to: K = 1 without slip, 3 with it.
+
+        Args:
+          cell: [] int32.
+          action: [] int32.
+        """
+        directions, probabilities = self._directions(action)
+        return Outcomes(*self._enter(cell, directions), probabilities)
+
+    def _directions(self, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Where a chosen move may go, [K] int32, and how likely, [K]."""
+        chosen = jnp.expand_dims(action, 0)
+        if self.slip is None:
+            return chosen, jnp.ones(1)
+        sides = jnp.where(action < 2, jnp.array([2, 3]), jnp.array([0, 1]))
+        slip = jnp.asarray(self.slip, float)
+        probabilities = jnp.stack([1 - slip, slip / 2, slip / 2])
+        return jnp.concatenate([chosen, sides.astype(jnp.int32)]), probabilities
+
+    def _enter(
+        self, cell: jax.Array, direction: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(next cell, reward, terminated) of moves in directions of any shape."""
+        # One look-up in one small table, not arithmetic on rows, columns and kinds.
+        moves = jnp.asarray(_analyse(self.layout).moves)[cell, direction]
+        kinds, next_cells = moves & 0xFF, moves >> 8
+        rewards = jnp.full(kinds.shape, self.step_reward, jnp.result_type(float))
+        for kind, reward in (
+            (GOAL, self.goal_reward),
+            (PIT, self.pit_reward),
+            (CLIFF, self.cliff_reward),
+        ):
+            if any(kind in row for row in self.layout):
+                rewards = jnp.where(kinds == ord(kind), reward, rewards)
+        terminated = (kinds == ord(GOAL)) | (kinds == ord(PIT))
+        return next_cells, rewards, terminated
+
+    def to_mdp(self, *, sparse: bool = False) -> MDP:
+        """The exact model, from `outcomes`, the function that `step` draws from.
+
+        Goals and pits are terminal and absorbing, and so are walls, which nobody is in:
+        their value is 0.
+
+        Args:
+          sparse: whether the transitions are a list of outcomes instead of [S, A, S],
+            for grids of many cells.
+
+        Raises:
+          ValueError: the dense model would have more than 2²⁸ entries.
+        """
+        struct.check_scalars(self)
+        num_states, num_actions = self.observation_space.n, self.action_space.n
+        entries = num_states * num_actions * num_states
+        if not sparse and entries > _MAX_DENSE_ENTRIES:
+            raise ValueError(
+                f"a dense model of {num_states} cells has {entries:,} entries, more "
+                f"than {_MAX_DENSE_ENTRIES:,}. Use to_mdp(sparse=True)."
+            )
+        cells = jnp.arange(num_states, dtype=jnp.int32)
+        actions = jnp.arange(num_actions, dtype=jnp.int32)
+        over_actions = jax.vmap(self.outcomes, (None, 0))
+        outcomes = jax.vmap(over_actions, (0, None))(cells, actions)
+        grid = _analyse(self.layout)
+        terminal = jnp.asarray(np.isin(grid.kinds, [ord(c) for c in (GOAL, PIT, WALL)]))
+        ended = terminal[:, None, None]
+        next_states = jnp.where(ended, cells[:, None, None], outcomes.next_cells)
+        probabilities = outcomes.probabilities
+        expected = jnp.sum(probabilities * outcomes.rewards, -1)
+        starts = np.isin(np.arange(num_states), grid.starts)
+        transitions: Any = SparseTransitions(next_states, probabilities)
+        if not sparse:
+            transitions = transitions.dense(num_states)
+        return MDP(
+            transitions=transitions,
+            rewards=jnp.where(terminal[:, None], 0, expected),
+            terminal=terminal,
+            initial=jnp.asarray(starts / starts.sum(), jnp.result_type(float)),
+        )
+
+    def render_values(self, values: Any) -> str:
+        """V with two decimals, one row a line, and letters where nobody acts.
+
+        On the host, not under jit.
+
+        Args:
+          values: [S] floating.
+        """
+        cells = "".join(self.layout)
+        numbers = [
+            cell if cell in WALL + GOAL + PIT + CLIFF else f"{float(value):.2f}"
+            for cell, value in zip(cells, np.asarray(values), strict=True)
+        ]
+        width = max(map(len, numbers))
+        columns = self.shape[1]
+        return "\n".join(
+            " ".join(number.rjust(width) for number in numbers[i : i + columns])
+            for i in range(0, len(numbers), columns)
+        )
+
+    def render_policy(self, policy: Any) -> str:
+        """The map with an arrow in every cell that has an action, one row a line.
+
+        Args:
+          policy: [S] integer actions. On the host.
+        """
+        cells = "".join(self.layout)
+        arrows = [
+            cell if cell in WALL + GOAL + PIT + CLIFF else ARROWS[int(action)]
+            for cell, action in zip(cells, np.asarray(policy), strict=True)
+        ]
+        columns = self.shape[1]
+        return "\n".join(
+            " ".join(arrows[i : i + columns]) for i in range(0, len(arrows), columns)
+        )
+
+    def render(self, state: jax.Array) -> str:
+        """The map with the agent in it, one row a line; on the host, not under jit."""
+        columns = self.shape[1]
+        cells = list("".join(self.layout).replace(START, FREE))
+        cells[int(state)] = START
+        text = "".join(cells)
+        return "\n".join(text[i : i + columns] for i in range(0, len(text), columns))
+
+
+class _Grid(NamedTuple):
+    """What a layout fixes, on the host."""
+
+    kinds: np.ndarray  # [S] uint8, the map's characters
+    next_cells: np.ndarray  # [S, A] int32, where a move ends
+    moves: np.ndarray  # [S, A] int32, that · 256 + the entered cell's character
+    starts: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=64)
+def _analyse(layout: tuple[str, ...]) -> _Grid:
+    kinds = np.array([list(row.encode()) for row in layout], np.uint8)
+    rows, columns = kinds.shape
+    row, column = np.indices(kinds.shape)
+    cells = row * columns + column
+    entered = np.empty((rows, columns, len(MOVES)), np.int32)
+    for action, (down, right) in enumerate(MOVES):
+        to_row = np.clip(row + down, 0, rows - 1)
+        to_column = np.clip(column + right, 0, columns - 1)
+        blocked = kinds[to_row, to_column] == ord(WALL)
+        entered[..., action] = np.where(blocked, cells, to_row * columns + to_column)
+    entered = entered.reshape(-1, len(MOVES))
+    kinds = kinds.reshape(-1)
+    starts = np.flatnonzero(kinds == ord(START))
+    entered_kinds = kinds[entered]
+    next_cells = np.where(entered_kinds == ord(CLIFF), starts[0], entered)
+    moves = next_cells.astype(np.int32) << 8 | entered_kinds
+    return _Grid(kinds, next_cells, moves, tuple(starts.tolist()))
+
+
+def _check_layout(layout: Any) -> tuple[str, ...]:
+    """The rows with aliases resolved, if they make a map."""
+    is_rows = isinstance(layout, tuple | list)
+    if not is_rows or not all(isinstance(row, str) for row in layout):
+        raise TypeError(
+            "GridWorld.layout must be a tuple of rows such as ('A.', '.G'), got "
+            f"{layout!r}. For one string use GridWorld.from_text."
+        )
+    rows = tuple(
+        "".join(_ALIASES.get(character, character) for character in str(row))
+        for row in layout
+    )
+    lengths = sorted({len(row) for row in rows})
+    if not "".join(rows):
+        raise ValueError(
+            f"GridWorld.layout must have rows of one length, got none: {rows!r}."
+        )
+    if len(rows) * lengths[-1] > _MAX_CELLS:
+        raise ValueError(
+            f"GridWorld.layout must have at most {_MAX_CELLS} cells, got {len(rows)} "
+            f"rows of {lengths[-1]}."
+        )
+    if len(lengths) != 1 or lengths[0] == 0:
+        raise ValueError(
+            f"GridWorld.layout must have rows of one length, got lengths {lengths}."
+        )
+    known = FREE + WALL + START + GOAL + PIT + CLIFF
+    for i, row in enumerate(rows):
+        for j, character in enumerate(row):
+            if character not in known:
+                raise ValueError(
+                    f"GridWorld.layout has the unknown character {character!r} in row "
+                    f"{i}, column {j}; known are {known} and {''.join(_ALIASES)}."
+                )
+    text = "".join(rows)
+    for kind, name in ((START, "start"), (GOAL, "goal")):
+        if kind not in text:
+            raise ValueError(f"GridWorld.layout has no {name} ({kind}): {rows!r}.")
+    if CLIFF in text and text.count(START) > 1:
+        raise ValueError(
+            f"GridWorld.layout has a cliff (C) and {text.count(START)} starts (A); a "
+            "cliff sends the agent back to the one start."
+        )
+    return rows
+
+
+@functools.lru_cache(maxsize=64)
+def _dead_ends(layout: tuple[str, ...]) -> list[str]:
+    """Goals that no start leads to, and starts that lead to no goal, in words."""
+    grid = _analyse(layout)
+    columns = len(layout[0])
+    ends = np.isin(grid.kinds, [ord(GOAL), ord(PIT)])
+    goals = np.flatnonzero(grid.kinds == ord(GOAL)).tolist()
+    forward: list[list[int]] = [[] for _ in ends]
+    backward: list[list[int]] = [[] for _ in ends]
+    for cell in np.flatnonzero(~ends & (grid.kinds != ord(WALL))).tolist():
+        forward[cell] = grid.next_cells[cell].tolist()
+        for successor in forward[cell]:
+            backward[successor].append(cell)
+    reached = _reachable(grid.starts, forward)
+    leading = _reachable(goals, backward)
+    problems = [
+        f"the goal at {divmod(goal, columns)} is unreachable from every start"
+        for goal in goals
+        if goal not in reached
+    ]
+    problems += [
+        f"no goal is reachable from the start at {divmod(start, columns)}: an episode "
+        "can only end in a pit or at a time limit"
+        for start in grid.starts
+        if start not in leading
+    ]
+    return problems
+
+
+def _reachable(sources: Iterable[int], edges: list[list[int]]) -> set[int]:
+    seen = set(sources)
+    queue = collections.deque(seen)
+    while queue:
+        for successor in edges[queue.popleft()]:
+            if successor not in seen:
+                seen.add(successor)
+                queue.append(successor)
+    return seen
