@@ -1,7 +1,19 @@
 """Learning rules. None of them imports an environment."""
 
 from rljax.agents.actor_critic import ActorCritic
+from rljax.agents.gradient_bandit import GradientBandit
 from rljax.agents.ppo import PPO
+from rljax.agents.q_learning import DoubleQLearning, ExpectedSarsa, QLearning
 from rljax.agents.reinforce import Reinforce
+from rljax.agents.sarsa import Sarsa
 
-__all__ = ["PPO", "ActorCritic", "Reinforce"]
+__all__ = [
+    "PPO",
+    "ActorCritic",
+    "DoubleQLearning",
+    "ExpectedSarsa",
+    "GradientBandit",
+    "QLearning",
+    "Reinforce",
+    "Sarsa",
+]

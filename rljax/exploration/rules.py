@@ -1,0 +1,414 @@
+"""Exploration rules as pytrees, and the functions that draw and decide at once."""
+
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from rljax import distributions, random, struct
+from rljax.exploration.functions import greedy, kl_ucb, ucb, ucb1
+
+
+@runtime_checkable
+class Exploration(Protocol):
+    """A rule: a pytree of its parameters with three pure functions."""
+
+    uses_counts: ClassVar[bool]
+    """Whether `select` looks at counts; agents then keep them."""
+
+    def draw(self, num_actions: int, shape: tuple[int, ...], key: jax.Array) -> Any:
+        """The random words of decisions, leaves [*shape, …]."""
+        ...
+
+    def select(
+        self, q_values: jax.Array, counts: Any, step: jax.Array, noise: Any
+    ) -> jax.Array:
+        """An action, [] int32; `step` counts all decisions so far, for schedules."""
+        ...
+
+    def probabilities(
+        self, q_values: jax.Array, counts: Any, step: jax.Array
+    ) -> jax.Array:
+        """[A] probability that `select` returns each action."""
+        ...
+
+
+@struct.dataclass
+class EpsilonGreedy:
+    """`epsilon_greedy` as a rule; `EpsilonGreedy(0.0)` is the greedy one."""
+
+    epsilon: float | Any = struct.scheduled(default=0.1)
+    """ε in [0, 1], or a schedule of it over the agent's steps."""
+
+    uses_counts: ClassVar[bool] = False
+
+    def __post_init__(self):
+        struct.check_reals(self, "epsilon", minimum=0.0, maximum=1.0, schedule=True)
+
+    def draw(
+        self, num_actions: int, shape: tuple[int, ...], key: jax.Array
+    ) -> jax.Array:
+        """One uniform word a decision."""
+        del num_actions
+        return random.uniform(key, shape)
+
+    def select(
+        self, q_values: jax.Array, counts: Any, step: jax.Array, noise: jax.Array
+    ) -> jax.Array:
+        """⌊u A / ε⌋ where u < ε, else argmax_a Q(a)."""
+        del counts
+        epsilon = jnp.asarray(struct.at_step(self.epsilon, step), noise.dtype)
+        num_actions = jnp.shape(q_values)[-1]
+        explores = noise < epsilon
+        ratio = jnp.where(explores, noise / epsilon, 0)
+        uniform = (ratio * num_actions).astype(jnp.int32)
+        uniform = jnp.minimum(uniform, num_actions - 1)  # u/ε may round to 1
+        return jnp.where(explores, uniform, greedy(q_values))
+
+    def probabilities(
+        self, q_values: jax.Array, counts: Any, step: jax.Array
+    ) -> jax.Array:
+        """ε/A, and 1 − ε more for the greedy action."""
+        del counts
+        dtype = jnp.result_type(q_values, 1.0)
+        epsilon = jnp.asarray(struct.at_step(self.epsilon, step), dtype)
+        num_actions = jnp.shape(q_values)[-1]
+        best = jax.nn.one_hot(greedy(q_values), num_actions, dtype=dtype)
+        return epsilon / num_actions + (1 - epsilon) * best
+
+
+@struct.dataclass
+class Softmax:
+    """`softmax` as a rule."""
+
+    temperature: float | Any = struct.scheduled(default=0.5)
+    """τ > 0 in units of Q, or a schedule of it over the agent's steps."""
+
+    uses_counts: ClassVar[bool] = False
+
+    def __post_init__(self):
+        struct.check_reals(
+            self, "temperature", minimum=0.0, open_minimum=True, schedule=True
+        )
+
+    def _logits(self, q_values: jax.Array, step: jax.Array) -> jax.Array:
+        temperature = struct.at_step(self.temperature, step)
+        below = q_values - jnp.max(q_values, axis=-1, keepdims=True)
+        # The best stay at 0 even where a tiny τ has become 0 and 0/0 would be NaN.
+        return jnp.where(below < 0, below / temperature, 0)
+
+    def draw(
+        self, num_actions: int, shape: tuple[int, ...], key: jax.Array
+    ) -> jax.Array:
+        """One uniform word a decision."""
+        del num_actions
+        return random.uniform(key, shape)
+
+    def select(
+        self, q_values: jax.Array, counts: Any, step: jax.Array, noise: jax.Array
+    ) -> jax.Array:
+        """Inverts the cumulative distribution at u."""
+        del counts
+        return distributions.categorical_quantile(self._logits(q_values, step), noise)
+
+    def probabilities(
+        self, q_values: jax.Array, counts: Any, step: jax.Array
+    ) -> jax.Array:
+        """exp(Q(a)/τ) / Σ_b exp(Q(b)/τ)."""
+        del counts
+        return jax.nn.softmax(self._logits(q_values, step))
+
+
+class _Optimistic:
+    """What the rules of highest upper bounds share: they use no randomness."""
+
+    uses_counts: ClassVar[bool] = True
+
+    def draw(
+        self, num_actions: int, shape: tuple[int, ...], key: jax.Array
+    ) -> tuple[()]:
+        """Nothing: the rule is deterministic."""
+        del num_actions, shape, key
+        return ()
+
+    def select(
+        self, q_values: jax.Array, counts: Any, step: jax.Array, noise: Any
+    ) -> jax.Array:
+        """The action with the highest upper bound."""
+        del step, noise
+        return self._best(q_values, counts, jnp.sum(counts))
+
+    def _best(self, q_values: jax.Array, counts: Any, t: jax.Array) -> jax.Array:
+        raise NotImplementedError
+
+    def probabilities(
+        self, q_values: jax.Array, counts: Any, step: jax.Array
+    ) -> jax.Array:
+        """1 for the action that `select` takes."""
+        best = self.select(q_values, counts, step, ())
+        dtype = jnp.result_type(q_values, 1.0)
+        return jax.nn.one_hot(best, jnp.shape(q_values)[-1], dtype=dtype)
+
+
+@struct.dataclass
+class UCB(_Optimistic):
+    """`ucb` as a rule; t is the number of decisions in this state, Σ_a N(a)."""
+
+    c: float = 2.0
+    """Weight of the bonus, 0 or more, in units of Q."""
+
+    def __post_init__(self):
+        struct.check_reals(self, "c", minimum=0.0)
+
+    def _best(self, q_values: jax.Array, counts: Any, t: jax.Array) -> jax.Array:
+        return ucb(q_values, counts, t, self.c)
+
+
+@struct.dataclass
+class UCB1(_Optimistic):
+    """`ucb1` as a rule; t is the number of decisions in this state, Σ_a N(a)."""
+
+    scale: float = 1.0
+    """Length of the interval of rewards, 0 or more, in units of Q."""
+
+    def __post_init__(self):
+        struct.check_reals(self, "scale", minimum=0.0)
+
+    def _best(self, q_values: jax.Array, counts: Any, t: jax.Array) -> jax.Array:
+        return ucb1(q_values, counts, t, self.scale)
+
+
+@struct.dataclass
+class KLUCB(_Optimistic):
+    """`kl_ucb` as a rule; t is the number of decisions in this state, Σ_a N(a)."""
+
+    noise_scale: float | None = None
+    """σ ≥ 0 of normal rewards; None: rewards in [0, 1], with Bernoulli's divergence."""
+    c: float = 0.0
+    """Weight of ln ln t, 0 or more."""
+
+    def __post_init__(self):
+        struct.check_reals(self, "noise_scale", minimum=0.0, optional=True)
+        struct.check_reals(self, "c", minimum=0.0)
+
+    def _best(self, q_values: jax.Array, counts: Any, t: jax.Array) -> jax.Array:
+        return kl_ucb(q_values, counts, t, self.c, noise_scale=self.noise_scale)
+
+
+@struct.dataclass
+class ThompsonGaussian:
+    """`thompson_gaussian` as a rule."""
+
+    prior_mean: float = 0.0
+    """m_0, in units of reward."""
+    prior_scale: float = 1.0
+    """s_0 > 0, standard deviation of the prior."""
+    noise_scale: float = 1.0
+    """σ > 0, standard deviation of a reward."""
+
+    uses_counts: ClassVar[bool] = True
+
+    def __post_init__(self):
+        struct.check_reals(self, "prior_mean")
+        struct.check_reals(
+            self, "prior_scale", "noise_scale", minimum=0.0, open_minimum=True
+        )
+
+    def draw(
+        self, num_actions: int, shape: tuple[int, ...], key: jax.Array
+    ) -> jax.Array:
+        """A normal word for each action."""
+        return random.normal(key, (*shape, num_actions))
+
+    def _posterior(self, q_values: jax.Array, counts: Any) -> Any:
+        prior, likelihood = self.prior_scale**-2, counts * self.noise_scale**-2
+        precision = prior + likelihood
+        mean = (prior * self.prior_mean + likelihood * q_values) / precision
+        return mean, jax.lax.rsqrt(precision)
+
+    def select(
+        self, q_values: jax.Array, counts: Any, step: jax.Array, noise: jax.Array
+    ) -> jax.Array:
+        """argmax_a m_a + s_a z_a."""
+        del step
+        mean, scale = self._posterior(q_values, counts)
+        return greedy(mean + scale * noise)
+
+    def probabilities(
+        self, q_values: jax.Array, counts: Any, step: jax.Array
+    ) -> jax.Array:
+        """∫ Π_{b≠a} Φ((F_a⁻¹(u) − m_b) / s_b) du by 512 midpoints, to 1e-3.
+
+        The integrand rises from 0 to 1, which bounds the error by half a cell.
+        """
+        del step
+        mean, scale = self._posterior(q_values, counts)
+        u = (jnp.arange(512, dtype=mean.dtype) + 0.5) / 512
+        draws = mean[:, None] + scale[:, None] * jax.scipy.special.ndtri(u)  # [A, 512]
+        standard = (draws[:, :, None] - mean) / scale  # [A, 512, A]
+        own = jnp.eye(len(mean), dtype=bool)[:, None, :]
+        below = jnp.where(own, 0, jax.scipy.special.log_ndtr(standard))
+        wins = jnp.mean(jnp.exp(jnp.sum(below, axis=-1)), axis=-1)
+        return wins / jnp.sum(wins)
+
+
+@struct.dataclass
+class ThompsonBernoulli:
+    """`thompson_bernoulli` as a rule."""
+
+    prior_wins: float = 1.0
+    """α > 0."""
+    prior_losses: float = 1.0
+    """β > 0."""
+
+    uses_counts: ClassVar[bool] = True
+
+    def __post_init__(self):
+        struct.check_reals(
+            self, "prior_wins", "prior_losses", minimum=0.0, open_minimum=True
+        )
+
+    def draw(
+        self, num_actions: int, shape: tuple[int, ...], key: jax.Array
+    ) -> jax.Array:
+        """A key a decision: a beta variate takes an unknown number of words."""
+        del num_actions
+        return jax.random.split(key, shape) if shape else key
+
+    def _posterior(self, q_values: jax.Array, counts: Any) -> Any:
+        wins = counts * jnp.clip(q_values, 0, 1)
+        return self.prior_wins + wins, self.prior_losses + (counts - wins)
+
+    def select(
+        self, q_values: jax.Array, counts: Any, step: jax.Array, noise: jax.Array
+    ) -> jax.Array:
+        """argmax_a of the draws."""
+        del step
+        wins, losses = self._posterior(q_values, counts)
+        return greedy(jax.random.beta(noise, wins, losses))
+
+    def probabilities(
+        self, q_values: jax.Array, counts: Any, step: jax.Array
+    ) -> jax.Array:
+        """∫ Π_{b≠a} F_b dF_a by 2048 cells between 0 and 1, normalised."""
+        del step
+        wins, losses = self._posterior(q_values, counts)
+        edges = jnp.linspace(0, 1, 2049, dtype=wins.dtype)
+        cdf = jax.scipy.special.betainc(wins[:, None], losses[:, None], edges)
+        middle = (cdf[:, 1:] + cdf[:, :-1]) / 2
+        others = jnp.where(jnp.eye(len(wins), dtype=bool)[:, :, None], 1, middle)
+        mass = jnp.diff(cdf, axis=-1)
+        chances = jnp.sum(mass * jnp.prod(others, axis=1), axis=-1)
+        return chances / jnp.sum(chances)
+
+
+def epsilon_greedy(
+    q_values: jax.Array, epsilon: jax.typing.ArrayLike, key: jax.Array
+) -> jax.Array:
+    """A uniform action with probability ε, else argmax_a Q(a).
+
+    One uniform word u decides both: below ε it explores, and ⌊u A / ε⌋ is the action.
+
+    Args:
+      q_values: [A].
+      epsilon: ε in [0, 1].
+      key: random key.
+
+    Returns:
+      [] int32.
+
+    Raises:
+      ValueError: ε is outside [0, 1], if it is not traced.
+
+    Source: Sutton and Barto (2018), §2.2.
+    """
+    rule = EpsilonGreedy(epsilon)
+    return _decide(rule, q_values, None, key)
+
+
+def softmax(
+    q_values: jax.Array, temperature: jax.typing.ArrayLike, key: jax.Array
+) -> jax.Array:
+    """An action with probability exp(Q(a)/τ) / Σ_b exp(Q(b)/τ).
+
+    As τ → 0 it is uniform over the best actions.
+
+    Args:
+      q_values: [A].
+      temperature: τ > 0, in units of Q.
+      key: random key.
+
+    Returns:
+      [] int32.
+
+    Raises:
+      ValueError: τ is not positive, if it is not traced.
+
+    Source: Luce (1959); Sutton and Barto (2018), §2.8.
+    """
+    return _decide(Softmax(temperature), q_values, None, key)
+
+
+def thompson_gaussian(
+    q_values: jax.Array,
+    counts: jax.Array,
+    key: jax.Array,
+    *,
+    prior_mean: Any = 0.0,
+    prior_scale: Any = 1.0,
+    noise_scale: Any = 1.0,
+) -> jax.Array:
+    """argmax_a of a draw of each mean from its posterior, for normal rewards.
+
+        1/s_a² = 1/s_0² + N(a)/σ²,   m_a = s_a² (m_0/s_0² + N(a) Q(a)/σ²)
+
+    Args:
+      q_values: [A] sample means.
+      counts: [A] N(a).
+      key: random key.
+      prior_mean: m_0, in units of reward.
+      prior_scale: s_0 > 0, standard deviation of the prior.
+      noise_scale: σ > 0, standard deviation of a reward.
+
+    Returns:
+      [] int32.
+
+    Source: Thompson (1933); Russo et al. (2018), arXiv:1707.02038, §4.
+    """
+    rule = ThompsonGaussian(prior_mean, prior_scale, noise_scale)
+    return _decide(rule, q_values, counts, key)
+
+
+def thompson_bernoulli(
+    q_values: jax.Array,
+    counts: jax.Array,
+    key: jax.Array,
+    *,
+    prior_wins: Any = 1.0,
+    prior_losses: Any = 1.0,
+) -> jax.Array:
+    """argmax_a of a draw of each mean from its posterior, for rewards 0 and 1.
+
+        μ_a ~ Beta(α + N(a) Q(a), β + N(a) (1 − Q(a)))
+
+    Args:
+      q_values: [A] sample means in [0, 1].
+      counts: [A] N(a).
+      key: random key.
+      prior_wins: α > 0.
+      prior_losses: β > 0; 1 and 1 are the uniform prior.
+
+    Returns:
+      [] int32.
+
+    Source: Thompson (1933); Russo et al. (2018), arXiv:1707.02038, §3.
+    """
+    rule = ThompsonBernoulli(prior_wins, prior_losses)
+    return _decide(rule, q_values, counts, key)
+
+
+def _decide(rule: Any, q_values: Any, counts: Any, key: jax.Array) -> jax.Array:
+    """One decision of a rule from a key."""
+    q_values = jnp.asarray(q_values)
+    noise = rule.draw(q_values.shape[-1], (), key)
+    return rule.select(q_values, counts, jnp.zeros((), jnp.int32), noise)
