@@ -10,11 +10,15 @@ from rljax import (
     agents,
     distributions,
     envs,
+    exploration,
     losses,
     metrics,
     networks,
     parallel,
+    planning,
     plotting,
+    random,
+    regret,
     returns,
     rollout,
     spaces,
@@ -22,21 +26,46 @@ from rljax import (
     testing,
     types,
 )
-from rljax.agents import PPO, ActorCritic, Reinforce
-from rljax.envs import CartPole, TimeLimit, make
+from rljax.agents import (
+    PPO,
+    ActorCritic,
+    DoubleQLearning,
+    ExpectedSarsa,
+    GradientBandit,
+    QLearning,
+    Reinforce,
+    Sarsa,
+)
+from rljax.envs import (
+    BernoulliBandit,
+    CartPole,
+    GaussianBandit,
+    GridWorld,
+    TimeLimit,
+    make,
+)
 from rljax.evaluate import Evaluation, evaluate
 from rljax.train import Metrics, TrainState, init_train, train, train_step
-from rljax.types import TimeStep, Transition
+from rljax.types import MDP, TimeStep, Transition
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MDP",
     "PPO",
     "ActorCritic",
+    "BernoulliBandit",
     "CartPole",
+    "DoubleQLearning",
     "Evaluation",
+    "ExpectedSarsa",
+    "GaussianBandit",
+    "GradientBandit",
+    "GridWorld",
     "Metrics",
+    "QLearning",
     "Reinforce",
+    "Sarsa",
     "TimeLimit",
     "TimeStep",
     "TrainState",
@@ -45,13 +74,17 @@ __all__ = [
     "distributions",
     "envs",
     "evaluate",
+    "exploration",
     "init_train",
     "losses",
     "make",
     "metrics",
     "networks",
     "parallel",
+    "planning",
     "plotting",
+    "random",
+    "regret",
     "returns",
     "rollout",
     "spaces",

@@ -61,6 +61,36 @@ def bootstrap_interval(
     return result.confidence_interval.low, result.confidence_interval.high
 
 
+def mean_interval(
+    scores: Any, *, confidence: float = 0.95, axis: int = 0
+) -> tuple[Any, Any, Any]:
+    """Mean with Student's t interval, for many independent samples.
+
+    Args:
+      scores: floating array, independent along `axis`.
+      confidence: coverage aimed at, in (0, 1).
+      axis: the axis to reduce.
+
+    Returns:
+      (mean, low, high). With one sample all are its score: no interval can be had.
+
+    Raises:
+      ValueError: `confidence` is not in (0, 1).
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be in (0, 1), got {confidence!r}.")
+    from scipy import stats
+
+    scores = np.asarray(scores, float)
+    count = scores.shape[axis]
+    mean = scores.mean(axis)
+    if count == 1:
+        return mean, mean, mean
+    quantile = stats.t.ppf((1 + confidence) / 2, count - 1)
+    half = quantile * stats.sem(scores, axis=axis)
+    return mean, mean - half, mean + half
+
+
 def windowed_episode_returns(
     metrics: Metrics, num_windows: int
 ) -> tuple[np.ndarray, np.ndarray]:

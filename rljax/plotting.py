@@ -1,15 +1,20 @@
 """Pictures of training. Needs matplotlib, from the `cli` extra."""
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from rljax.envs.gridworld import ARROWS, GridWorld
 from rljax.metrics import (
     bootstrap_interval,
     interquartile_mean,
+    mean_interval,
     windowed_episode_returns,
 )
+from rljax.planning import Plan
+from rljax.regret import BanditCurves, ExactReturns
 from rljax.train import Metrics
 
 
@@ -64,3 +69,147 @@ def save_learning_curve(
     axes.grid(alpha=0.3)
     axes.legend(loc="best", frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def save_bandit_curves(
+    path: str | os.PathLike[str],
+    curves: Mapping[str, BanditCurves],
+    labels: Mapping[str, Sequence[str]],
+    *,
+    title: str,
+    lower_bound: Any = None,
+) -> None:
+    """Draws the regret of exploration rules over pulls to a picture file.
+
+    Expected and realised regret and the share of optimal pulls of each rule's first
+    setting, and the final expected regret of all settings; means over bandits with
+    pointwise 95 % intervals.
+
+    Args:
+      path: file to write; its ending chooses the format.
+      curves: by rule, from `regret.compare_bandits`.
+      labels: by rule, the settings' names.
+      title: heading.
+      lower_bound: [K] least expected regret at the curves' times; None: not drawn.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 8.5), layout="constrained")
+    figure.suptitle(title)
+    (expected, realised), (optimal, settings) = figure.subplots(2, 2)
+    ticks = []
+    for i, (name, curve) in enumerate(curves.items()):
+        color = f"C{i}"
+        pulls = curve.pulls
+        shares = np.diff(curve.optimal_pulls, axis=-1, prepend=0) / np.diff(
+            pulls, prepend=0
+        )
+        label = f"{name}, {labels[name][0]}"
+        for axes, scores in (
+            (expected, curve.expected_regret),
+            (realised, curve.realised_regret),
+            (optimal, 100 * shares),
+        ):
+            mean, low, high = mean_interval(scores[:, 0])
+            axes.plot(pulls, mean, color=color, label=label)
+            axes.fill_between(pulls, low, high, color=color, alpha=0.25, linewidth=0)
+        mean, low, high = mean_interval(curve.expected_regret[..., -1])
+        x = len(ticks) + np.arange(len(mean))
+        settings.errorbar(
+            x, mean, [mean - low, high - mean], color=color, fmt="o", capsize=3
+        )
+        ticks += [f"{name} {label}" for label in labels[name]]
+    if lower_bound is not None:
+        pulls = next(iter(curves.values())).pulls
+        style: Any = {"color": "black", "linestyle": "--"}
+        label = "Lai–Robbins, each arm's term at most Δ·t"
+        expected.plot(pulls, lower_bound, label=label, **style)
+        settings.axhline(lower_bound[-1], **style)
+    expected.set(ylabel="expected regret", xlabel="pulls", yscale="log")
+    realised.set(ylabel="realised regret", xlabel="pulls")
+    optimal.set(ylabel="optimal pulls, %", xlabel="pulls", ylim=(0, 100))
+    settings.set(ylabel="expected regret at the end", yscale="log")
+    settings.set_xticks(range(len(ticks)), ticks, rotation=90, fontsize=7)
+    for axes in (expected, realised, optimal, settings):
+        axes.grid(alpha=0.3)
+    handles, names = expected.get_legend_handles_labels()
+    optimal.legend(handles, names, loc="lower right", ncols=2, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def save_gridworld(
+    path: str | os.PathLike[str],
+    grid: GridWorld,
+    plan: Plan,
+    q_values: Any,
+    steps: Any,
+    curve: ExactReturns,
+    *,
+    title: str,
+) -> None:
+    """Draws what was planned and learned on a grid to a picture file.
+
+    Values and greedy arrows of the plan and of one learned table, and over steps the
+    exact regret of the greedy and the behaviour policy: the mean over seeds with its
+    pointwise 95 % interval, and a thin line for the greedy policy of each seed.
+
+    Args:
+      path: file to write; its ending chooses the format.
+      grid: the grid.
+      plan: from `planning`.
+      q_values: [S, A] learned.
+      steps: [K] environment steps at the curve's points.
+      curve: leaves [num_seeds, …].
+      title: heading.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 4.8), layout="constrained")
+    figure.suptitle(title)
+    planned, learned, regrets = figure.subplots(1, 3)
+    q_values = np.asarray(q_values)
+    low, high = np.min(plan.values), np.max(plan.values)
+    for axes, values, policy, name in (
+        (planned, plan.values, plan.policy, "planned: V* and greedy policy"),
+        (learned, q_values.max(-1), q_values.argmax(-1), "learned: max Q, first seed"),
+    ):
+        _draw_grid(axes, grid, np.asarray(values), np.asarray(policy), (low, high))
+        axes.set_title(name)
+    optimal = np.asarray(curve.optimal)[:, None]
+    behaviour, greedy = optimal - curve.behaviour, optimal - curve.greedy
+    regrets.plot(steps, greedy.T, color="tab:gray", linewidth=0.4, alpha=0.2)
+    for scores, color, label in (
+        (behaviour, "tab:orange", "behaviour policy"),
+        (greedy, "tab:blue", "greedy policy"),
+    ):
+        mean, lower, upper = mean_interval(scores)
+        regrets.plot(steps, mean, color=color, label=f"{label}, mean")
+        band: Any = {"color": color, "alpha": 0.25, "linewidth": 0}
+        regrets.fill_between(steps, lower, upper, **band)
+    regrets.plot([], [], color="tab:gray", linewidth=0.7, label="greedy, one seed")
+    regrets.set(title="exact regret J(π*) − J(π)", xlabel="environment steps per seed")
+    regrets.grid(alpha=0.3)
+    regrets.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_grid(
+    axes: Any,
+    grid: GridWorld,
+    values: np.ndarray,
+    policy: np.ndarray,
+    limits: tuple[Any, Any],
+) -> None:
+    """Values as colours, actions as arrows; cells where nobody acts dark, by letter."""
+    cells = np.array([list(row) for row in grid.layout])
+    shown = np.ma.masked_where(np.isin(cells, list("#GPC")), values.reshape(grid.shape))
+    axes.set_facecolor("0.25")
+    image = axes.imshow(shown, vmin=limits[0], vmax=limits[1], cmap="viridis")
+    axes.figure.colorbar(image, ax=axes, shrink=0.8)
+    arrows = {"color": "white", "ha": "center", "va": "center"}
+    size = min(14.0, 160 / max(grid.shape))
+    for (row, column), cell in np.ndenumerate(cells):
+        action = ARROWS[policy[row * grid.shape[1] + column]]
+        text = {"#": "", "G": "G", "P": "P", "C": "C"}.get(cell, action)
+        axes.text(column, row, text, fontsize=size, **arrows)
+    axes.set(xticks=[], yticks=[])

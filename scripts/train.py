@@ -9,13 +9,11 @@ python scripts/train.py ppo --learning-rate 1e-3 --env-kwargs gravity 20
 import contextlib
 import csv
 import dataclasses
-import json
 import os
 import signal
 import sys
 import threading
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +22,7 @@ import numpy as np
 
 import rljax
 from rljax import metrics as statistics
-from rljax import parallel, plotting, struct
+from rljax import parallel, plotting, runs, struct
 from rljax.agents.ppo import purejaxrl_settings
 
 try:
@@ -106,7 +104,8 @@ def main() -> int:
     parallel.use_cpu_cores(config.num_seeds)
     try:
         env = make_env(config)
-        folder = make_run_folder(config)
+        name = f"{type(config.agent).__name__}_{config.env}"
+        folder = runs.make_run_folder(config.output, name)
     except (ValueError, TypeError, OverflowError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -210,54 +209,15 @@ def make_env(config: Config) -> Any:
     return env
 
 
-def make_run_folder(config: Config) -> Path:
-    """Makes a folder that did not exist before."""
-    name = (
-        f"{datetime.now():%Y-%m-%d_%H%M%S}_{type(config.agent).__name__}_{config.env}"
-    )
-    for attempt in range(1, 1000):
-        folder = config.output / (name if attempt == 1 else f"{name}_{attempt}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            if config.output.is_dir():
-                continue
-            raise NotADirectoryError(
-                f"--output must be a folder, but {config.output} is a file."
-            ) from None
-        except OSError as error:
-            raise OSError(
-                f"--output must be a folder that can be written: {error}. Choose "
-                "another one."
-            ) from None
-        return folder
-    raise FileExistsError(f"--output {config.output} is full of runs named {name}.")
-
-
 def write_config(config: Config, env: Any, folder: Path) -> None:
-    """The whole configuration, with what it takes to run it again."""
+    """The whole configuration, defaults filled in."""
     content = {
-        "command": [sys.executable, *sys.argv],
         "agent_class": type(config.agent).__name__,
         **dataclasses.asdict(config),
         "num_updates": config.updates,
         "env_settings": dataclasses.asdict(env),
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "devices": [str(device) for device in jax.local_devices()],
-        "versions": {
-            "python": sys.version.split()[0],
-            "jax": jax.__version__,
-            "rljax": rljax.__version__,
-        },
     }
-    text = json.dumps(content, indent=2, default=_describe)
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _describe(value: Any) -> str:
-    if callable(value):
-        return f"{value.__module__}.{value.__qualname__}"
-    return str(value)
+    runs.write_config(folder, content, version=rljax.__version__)
 
 
 def train(

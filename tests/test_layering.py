@@ -9,17 +9,19 @@ PACKAGE = Path(__file__).parents[1] / "rljax"
 
 # From top to bottom; modules of one row do not import one another.
 LAYERS = [
-    ["struct"],
+    ["struct", "random"],
     ["spaces"],
     ["types"],
-    ["distributions", "networks", "returns", "losses"],
+    ["distributions", "networks", "returns", "losses", "planning"],
+    ["exploration"],
     ["envs"],
     ["agents"],
     ["rollout"],
     ["train", "evaluate"],
     ["parallel"],
+    ["regret"],
     ["metrics"],
-    ["plotting", "testing"],
+    ["plotting", "testing", "runs"],
 ]
 # Agents never import environments, though those stand above them.
 FORBIDDEN = {("agents", "envs")}

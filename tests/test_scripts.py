@@ -1,4 +1,4 @@
-"""The command line: what a run leaves behind, bad input, and an interruption."""
+"""The command lines: what a run leaves behind, bad input, and an interruption."""
 
 import csv
 import importlib.util
@@ -18,22 +18,43 @@ SCRIPT = ROOT / "scripts" / "train.py"
 TINY = ["--num-envs", "2", "--rollout-length", "40", "--hidden-sizes", "8"]
 
 
-@pytest.fixture(scope="module")
-def train_script():
-    spec = importlib.util.spec_from_file_location("train_script", SCRIPT)
+def load(name):
+    spec = importlib.util.spec_from_file_location(
+        f"{name}_script", ROOT / "scripts" / f"{name}.py"
+    )
     module = importlib.util.module_from_spec(spec)
-    sys.modules["train_script"] = module
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-def run(train_script, *arguments):
+@pytest.fixture(scope="module")
+def train_script():
+    return load("train")
+
+
+def run(script, *arguments):
     old = sys.argv
-    sys.argv = ["train.py", *map(str, arguments)]
+    sys.argv = ["script.py", *map(str, arguments)]
     try:
-        return train_script.main()
+        return script.main()
     finally:
         sys.argv = old
+
+
+def status_and_words(script, capsys, *arguments):
+    """The exit status, however the script ends, and all that it printed."""
+    try:
+        status = run(script, *arguments)
+    except SystemExit as exit_:  # how the command-line parser ends
+        status = exit_.code
+    printed = capsys.readouterr()
+    return status, " ".join((printed.out + printed.err).replace("│", " ").split())
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +120,7 @@ def test_the_evaluation_is_one_row_per_seed_and_episode(output):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--env", "Pong"], "name must be one of 'CartPole-v1', got 'Pong'"),
+        (["--env", "Pong"], "name must be one of 'CartPole-v1', 'GridWorld-5x5'"),
         (["--env-kwargs", "mass", "1"], "CartPole-v1 has no parameter 'mass'"),
         (
             ["--env-kwargs", "half_length", "0"],
@@ -124,13 +145,8 @@ def test_bad_input_ends_early_and_says_what_is_wrong(
 ):
     if "--output" not in arguments:
         arguments = [*arguments, "--output", str(tmp_path / "runs")]
-    try:
-        status = run(train_script, *arguments)
-    except SystemExit as exit_:  # how the command-line parser ends
-        status = exit_.code
+    status, words = status_and_words(train_script, capsys, *arguments)
     assert status == 2
-    printed = capsys.readouterr()
-    words = " ".join((printed.out + printed.err).replace("│", " ").split())
     assert message in words
     assert not (tmp_path / "runs").exists()
 
@@ -186,3 +202,112 @@ def test_ctrl_c_keeps_what_is_done_and_says_where(tmp_path):
     with open(folder / "metrics.csv", newline="") as file:
         updates = [int(row["update"]) for row in csv.DictReader(file)]
     assert f"after {updates[-1]} of 400000" in out
+
+
+def test_gridworld_plans_learns_and_saves(tmp_path, capsys):
+    arguments = ["--num-steps", 4000, "--num-points", 8, "--num-seeds", 4]
+    script = load("gridworld")
+    status, words = status_and_words(
+        script, capsys, *arguments, "--env-kwargs", "slip", 0.0, "--output", tmp_path
+    )
+    assert status == 0
+    assert "0.86 0.88 0.90 0.92 0.94 ↓ → ↓ → ↓" in words
+    assert "4 of 4" in words
+    (folder,) = tmp_path.iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "regret.csv",
+        "gridworld.png",
+    }
+    rows = rows_of(folder / "regret.csv")
+    assert len(rows) == 4 * 9
+    assert [int(row["steps"]) for row in rows[:9]] == [500 * k for k in range(9)]
+    for row in rows[8::9]:
+        assert float(row["greedy_return"]) == pytest.approx(0.8641307, abs=1e-5)
+
+
+def test_gridworld_takes_a_map_and_warns_of_what_it_lacks(tmp_path, capsys):
+    path = tmp_path / "lost.txt"
+    path.write_text("A.#G\n..#.\n", encoding="utf-8")
+    arguments = ["--num-steps", 40, "--num-points", 2, "--num-seeds", 2]
+    status, words = status_and_words(
+        load("gridworld"), capsys, "--map", path, *arguments, "--output", tmp_path
+    )
+    assert status == 0
+    assert "warning: the goal at (0, 3) is unreachable" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--env", "CartPole-v1"], "--env must be a grid, got 'CartPole-v1'"),
+        (["--map", "nowhere.txt"], "--map must be a text file"),
+        (["--env-kwargs", "slip", "2"], "GridWorld.slip must be in [0, 1], got 2.0"),
+        (["--parameter", "1.5"], "EpsilonGreedy.epsilon must be in [0, 1], got 1.5"),
+        (["--step-size", "7"], "QLearning.step_size must be in [0, 1], got 7.0"),
+        (["--discount", "1"], "--discount must be in [0, 1), got 1.0"),
+        (["--num-points", "7"], "--num-points must divide --num-steps"),
+        (["--num-seeds", "0"], "--num-seeds must be at least 1, got 0"),
+    ],
+)
+def test_gridworld_refuses_bad_input(arguments, message, tmp_path, capsys):
+    script = load("gridworld")
+    output = tmp_path / "runs"
+    status, words = status_and_words(script, capsys, *arguments, "--output", output)
+    assert status == 2
+    assert message in words
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("family", ["gaussian", "bernoulli"])
+def test_bandits_compares_all_rules_and_saves(family, tmp_path, capsys):
+    arguments = ["--bandit", family, "--num-bandits", 20, "--num-pulls", 50]
+    status, words = status_and_words(
+        load("bandits"), capsys, *arguments, "--no-grid", "--output", tmp_path
+    )
+    assert status == 0
+    for rule in ("ε-greedy", "softmax", "UCB1", "KL-UCB", "Thompson", "Lai–Robbins"):
+        assert rule in words
+    (folder,) = tmp_path.iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "curves.csv",
+        "bandits.png",
+    }
+    rows = rows_of(folder / "curves.csv")
+    assert len(rows) == 8 * 50
+    for row in rows:
+        low, mean, high = (
+            float(row[f"expected_regret{end}"]) for end in ("_low", "", "_high")
+        )
+        assert low <= mean <= high
+        assert 0 <= float(row["share_optimal"]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num-bandits", "1"], "--num-bandits must be at least 2, got 1"),
+        (["--num-pulls", "0"], "--num-pulls must be at least 1, got 0"),
+        (["--noise-scale", "0"], "--noise-scale and --mean-scale must be more than 0"),
+        (["--drift-scale", "-1"], "GaussianBandit.drift_scale must be finite and at"),
+        (["--step-size", "2"], "QLearning.step_size must be in [0, 1], got 2.0"),
+    ],
+)
+def test_bandits_refuses_bad_input(arguments, message, tmp_path, capsys):
+    script = load("bandits")
+    output = tmp_path / "runs"
+    status, words = status_and_words(script, capsys, *arguments, "--output", output)
+    assert status == 2
+    assert message in words
+    assert not output.exists()
+
+
+def test_the_benchmark_checks_the_work_it_times(capsys):
+    script = load("benchmark")
+    status, words = status_and_words(
+        script, capsys, "--repeats", 1, "--num-seeds", 4, "--num-bandits", 40
+    )
+    assert status == 0
+    assert "Q-learning, 4 seeds" in words
+    assert script.greedy_path_length(np.zeros((5, 5, 4))) == 25
