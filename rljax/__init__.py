@@ -8,6 +8,7 @@ train_state, metrics = rljax.train(
 
 from rljax import (
     agents,
+    bandits,
     distributions,
     envs,
     exploration,
@@ -71,6 +72,7 @@ __all__ = [
     "TrainState",
     "Transition",
     "agents",
+    "bandits",
     "distributions",
     "envs",
     "evaluate",

@@ -17,7 +17,8 @@ import numpy as np
 from jax.core import Tracer
 
 from rljax import struct
-from rljax.types import MDP, SparseTransitions
+from rljax.exploration import greedy
+from rljax.mdp import MDP, SparseTransitions, are_distributions
 
 _MAX_SOLVED_STATES = 10_000
 
@@ -241,13 +242,9 @@ def _expectation(transitions: jax.Array | SparseTransitions, values: jax.Array) 
     return jnp.matmul(transitions, values, precision=jax.lax.Precision.HIGHEST)
 
 
-def _greedy(q: jax.Array) -> jax.Array:
-    return jnp.argmax(q, axis=-1).astype(jnp.int32)
-
-
 def _plan(mdp, values, discount, num_iterations, residual, error_bound) -> Plan:
     q = q_values(mdp, values, discount)
-    return Plan(values, q, _greedy(q), num_iterations, residual, error_bound)
+    return Plan(values, q, greedy(q), num_iterations, residual, error_bound)
 
 
 def _iterate(sweep, mdp, tolerance, max_iterations):
@@ -383,7 +380,7 @@ def _policy_iteration(mdp, discount, max_iterations):
         policy, _, count, _ = carry
         values = _solved_values(mdp, policy, discount)
         q = q_values(mdp, values, discount)
-        best = _greedy(q)
+        best = greedy(q)
         noise = 8 * epsilon * jnp.max(jnp.abs(values))
         better = q[states, best] > q[states, policy] + noise
         improved = jnp.where(better, best, policy)
@@ -412,7 +409,7 @@ def _modified_policy_iteration(mdp, discount, tolerance, num_sweeps, max_iterati
     def step(carry):
         values, q, count, _ = carry
         # TV is the first of the sweeps under the greedy policy.
-        sweep = _policy_sweep(mdp, _greedy(q), discount)
+        sweep = _policy_sweep(mdp, greedy(q), discount)
         values = jax.lax.fori_loop(
             1, num_sweeps, lambda _, v: sweep(v), jnp.max(q, axis=-1)
         )
@@ -481,7 +478,7 @@ def _check_policy(mdp: MDP, policy: Any) -> jax.Array:
     if is_actions:
         wrong = (concrete < 0) | (concrete >= mdp.num_actions)
     else:
-        wrong = ~((np.abs(concrete.sum(-1) - 1) < 1e-3) & (concrete >= 0).all(-1))
+        wrong = ~are_distributions(concrete)
     if wrong.any():
         state = int(np.flatnonzero(wrong)[0])
         what = (

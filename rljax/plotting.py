@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from rljax.envs.gridworld import ARROWS, GridWorld
+from rljax.bandits import BanditCurves
+from rljax.envs.gridmaps import ARROWS
+from rljax.envs.gridworld import GridWorld
 from rljax.metrics import (
     bootstrap_interval,
     interquartile_mean,
@@ -14,7 +16,7 @@ from rljax.metrics import (
     windowed_episode_returns,
 )
 from rljax.planning import Plan
-from rljax.regret import BanditCurves, ExactReturns
+from rljax.regret import ExactReturns
 from rljax.train import Metrics
 
 
@@ -87,7 +89,7 @@ def save_bandit_curves(
 
     Args:
       path: file to write; its ending chooses the format.
-      curves: by rule, from `regret.compare_bandits`.
+      curves: by rule, from `bandits.compare_bandits`.
       labels: by rule, the settings' names.
       title: heading.
       lower_bound: [K] least expected regret at the curves' times; None: not drawn.
@@ -175,8 +177,7 @@ def save_gridworld(
     ):
         _draw_grid(axes, grid, np.asarray(values), np.asarray(policy), (low, high))
         axes.set_title(name)
-    optimal = np.asarray(curve.optimal)[:, None]
-    behaviour, greedy = optimal - curve.behaviour, optimal - curve.greedy
+    behaviour, greedy = curve.behaviour_regret, curve.greedy_regret
     regrets.plot(steps, greedy.T, color="tab:gray", linewidth=0.4, alpha=0.2)
     for scores, color, label in (
         (behaviour, "tab:orange", "behaviour policy"),

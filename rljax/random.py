@@ -5,7 +5,7 @@ arrays; written out, they become one loop over words that stays in registers: 1,
 seeds of Q-learning got their uniform words 4.5 times as fast. `uniform` returns, bit
 for bit, what `jax.random.uniform` does for the same key, and `normal` what
 `jax.random.normal` does, but for the last bit where the compiler fuses them otherwise.
-For keys of another kind they call those functions.
+For keys of another kind the words are `jax.random.uniform`'s own.
 
 Source: Salmon et al. (2011), Parallel Random Numbers: As Easy as 1, 2, 3.
 """
@@ -31,6 +31,7 @@ def uniform(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
     Returns:
       [*shape] floating.
     """
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
     if not _is_threefry(key, shape):
         return jax.random.uniform(key, shape)
     dtype = jnp.result_type(float)
@@ -49,8 +50,6 @@ def normal(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
     Returns:
       [*shape] floating.
     """
-    if not _is_threefry(key, shape):
-        return jax.random.normal(key, shape)
     dtype = jnp.result_type(float)
     low = np.nextafter(np.array(-1, dtype), np.array(0, dtype), dtype=dtype)
     u = uniform(key, shape) * (1 - low) + low

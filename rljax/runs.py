@@ -1,13 +1,16 @@
-"""A folder for each run of a script: never an old one, with its configuration."""
+"""What the scripts share: a new folder for each run, its configuration, its end."""
 
 import json
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from rljax import struct
 
 
 def make_run_folder(output: Path, name: str) -> Path:
@@ -57,6 +60,40 @@ def write_config(folder: Path, config: Mapping[str, Any], *, version: str) -> No
     }
     text = json.dumps(content, indent=2, default=_describe)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def check_flags(config: Any, **minima: int) -> None:
+    """Checks integer flags of a command line, None apart, and its seed.
+
+    Raises:
+      TypeError, ValueError: names the flag, the value and what would be right.
+    """
+    for name, minimum in {**minima, "seed": 0}.items():
+        value = getattr(config, name)
+        if value is not None:
+            struct.check_int(f"--{name.replace('_', '-')}", value, minimum=minimum)
+    if config.seed >= 2**32:
+        raise ValueError(f"--seed must be below 2**32, got {config.seed}.")
+
+
+def report_end(folder: Path, run: Callable[[], int]) -> int:
+    """The exit status of `run()`; where it is stopped or can't write, says so.
+
+    Interrupted, by KeyboardInterrupt or its own status 130, the process ends at once.
+    """
+    try:
+        status = run()
+    except KeyboardInterrupt:
+        print(f"Stopped at once. What had been written is in {folder}")
+        status = 130
+    except OSError as error:
+        print(f"error: {error}. What had been written is in {folder}", file=sys.stderr)
+        return 1
+    if status == 130:
+        # Without the interpreter's shutdown, which crashes under a running compilation.
+        sys.stdout.flush()
+        os._exit(status)
+    return status
 
 
 def _describe(value: Any) -> str:

@@ -8,10 +8,23 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
-from rljax import spaces, struct
+from rljax import spaces
+from rljax.mdp import MDP, SparseTransitions
+
+__all__ = [
+    "MDP",
+    "Agent",
+    "Env",
+    "SparseTransitions",
+    "TimeStep",
+    "Transition",
+    "advance",
+    "check_agent",
+    "check_env",
+    "check_key",
+    "draw_noise",
+]
 
 EnvState = TypeVar("EnvState")
 
@@ -49,136 +62,6 @@ class Transition(NamedTuple):
     """s_{t+1}, the true successor, never the observation after an automatic reset."""
     extras: Any
     """What `agent.act` returned beside the action."""
-
-
-@struct.dataclass
-class SparseTransitions:
-    """P(s'|s,a) as a list of K outcomes for each state and action.
-
-    It stands for the array [S, A, S] in S·A·K numbers. An outcome may be listed twice:
-    its probabilities add up.
-    """
-
-    next_states: jax.Array
-    """[S, A, K] int32 s'."""
-    probabilities: jax.Array
-    """[S, A, K] floating, summing to 1 over K."""
-
-    def dense(self, num_states: int) -> jax.Array:
-        """[S, A, S], or [..., S] for leaves [..., K]."""
-        shape = self.next_states.shape
-        flat = self.next_states.reshape(-1, shape[-1])
-        rows = jnp.arange(len(flat))[:, None]
-        matrix = jnp.zeros((len(flat), num_states), self.probabilities.dtype)
-        matrix = matrix.at[rows, flat].add(self.probabilities.reshape(flat.shape))
-        return matrix.reshape(*shape[:-1], num_states)
-
-
-@struct.dataclass
-class MDP:
-    """A finite Markov decision process, whole.
-
-    What `transitions` and `rewards` hold at a terminal state does not count: its value
-    is 0. Stack several with `jax.tree.map(lambda *x: jnp.stack(x), *mdps)` and vmap.
-
-    Lists and NumPy arrays become JAX arrays of its default dtypes.
-
-    Raises:
-      ValueError: an array has another shape, is not finite or, for probabilities, does
-        not sum to 1 to 1e-3; traced arrays are left alone.
-    """
-
-    transitions: jax.Array | SparseTransitions
-    """P(s'|s,a), [S, A, S] floating, or the same as a list of outcomes."""
-    rewards: jax.Array
-    """R(s,a) = E[r|s,a], [S, A] floating."""
-    terminal: jax.Array
-    """[S] bool: the episode is over here."""
-    initial: jax.Array
-    """Probability that an episode starts here, [S] floating."""
-
-    def __post_init__(self):
-        leaves = jax.tree.leaves(self)
-        if not any(isinstance(leaf, Tracer) for leaf in leaves):
-            self._check_arrays()
-        floating = jnp.result_type(float)
-        object.__setattr__(self, "rewards", jnp.asarray(self.rewards, floating))
-        object.__setattr__(self, "initial", jnp.asarray(self.initial, floating))
-        object.__setattr__(self, "terminal", jnp.asarray(self.terminal))
-        transitions = self.transitions
-        if isinstance(transitions, SparseTransitions):
-            transitions = SparseTransitions(
-                jnp.asarray(transitions.next_states, jnp.int32),
-                jnp.asarray(transitions.probabilities, floating),
-            )
-        else:
-            transitions = jnp.asarray(transitions, floating)
-        object.__setattr__(self, "transitions", transitions)
-
-    def _check_arrays(self) -> None:
-        rewards = np.asarray(self.rewards, float)
-        if rewards.ndim != 2 or not np.isfinite(rewards).all():
-            raise ValueError(
-                f"MDP.rewards must be finite numbers [S, A], got shape {rewards.shape}"
-                f"{'' if np.isfinite(rewards).all() else ' with NaN or infinity'}. For "
-                "a batch of MDPs stack whole MDPs with jax.tree.map and vmap."
-            )
-        num_states, num_actions = rewards.shape
-        self._check_distribution("initial", self.initial, (num_states,))
-        terminal = np.asarray(self.terminal)
-        if terminal.dtype != bool or terminal.shape != (num_states,):
-            raise ValueError(
-                f"MDP.terminal must be bool [{num_states}], got {terminal.dtype} "
-                f"{list(terminal.shape)}."
-            )
-        if not isinstance(self.transitions, SparseTransitions):
-            shape = (num_states, num_actions, num_states)
-            self._check_distribution("transitions", self.transitions, shape)
-        else:
-            next_states = np.asarray(self.transitions.next_states)
-            shape = (num_states, num_actions, *next_states.shape[2:3])
-            self._check_distribution(
-                "transitions.probabilities", self.transitions.probabilities, shape
-            )
-            inside = (next_states >= 0) & (next_states < num_states)
-            if next_states.dtype.kind not in "iu" or next_states.shape != shape:
-                raise ValueError(
-                    "MDP.transitions.next_states must be integers "
-                    f"{list(shape)}, got {next_states.dtype} {list(next_states.shape)}."
-                )
-            if not inside.all():
-                raise ValueError(
-                    "MDP.transitions.next_states must be states from 0 to "
-                    f"{num_states - 1}, got {next_states[~inside][0]}."
-                )
-
-    def _check_distribution(
-        self, name: str, value: Any, shape: tuple[int, ...]
-    ) -> None:
-        array = np.asarray(value)
-        if array.shape != shape or array.dtype.kind not in "fiu":
-            raise ValueError(
-                f"MDP.{name} must be real numbers {list(shape)}, got {array.dtype} "
-                f"{list(array.shape)}."
-            )
-        totals = array.sum(-1)
-        wrong = ~((np.abs(totals - 1) < 1e-3) & (array >= 0).all(-1))
-        if wrong.any():
-            where = np.argwhere(wrong)[0].tolist() if wrong.ndim else []
-            raise ValueError(
-                f"MDP.{name}{where or ''} must be probabilities that sum to 1, got "
-                f"{array[tuple(where)]}. An absorbing state leads to itself."
-            )
-
-    @property
-    def num_states(self) -> int:
-        """S."""
-        return self.rewards.shape[-2]
-
-    @property
-    def num_actions(self) -> int:
-        """A."""
-        return self.rewards.shape[-1]
 
 
 @runtime_checkable

@@ -8,7 +8,6 @@ python scripts/bandits.py --bandit bernoulli --num-pulls 10000
 
 import csv
 import dataclasses
-import os
 import sys
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ import jax
 import numpy as np
 
 import rljax
-from rljax import exploration, metrics, parallel, plotting, regret, runs, struct
+from rljax import bandits, exploration, metrics, parallel, plotting, runs
 
 try:
     import matplotlib  # noqa: F401 (checked here, before the work, not after)
@@ -62,12 +61,7 @@ class Config:
     """Folder in which the run gets a new folder of its own."""
 
     def __post_init__(self):
-        minima = {"num_bandits": 2, "num_pulls": 1, "num_arms": 2, "seed": 0}
-        for name, minimum in minima.items():
-            flag = "--" + name.replace("_", "-")
-            struct.check_int(flag, getattr(self, name), minimum=minimum)
-        if self.seed >= 2**32:
-            raise ValueError(f"--seed must be below 2**32, got {self.seed}.")
+        runs.check_flags(self, num_bandits=2, num_pulls=1, num_arms=2)
         if self.noise_scale <= 0 or self.mean_scale <= 0:
             raise ValueError(
                 "--noise-scale and --mean-scale must be more than 0, got "
@@ -172,22 +166,13 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console = rich.console.Console(highlight=False)
-    try:
-        runs.write_config(folder, dataclasses.asdict(config), version=rljax.__version__)
-        return run(config, env, agents, folder, console)
-    except KeyboardInterrupt:
-        print(f"Interrupted. What had been written is in {folder}")
-        # Without the interpreter's shutdown, which crashes under a running compilation.
-        sys.stdout.flush()
-        os._exit(130)
-    except OSError as error:
-        print(f"error: {error}. What had been written is in {folder}", file=sys.stderr)
-        return 1
+    return runs.report_end(folder, lambda: run(config, env, agents, folder, console))
 
 
 def run(
     config: Config, env: Any, agents: Any, folder: Path, console: rich.console.Console
 ) -> int:
+    runs.write_config(folder, dataclasses.asdict(config), version=rljax.__version__)
     num_settings = sum(map(len, agents.values()))
     total = num_settings * config.num_bandits * config.num_pulls
     console.print(
@@ -196,7 +181,7 @@ def run(
     )
     start = time.perf_counter()
     with console.status("compiling and playing …"):
-        curves, means = regret.compare_bandits(
+        curves, means = bandits.compare_bandits(
             {name: list(grid.values()) for name, grid in agents.items()},
             env,
             jax.random.key(config.seed),
@@ -234,7 +219,7 @@ def lower_bound(config: Config, curves: Any, means: np.ndarray) -> np.ndarray:
     best = means.max(-1, keepdims=True)
     pairs = np.stack([means, np.broadcast_to(best, means.shape)], -1)
     noise_scale = config.noise_scale if config.bandit == "gaussian" else None
-    slopes = regret.lai_robbins(jax.numpy.asarray(pairs), noise_scale=noise_scale)
+    slopes = bandits.lai_robbins(jax.numpy.asarray(pairs), noise_scale=noise_scale)
     pulls = next(iter(curves.values())).pulls
     terms = np.minimum(
         np.asarray(slopes)[..., None] * np.log(pulls), (best - means)[..., None] * pulls

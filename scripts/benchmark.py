@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 import rljax
-from rljax import exploration, parallel, regret, struct
+from rljax import bandits, exploration, parallel, struct
 
 try:
     import rich.console
@@ -187,7 +187,7 @@ def bandit_race(config: Config) -> dict:
     )
 
     def play(key):
-        _, pulls = regret.play_bandit(agent, env, key, num_pulls=num_pulls)
+        _, pulls = bandits.play_bandit(agent, env, key, num_pulls=num_pulls)
         return pulls.expected_regret[-1]
 
     many = parallel.map_seeds(play)
@@ -227,7 +227,7 @@ def six_rules_seconds(config: Config) -> float:
         for name, rule in rules.items()
     }
     seconds, (curves, _) = timed(
-        lambda: regret.compare_bandits(
+        lambda: bandits.compare_bandits(
             agents,
             rljax.make("GaussianBandit-5"),
             jax.random.key(0),

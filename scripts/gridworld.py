@@ -8,7 +8,6 @@ python scripts/gridworld.py --map my_map.txt --env-kwargs slip 0.1
 
 import csv
 import dataclasses
-import os
 import sys
 import time
 import warnings
@@ -27,7 +26,6 @@ from rljax import (
     plotting,
     regret,
     runs,
-    struct,
 )
 
 try:
@@ -87,12 +85,7 @@ class Config:
     """Folder in which the run gets a new folder of its own."""
 
     def __post_init__(self):
-        minima = {"num_steps": 1, "num_points": 1, "num_seeds": 1, "seed": 0}
-        for name, minimum in minima.items():
-            flag = "--" + name.replace("_", "-")
-            struct.check_int(flag, getattr(self, name), minimum=minimum)
-        if self.seed >= 2**32:
-            raise ValueError(f"--seed must be below 2**32, got {self.seed}.")
+        runs.check_flags(self, num_steps=1, num_points=1, num_seeds=1)
         if self.num_steps % self.num_points:
             raise ValueError(
                 f"--num-points must divide --num-steps = {self.num_steps}, got "
@@ -153,18 +146,9 @@ def main() -> int:
     console = rich.console.Console(highlight=False)
     for warning in caught:  # about the map, not about a line of code
         say(console, f"warning: {warning.message}")
-    try:
-        content = dataclasses.asdict(config) | {"layout": grid.layout}
-        runs.write_config(folder, content, version=rljax.__version__)
-        return run(config, agent, env, grid, folder, console)
-    except KeyboardInterrupt:
-        say(console, f"Interrupted. What had been written is in {folder}")
-        # Without the interpreter's shutdown, which crashes under a running compilation.
-        sys.stdout.flush()
-        os._exit(130)
-    except OSError as error:
-        print(f"error: {error}. What had been written is in {folder}", file=sys.stderr)
-        return 1
+    return runs.report_end(
+        folder, lambda: run(config, agent, env, grid, folder, console)
+    )
 
 
 def run(
@@ -175,6 +159,8 @@ def run(
     folder: Path,
     console: rich.console.Console,
 ) -> int:
+    content = dataclasses.asdict(config) | {"layout": grid.layout}
+    runs.write_config(folder, content, version=rljax.__version__)
     is_small = grid.observation_space.n <= 200
     mdp = grid.to_mdp(sparse=not is_small)
     plan = planning.value_iteration(mdp, config.discount)
@@ -246,15 +232,14 @@ def write_curve(path: Path, steps: np.ndarray, curve: Any) -> None:
 
 def regret_table(steps: np.ndarray, curve: Any) -> rich.table.Table:
     """The exact regret over seeds at some ten times, with a bar for each."""
-    optimal = curve.optimal[:, None]
-    greedy, behaviour = optimal - curve.greedy, optimal - curve.behaviour
+    greedy, behaviour = curve.greedy_regret, curve.behaviour_regret
     num_seeds = len(greedy)
     table = rich.table.Table(title="Exact regret J(π*) − J(π_k), mean over seeds")
     for heading in ("steps", "greedy policy", "", "behaviour", "optimal seeds"):
         table.add_column(heading, justify="left" if heading == "" else "right")
     mean, low, _ = metrics.mean_interval(greedy)
     for k in np.unique(np.linspace(0, len(steps) - 1, 11).astype(int)):
-        is_optimal = greedy[:, k] <= 1e-4 * max(1.0, abs(float(optimal[0, 0])))
+        is_optimal = greedy[:, k] <= 1e-4 * max(1.0, abs(float(curve.optimal[0])))
         table.add_row(
             f"{steps[k]:,}",
             f"{mean[k]:.4f}" + (f" ± {mean[k] - low[k]:.4f}" if num_seeds > 1 else ""),

@@ -9,7 +9,6 @@ python scripts/train.py ppo --learning-rate 1e-3 --env-kwargs gravity 20
 import contextlib
 import csv
 import dataclasses
-import os
 import signal
 import sys
 import threading
@@ -22,7 +21,7 @@ import numpy as np
 
 import rljax
 from rljax import metrics as statistics
-from rljax import parallel, plotting, runs, struct
+from rljax import parallel, plotting, runs
 from rljax.agents.ppo import purejaxrl_settings
 
 try:
@@ -75,14 +74,7 @@ class Config:
     """Folder in which the run gets a new folder of its own."""
 
     def __post_init__(self):
-        if self.seed >= 2**32:
-            raise ValueError(f"--seed must be below 2**32, got {self.seed}.")
-        minima = {"num_seeds": 1, "num_updates": 1, "num_episodes": 1, "seed": 0}
-        for name, minimum in minima.items():
-            value = getattr(self, name)
-            if value is not None:
-                flag = "--" + name.replace("_", "-")
-                struct.check_int(flag, value, minimum=minimum)
+        runs.check_flags(self, num_seeds=1, num_updates=1, num_episodes=1)
 
     @property
     def updates(self) -> int:
@@ -110,20 +102,12 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console = rich.console.Console(highlight=False)
-    try:
+
+    def run_until_interrupted():
         with deferred_interrupt() as interrupted:
-            status = run(config, env, folder, console, interrupted)
-    except KeyboardInterrupt:
-        say(console, f"Stopped at once. What had been written is in {folder}")
-        status = 130
-    except OSError as error:
-        print(f"error: {error}. What had been written is in {folder}", file=sys.stderr)
-        return 1
-    if status == 130:
-        # Without the interpreter's shutdown, which crashes under a running compilation.
-        sys.stdout.flush()
-        os._exit(status)
-    return status
+            return run(config, env, folder, console, interrupted)
+
+    return runs.report_end(folder, run_until_interrupted)
 
 
 def run(

@@ -8,9 +8,8 @@ import pytest
 from scipy import stats
 
 import rljax
+from rljax import bandits, rollout
 from rljax import exploration as ex
-from rljax import regret, rollout
-from rljax.regret import _play_bandit
 from tests.conftest import enable_x64
 from tests.oracles import exploration as oracle
 
@@ -423,12 +422,12 @@ def test_a_tie_goes_to_the_lowest_action(rule):
 def test_optimism_tries_every_arm_before_any_twice(key):
     greedy = ex.EpsilonGreedy(0.0)
     agent = bandit_agent(greedy, step_size=0.1, initial_value=5.0)
-    actions = regret.play_bandit(agent, GAUSSIAN, key, num_pulls=200)[1].actions
+    actions = bandits.play_bandit(agent, GAUSSIAN, key, num_pulls=200)[1].actions
     np.testing.assert_array_equal(actions[:5], np.arange(5))
     sure = rljax.GaussianBandit(means=[1.0, 2.0, 1.5, 1.8, 1.2], noise_scale=0.0)
-    plain = regret.play_bandit(bandit_agent(greedy), sure, key, num_pulls=200)[1]
+    plain = bandits.play_bandit(bandit_agent(greedy), sure, key, num_pulls=200)[1]
     np.testing.assert_array_equal(plain.actions, 0)
-    keen = regret.play_bandit(agent, sure, key, num_pulls=200)[1]
+    keen = bandits.play_bandit(agent, sure, key, num_pulls=200)[1]
     np.testing.assert_array_equal(keen.actions[-20:], 1)
 
 
@@ -551,7 +550,7 @@ def test_a_schedule_is_structure_and_a_number_is_a_leaf():
 
 def test_an_equal_schedule_or_another_float_compiles_nothing(key):
     def play(rule):
-        regret.play_bandit(bandit_agent(rule), GAUSSIAN, key, num_pulls=10)
+        bandits.play_bandit(bandit_agent(rule), GAUSSIAN, key, num_pulls=10)
 
     for first, second in [
         (ex.EpsilonGreedy(FALLING), ex.EpsilonGreedy(FALLING)),
@@ -565,9 +564,9 @@ def test_an_equal_schedule_or_another_float_compiles_nothing(key):
         (ex.ThompsonBernoulli(), ex.ThompsonBernoulli(2, 0.5)),
     ]:
         play(first)
-        before = _play_bandit._cache_size()
+        before = bandits._play_bandit._cache_size()
         play(second)
-        assert _play_bandit._cache_size() == before
+        assert bandits._play_bandit._cache_size() == before
 
 
 @pytest.mark.parametrize(

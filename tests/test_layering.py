@@ -10,16 +10,17 @@ PACKAGE = Path(__file__).parents[1] / "rljax"
 # From top to bottom; modules of one row do not import one another.
 LAYERS = [
     ["struct", "random"],
-    ["spaces"],
+    ["spaces", "mdp"],
     ["types"],
-    ["distributions", "networks", "returns", "losses", "planning"],
+    ["distributions", "networks", "returns", "losses"],
     ["exploration"],
+    ["planning"],
     ["envs"],
     ["agents"],
     ["rollout"],
     ["train", "evaluate"],
     ["parallel"],
-    ["regret"],
+    ["regret", "bandits"],
     ["metrics"],
     ["plotting", "testing", "runs"],
 ]

@@ -37,8 +37,8 @@ class Sarsa(TabularAgent):
     with a' the action taken in s', so a step is learned from when the next action is
     known. A truncated episode has no next action: its target is the expected value
     under the behaviour policy. A schedule gives α of the time of the update, one step
-    late. With `lambda_` = λ every entry learns from the TD error
-    δ by its accumulating trace,
+    late. With `lambda_` = λ every entry learns from the TD error δ by its accumulating
+    trace,
 
         E ← γλ E,   E(s,a) ← E(s,a) + 1,   Q ← Q + α δ E
 

@@ -1,5 +1,6 @@
 """What the tabular agents share: a table of values, and learning after every step."""
 
+import abc
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ class TabularState(NamedTuple):
 
 
 @struct.dataclass
-class TabularAgent:
+class TabularAgent(abc.ABC):
     """A table of action values, an exploration rule, and one update a step.
 
         N(s,a) ← N(s,a) + 1
@@ -185,11 +186,11 @@ class TabularAgent:
         state = state._replace(memory=memory)
         return state, {"abs_td_error": jnp.mean(td_errors)}
 
+    @abc.abstractmethod
     def _learn_one(
         self, state: TabularState, transition: Transition, memory: Any
     ) -> tuple[TabularState, Any, jax.Array]:
         """Learns from one transition [], whose action is counted already."""
-        raise NotImplementedError
 
     def _needs_counts(self) -> bool:
         return self.step_size is None or self.exploration.uses_counts

@@ -1,5 +1,6 @@
 """Multi-armed bandits: one state, no end, rewards unknown at first."""
 
+import abc
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ class BanditState(NamedTuple):
     """[A] floating: each arm's expected reward."""
 
 
-class _Bandit:
+class _Bandit(abc.ABC):
     """What all bandits share: one state, arms, and means that may drift. Abstract."""
 
     num_arms: int
@@ -86,14 +87,17 @@ class _Bandit:
                 f"= {self.num_arms}, got shape {np.shape(self.means)}."
             )
 
+    @abc.abstractmethod
     def _draw_means(self, key: jax.Array) -> jax.Array:
-        raise NotImplementedError
+        """The arms' means, [A]."""
 
+    @abc.abstractmethod
     def _draw_rewards(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        raise NotImplementedError
+        """A word for each reward, [*shape]."""
 
+    @abc.abstractmethod
     def _reward(self, mean: jax.Array, noise: jax.Array) -> jax.Array:
-        raise NotImplementedError
+        """What an arm pays, []."""
 
     def _drifted(self, means: jax.Array) -> jax.Array:
         return means

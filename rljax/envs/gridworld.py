@@ -1,7 +1,5 @@
 """Walks on a grid: any map, with an exact model from the same transition function."""
 
-import collections
-import functools
 import warnings
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Self, overload
@@ -11,58 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from rljax import random, spaces, struct
+from rljax.envs.gridmaps import (
+    ARROWS,
+    CLIFF,
+    FREE,
+    GOAL,
+    GRID_5X5,
+    MOVES,
+    PIT,
+    START,
+    WALL,
+    analyse,
+    check_layout,
+    dead_ends,
+)
 from rljax.envs.wrappers import TimeLimit
 from rljax.types import MDP, SparseTransitions, TimeStep
 
-MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
-"""(row, column) of the actions up, down, left, right."""
-
-ARROWS = "↑↓←→"
-
-FREE, WALL, START, GOAL, PIT, CLIFF = ".#AGPC"
-_ALIASES = {"S": START, "F": FREE, "H": PIT}
-
-GRID_5X5 = (
-    "A....",
-    ".#.#.",
-    ".#.#.",
-    ".#...",
-    "....G",
-)
-GRID_7X7 = (
-    "A...#..",
-    ".##.#.#",
-    "..#....",
-    "#.####.",
-    ".....#.",
-    ".###.#.",
-    "...#..G",
-)
-FROZEN_LAKE_4X4 = (
-    "A...",
-    ".P.P",
-    "...P",
-    "P..G",
-)
-FROZEN_LAKE_8X8 = (
-    "A.......",
-    "........",
-    "...P....",
-    ".....P..",
-    "...P....",
-    ".PP...P.",
-    ".P..P.P.",
-    "...P...G",
-)
-CLIFF_WALKING = (
-    "............",
-    "............",
-    "............",
-    "ACCCCCCCCCCG",
-)
-
 _MAX_DENSE_ENTRIES = 2**28
-_MAX_CELLS = 2**23  # so that a cell and a character fit into an int32
 
 
 class Outcomes(NamedTuple):
@@ -118,12 +82,12 @@ class GridWorld:
     """Probability of moving to a side; None: never, and steps use no randomness."""
 
     def __post_init__(self):
-        object.__setattr__(self, "layout", _check_layout(self.layout))
+        object.__setattr__(self, "layout", check_layout(self.layout))
         struct.check_reals(
             self, "goal_reward", "step_reward", "pit_reward", "cliff_reward"
         )
         struct.check_reals(self, "slip", minimum=0.0, maximum=1.0, optional=True)
-        for problem in _dead_ends(self.layout):
+        for problem in dead_ends(self.layout):
             warnings.warn(problem, stacklevel=3)
 
     @overload
@@ -171,7 +135,7 @@ class GridWorld:
     def reset(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Puts the agent on a start, drawn uniformly if there are several."""
         struct.check_scalars(self)
-        starts = _analyse(self.layout).starts
+        starts = analyse(self.layout).starts
         cell = jnp.int32(starts[0])
         if len(starts) > 1:
             cell = jax.random.choice(key, jnp.asarray(starts, jnp.int32))
@@ -230,7 +194,7 @@ class GridWorld:
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """(next cell, reward, terminated) of moves in directions of any shape."""
         # One look-up in one small table, not arithmetic on rows, columns and kinds.
-        moves = jnp.asarray(_analyse(self.layout).moves)[cell, direction]
+        moves = jnp.asarray(analyse(self.layout).moves)[cell, direction]
         kinds, next_cells = moves & 0xFF, moves >> 8
         rewards = jnp.full(kinds.shape, self.step_reward, jnp.result_type(float))
         for kind, reward in (
@@ -268,7 +232,7 @@ class GridWorld:
         actions = jnp.arange(num_actions, dtype=jnp.int32)
         over_actions = jax.vmap(self.outcomes, (None, 0))
         outcomes = jax.vmap(over_actions, (0, None))(cells, actions)
-        grid = _analyse(self.layout)
+        grid = analyse(self.layout)
         terminal = jnp.asarray(np.isin(grid.kinds, [ord(c) for c in (GOAL, PIT, WALL)]))
         ended = terminal[:, None, None]
         next_states = jnp.where(ended, cells[:, None, None], outcomes.next_cells)
@@ -288,159 +252,40 @@ class GridWorld:
     def render_values(self, values: Any) -> str:
         """V with two decimals, one row a line, and letters where nobody acts.
 
-        On the host, not under jit.
-
         Args:
-          values: [S] floating.
+          values: [S] floating. On the host, not under jit.
         """
-        cells = "".join(self.layout)
-        numbers = [
-            cell if cell in WALL + GOAL + PIT + CLIFF else f"{float(value):.2f}"
-            for cell, value in zip(cells, np.asarray(values), strict=True)
-        ]
+        numbers = self._where_one_acts(f"{float(v):.2f}" for v in np.asarray(values))
         width = max(map(len, numbers))
-        columns = self.shape[1]
-        return "\n".join(
-            " ".join(number.rjust(width) for number in numbers[i : i + columns])
-            for i in range(0, len(numbers), columns)
-        )
+        return self._lines([number.rjust(width) for number in numbers], " ")
 
     def render_policy(self, policy: Any) -> str:
-        """The map with an arrow in every cell that has an action, one row a line.
+        """An arrow a cell, one row a line, and letters where nobody acts.
 
         Args:
-          policy: [S] integer actions. On the host.
+          policy: [S] integer actions. On the host, not under jit.
         """
-        cells = "".join(self.layout)
-        arrows = [
-            cell if cell in WALL + GOAL + PIT + CLIFF else ARROWS[int(action)]
-            for cell, action in zip(cells, np.asarray(policy), strict=True)
-        ]
-        columns = self.shape[1]
-        return "\n".join(
-            " ".join(arrows[i : i + columns]) for i in range(0, len(arrows), columns)
-        )
+        arrows = (ARROWS[int(action)] for action in np.asarray(policy))
+        return self._lines(self._where_one_acts(arrows), " ")
 
     def render(self, state: jax.Array) -> str:
         """The map with the agent in it, one row a line; on the host, not under jit."""
-        columns = self.shape[1]
         cells = list("".join(self.layout).replace(START, FREE))
         cells[int(state)] = START
-        text = "".join(cells)
-        return "\n".join(text[i : i + columns] for i in range(0, len(text), columns))
+        return self._lines(cells, "")
 
+    def _where_one_acts(self, texts: Iterable[str]) -> list[str]:
+        """The texts of the cells, but the map's letter where no action is taken."""
+        nobody = WALL + GOAL + PIT + CLIFF
+        cells = "".join(self.layout)
+        return [
+            cell if cell in nobody else text
+            for cell, text in zip(cells, texts, strict=True)
+        ]
 
-class _Grid(NamedTuple):
-    """What a layout fixes, on the host."""
-
-    kinds: np.ndarray  # [S] uint8, the map's characters
-    next_cells: np.ndarray  # [S, A] int32, where a move ends
-    moves: np.ndarray  # [S, A] int32, that · 256 + the entered cell's character
-    starts: tuple[int, ...]
-
-
-@functools.lru_cache(maxsize=64)
-def _analyse(layout: tuple[str, ...]) -> _Grid:
-    kinds = np.array([list(row.encode()) for row in layout], np.uint8)
-    rows, columns = kinds.shape
-    row, column = np.indices(kinds.shape)
-    cells = row * columns + column
-    entered = np.empty((rows, columns, len(MOVES)), np.int32)
-    for action, (down, right) in enumerate(MOVES):
-        to_row = np.clip(row + down, 0, rows - 1)
-        to_column = np.clip(column + right, 0, columns - 1)
-        blocked = kinds[to_row, to_column] == ord(WALL)
-        entered[..., action] = np.where(blocked, cells, to_row * columns + to_column)
-    entered = entered.reshape(-1, len(MOVES))
-    kinds = kinds.reshape(-1)
-    starts = np.flatnonzero(kinds == ord(START))
-    entered_kinds = kinds[entered]
-    next_cells = np.where(entered_kinds == ord(CLIFF), starts[0], entered)
-    moves = next_cells.astype(np.int32) << 8 | entered_kinds
-    return _Grid(kinds, next_cells, moves, tuple(starts.tolist()))
-
-
-def _check_layout(layout: Any) -> tuple[str, ...]:
-    """The rows with aliases resolved, if they make a map."""
-    is_rows = isinstance(layout, tuple | list)
-    if not is_rows or not all(isinstance(row, str) for row in layout):
-        raise TypeError(
-            "GridWorld.layout must be a tuple of rows such as ('A.', '.G'), got "
-            f"{layout!r}. For one string use GridWorld.from_text."
+    def _lines(self, cells: list[str], separator: str) -> str:
+        columns = self.shape[1]
+        return "\n".join(
+            separator.join(cells[i : i + columns])
+            for i in range(0, len(cells), columns)
         )
-    rows = tuple(
-        "".join(_ALIASES.get(character, character) for character in str(row))
-        for row in layout
-    )
-    lengths = sorted({len(row) for row in rows})
-    if not "".join(rows):
-        raise ValueError(
-            f"GridWorld.layout must have rows of one length, got none: {rows!r}."
-        )
-    if len(rows) * lengths[-1] > _MAX_CELLS:
-        raise ValueError(
-            f"GridWorld.layout must have at most {_MAX_CELLS} cells, got {len(rows)} "
-            f"rows of {lengths[-1]}."
-        )
-    if len(lengths) != 1 or lengths[0] == 0:
-        raise ValueError(
-            f"GridWorld.layout must have rows of one length, got lengths {lengths}."
-        )
-    known = FREE + WALL + START + GOAL + PIT + CLIFF
-    for i, row in enumerate(rows):
-        for j, character in enumerate(row):
-            if character not in known:
-                raise ValueError(
-                    f"GridWorld.layout has the unknown character {character!r} in row "
-                    f"{i}, column {j}; known are {known} and {''.join(_ALIASES)}."
-                )
-    text = "".join(rows)
-    for kind, name in ((START, "start"), (GOAL, "goal")):
-        if kind not in text:
-            raise ValueError(f"GridWorld.layout has no {name} ({kind}): {rows!r}.")
-    if CLIFF in text and text.count(START) > 1:
-        raise ValueError(
-            f"GridWorld.layout has a cliff (C) and {text.count(START)} starts (A); a "
-            "cliff sends the agent back to the one start."
-        )
-    return rows
-
-
-@functools.lru_cache(maxsize=64)
-def _dead_ends(layout: tuple[str, ...]) -> list[str]:
-    """Goals that no start leads to, and starts that lead to no goal, in words."""
-    grid = _analyse(layout)
-    columns = len(layout[0])
-    ends = np.isin(grid.kinds, [ord(GOAL), ord(PIT)])
-    goals = np.flatnonzero(grid.kinds == ord(GOAL)).tolist()
-    forward: list[list[int]] = [[] for _ in ends]
-    backward: list[list[int]] = [[] for _ in ends]
-    for cell in np.flatnonzero(~ends & (grid.kinds != ord(WALL))).tolist():
-        forward[cell] = grid.next_cells[cell].tolist()
-        for successor in forward[cell]:
-            backward[successor].append(cell)
-    reached = _reachable(grid.starts, forward)
-    leading = _reachable(goals, backward)
-    problems = [
-        f"the goal at {divmod(goal, columns)} is unreachable from every start"
-        for goal in goals
-        if goal not in reached
-    ]
-    problems += [
-        f"no goal is reachable from the start at {divmod(start, columns)}: an episode "
-        "can only end in a pit or at a time limit"
-        for start in grid.starts
-        if start not in leading
-    ]
-    return problems
-
-
-def _reachable(sources: Iterable[int], edges: list[list[int]]) -> set[int]:
-    seen = set(sources)
-    queue = collections.deque(seen)
-    while queue:
-        for successor in edges[queue.popleft()]:
-            if successor not in seen:
-                seen.add(successor)
-                queue.append(successor)
-    return seen

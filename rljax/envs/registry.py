@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from rljax.envs import gridworld
+from rljax.envs import gridmaps
 from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
 from rljax.envs.gridworld import GridWorld
@@ -37,15 +37,15 @@ _grid = functools.partial(_entry, GridWorld, "layout")
 
 ENVS: dict[str, tuple[Callable[..., Env], tuple[str, ...]]] = {
     "CartPole-v1": _entry(CartPole, max_steps=500),
-    "GridWorld-5x5": _grid(layout=gridworld.GRID_5X5),
-    "GridWorld-7x7": _grid(layout=gridworld.GRID_7X7),
+    "GridWorld-5x5": _grid(layout=gridmaps.GRID_5X5),
+    "GridWorld-7x7": _grid(layout=gridmaps.GRID_7X7),
     "FrozenLake-4x4": _grid(
-        layout=gridworld.FROZEN_LAKE_4X4, max_steps=100, **_FROZEN_LAKE
+        layout=gridmaps.FROZEN_LAKE_4X4, max_steps=100, **_FROZEN_LAKE
     ),
     "FrozenLake-8x8": _grid(
-        layout=gridworld.FROZEN_LAKE_8X8, max_steps=200, **_FROZEN_LAKE
+        layout=gridmaps.FROZEN_LAKE_8X8, max_steps=200, **_FROZEN_LAKE
     ),
-    "CliffWalking": _grid(layout=gridworld.CLIFF_WALKING, **_CLIFF_WALKING),
+    "CliffWalking": _grid(layout=gridmaps.CLIFF_WALKING, **_CLIFF_WALKING),
     "GaussianBandit-5": _entry(GaussianBandit, "num_arms", num_arms=5),
     "BernoulliBandit-5": _entry(BernoulliBandit, "num_arms", num_arms=5),
 }

@@ -26,10 +26,12 @@ from rljax.exploration.rules import (
     EpsilonGreedy,
     Exploration,
     Softmax,
-    ThompsonBernoulli,
-    ThompsonGaussian,
     epsilon_greedy,
     softmax,
+)
+from rljax.exploration.thompson import (
+    ThompsonBernoulli,
+    ThompsonGaussian,
     thompson_bernoulli,
     thompson_gaussian,
 )

@@ -1,5 +1,6 @@
 """Exploration rules as pytrees, and the functions that draw and decide at once."""
 
+import abc
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -33,17 +34,10 @@ class Exploration(Protocol):
         ...
 
 
-@struct.dataclass
-class EpsilonGreedy:
-    """`epsilon_greedy` as a rule; `EpsilonGreedy(0.0)` is the greedy one."""
-
-    epsilon: float | Any = struct.scheduled(default=0.1)
-    """ε in [0, 1], or a schedule of it over the agent's steps."""
+class _OneWord:
+    """What the rules share that draw one uniform word and need no counts."""
 
     uses_counts: ClassVar[bool] = False
-
-    def __post_init__(self):
-        struct.check_reals(self, "epsilon", minimum=0.0, maximum=1.0, schedule=True)
 
     def draw(
         self, num_actions: int, shape: tuple[int, ...], key: jax.Array
@@ -51,6 +45,17 @@ class EpsilonGreedy:
         """One uniform word a decision."""
         del num_actions
         return random.uniform(key, shape)
+
+
+@struct.dataclass
+class EpsilonGreedy(_OneWord):
+    """`epsilon_greedy` as a rule; `EpsilonGreedy(0.0)` is the greedy one."""
+
+    epsilon: float | Any = struct.scheduled(default=0.1)
+    """ε in [0, 1], or a schedule of it over the agent's steps."""
+
+    def __post_init__(self):
+        struct.check_reals(self, "epsilon", minimum=0.0, maximum=1.0, schedule=True)
 
     def select(
         self, q_values: jax.Array, counts: Any, step: jax.Array, noise: jax.Array
@@ -78,13 +83,11 @@ class EpsilonGreedy:
 
 
 @struct.dataclass
-class Softmax:
+class Softmax(_OneWord):
     """`softmax` as a rule."""
 
     temperature: float | Any = struct.scheduled(default=0.5)
     """τ > 0 in units of Q, or a schedule of it over the agent's steps."""
-
-    uses_counts: ClassVar[bool] = False
 
     def __post_init__(self):
         struct.check_reals(
@@ -96,13 +99,6 @@ class Softmax:
         below = q_values - jnp.max(q_values, axis=-1, keepdims=True)
         # The best stay at 0 even where a tiny τ has become 0 and 0/0 would be NaN.
         return jnp.where(below < 0, below / temperature, 0)
-
-    def draw(
-        self, num_actions: int, shape: tuple[int, ...], key: jax.Array
-    ) -> jax.Array:
-        """One uniform word a decision."""
-        del num_actions
-        return random.uniform(key, shape)
 
     def select(
         self, q_values: jax.Array, counts: Any, step: jax.Array, noise: jax.Array
@@ -119,7 +115,7 @@ class Softmax:
         return jax.nn.softmax(self._logits(q_values, step))
 
 
-class _Optimistic:
+class _Optimistic(abc.ABC):
     """What the rules of highest upper bounds share: they use no randomness."""
 
     uses_counts: ClassVar[bool] = True
@@ -138,8 +134,9 @@ class _Optimistic:
         del step, noise
         return self._best(q_values, counts, jnp.sum(counts))
 
+    @abc.abstractmethod
     def _best(self, q_values: jax.Array, counts: Any, t: jax.Array) -> jax.Array:
-        raise NotImplementedError
+        """It, given t = Σ_a N(a)."""
 
     def probabilities(
         self, q_values: jax.Array, counts: Any, step: jax.Array
@@ -195,113 +192,6 @@ class KLUCB(_Optimistic):
         return kl_ucb(q_values, counts, t, self.c, noise_scale=self.noise_scale)
 
 
-@struct.dataclass
-class ThompsonGaussian:
-    """`thompson_gaussian` as a rule."""
-
-    prior_mean: float = 0.0
-    """m_0, in units of reward."""
-    prior_scale: float = 1.0
-    """s_0 > 0, standard deviation of the prior."""
-    noise_scale: float = 1.0
-    """σ > 0, standard deviation of a reward."""
-
-    uses_counts: ClassVar[bool] = True
-
-    def __post_init__(self):
-        struct.check_reals(self, "prior_mean")
-        struct.check_reals(
-            self, "prior_scale", "noise_scale", minimum=0.0, open_minimum=True
-        )
-
-    def draw(
-        self, num_actions: int, shape: tuple[int, ...], key: jax.Array
-    ) -> jax.Array:
-        """A normal word for each action."""
-        return random.normal(key, (*shape, num_actions))
-
-    def _posterior(self, q_values: jax.Array, counts: Any) -> Any:
-        prior, likelihood = self.prior_scale**-2, counts * self.noise_scale**-2
-        precision = prior + likelihood
-        mean = (prior * self.prior_mean + likelihood * q_values) / precision
-        return mean, jax.lax.rsqrt(precision)
-
-    def select(
-        self, q_values: jax.Array, counts: Any, step: jax.Array, noise: jax.Array
-    ) -> jax.Array:
-        """argmax_a m_a + s_a z_a."""
-        del step
-        mean, scale = self._posterior(q_values, counts)
-        return greedy(mean + scale * noise)
-
-    def probabilities(
-        self, q_values: jax.Array, counts: Any, step: jax.Array
-    ) -> jax.Array:
-        """∫ Π_{b≠a} Φ((F_a⁻¹(u) − m_b) / s_b) du by 512 midpoints, to 1e-3.
-
-        The integrand rises from 0 to 1, which bounds the error by half a cell.
-        """
-        del step
-        mean, scale = self._posterior(q_values, counts)
-        u = (jnp.arange(512, dtype=mean.dtype) + 0.5) / 512
-        draws = mean[:, None] + scale[:, None] * jax.scipy.special.ndtri(u)  # [A, 512]
-        standard = (draws[:, :, None] - mean) / scale  # [A, 512, A]
-        own = jnp.eye(len(mean), dtype=bool)[:, None, :]
-        below = jnp.where(own, 0, jax.scipy.special.log_ndtr(standard))
-        wins = jnp.mean(jnp.exp(jnp.sum(below, axis=-1)), axis=-1)
-        return wins / jnp.sum(wins)
-
-
-@struct.dataclass
-class ThompsonBernoulli:
-    """`thompson_bernoulli` as a rule."""
-
-    prior_wins: float = 1.0
-    """α > 0."""
-    prior_losses: float = 1.0
-    """β > 0."""
-
-    uses_counts: ClassVar[bool] = True
-
-    def __post_init__(self):
-        struct.check_reals(
-            self, "prior_wins", "prior_losses", minimum=0.0, open_minimum=True
-        )
-
-    def draw(
-        self, num_actions: int, shape: tuple[int, ...], key: jax.Array
-    ) -> jax.Array:
-        """A key a decision: a beta variate takes an unknown number of words."""
-        del num_actions
-        return jax.random.split(key, shape) if shape else key
-
-    def _posterior(self, q_values: jax.Array, counts: Any) -> Any:
-        wins = counts * jnp.clip(q_values, 0, 1)
-        return self.prior_wins + wins, self.prior_losses + (counts - wins)
-
-    def select(
-        self, q_values: jax.Array, counts: Any, step: jax.Array, noise: jax.Array
-    ) -> jax.Array:
-        """argmax_a of the draws."""
-        del step
-        wins, losses = self._posterior(q_values, counts)
-        return greedy(jax.random.beta(noise, wins, losses))
-
-    def probabilities(
-        self, q_values: jax.Array, counts: Any, step: jax.Array
-    ) -> jax.Array:
-        """∫ Π_{b≠a} F_b dF_a by 2048 cells between 0 and 1, normalised."""
-        del step
-        wins, losses = self._posterior(q_values, counts)
-        edges = jnp.linspace(0, 1, 2049, dtype=wins.dtype)
-        cdf = jax.scipy.special.betainc(wins[:, None], losses[:, None], edges)
-        middle = (cdf[:, 1:] + cdf[:, :-1]) / 2
-        others = jnp.where(jnp.eye(len(wins), dtype=bool)[:, :, None], 1, middle)
-        mass = jnp.diff(cdf, axis=-1)
-        chances = jnp.sum(mass * jnp.prod(others, axis=1), axis=-1)
-        return chances / jnp.sum(chances)
-
-
 def epsilon_greedy(
     q_values: jax.Array, epsilon: jax.typing.ArrayLike, key: jax.Array
 ) -> jax.Array:
@@ -323,7 +213,7 @@ def epsilon_greedy(
     Source: Sutton and Barto (2018), §2.2.
     """
     rule = EpsilonGreedy(epsilon)
-    return _decide(rule, q_values, None, key)
+    return decide(rule, q_values, None, key)
 
 
 def softmax(
@@ -346,68 +236,10 @@ def softmax(
 
     Source: Luce (1959); Sutton and Barto (2018), §2.8.
     """
-    return _decide(Softmax(temperature), q_values, None, key)
+    return decide(Softmax(temperature), q_values, None, key)
 
 
-def thompson_gaussian(
-    q_values: jax.Array,
-    counts: jax.Array,
-    key: jax.Array,
-    *,
-    prior_mean: Any = 0.0,
-    prior_scale: Any = 1.0,
-    noise_scale: Any = 1.0,
-) -> jax.Array:
-    """argmax_a of a draw of each mean from its posterior, for normal rewards.
-
-        1/s_a² = 1/s_0² + N(a)/σ²,   m_a = s_a² (m_0/s_0² + N(a) Q(a)/σ²)
-
-    Args:
-      q_values: [A] sample means.
-      counts: [A] N(a).
-      key: random key.
-      prior_mean: m_0, in units of reward.
-      prior_scale: s_0 > 0, standard deviation of the prior.
-      noise_scale: σ > 0, standard deviation of a reward.
-
-    Returns:
-      [] int32.
-
-    Source: Thompson (1933); Russo et al. (2018), arXiv:1707.02038, §4.
-    """
-    rule = ThompsonGaussian(prior_mean, prior_scale, noise_scale)
-    return _decide(rule, q_values, counts, key)
-
-
-def thompson_bernoulli(
-    q_values: jax.Array,
-    counts: jax.Array,
-    key: jax.Array,
-    *,
-    prior_wins: Any = 1.0,
-    prior_losses: Any = 1.0,
-) -> jax.Array:
-    """argmax_a of a draw of each mean from its posterior, for rewards 0 and 1.
-
-        μ_a ~ Beta(α + N(a) Q(a), β + N(a) (1 − Q(a)))
-
-    Args:
-      q_values: [A] sample means in [0, 1].
-      counts: [A] N(a).
-      key: random key.
-      prior_wins: α > 0.
-      prior_losses: β > 0; 1 and 1 are the uniform prior.
-
-    Returns:
-      [] int32.
-
-    Source: Thompson (1933); Russo et al. (2018), arXiv:1707.02038, §3.
-    """
-    rule = ThompsonBernoulli(prior_wins, prior_losses)
-    return _decide(rule, q_values, counts, key)
-
-
-def _decide(rule: Any, q_values: Any, counts: Any, key: jax.Array) -> jax.Array:
+def decide(rule: Any, q_values: Any, counts: Any, key: jax.Array) -> jax.Array:
     """One decision of a rule from a key."""
     q_values = jnp.asarray(q_values)
     noise = rule.draw(q_values.shape[-1], (), key)

@@ -217,7 +217,7 @@ def test_without_a_step_size_a_bandits_table_holds_sample_means(agent):
     )
     env = rljax.GaussianBandit(means=[0.0, 1.0, 2.0, 3.0, 4.0])
     with enable_x64():
-        state, pulls = rljax.regret.play_bandit(
+        state, pulls = rljax.bandits.play_bandit(
             agent, env, jax.random.key(0), num_pulls=400
         )
     # Sarsa learns from a pull when the next one is known.
