@@ -1,19 +1,17 @@
 """Two CPU devices for the whole suite, as CI's machine has two cores."""
 
-import contextlib
-
+import hypothesis
 import jax
 import pytest
 
+from rljax.testing.gradients import enable_x64
+
 jax.config.update("jax_num_cpu_devices", 2)
-
-
-def enable_x64() -> contextlib.AbstractContextManager:
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
-    from jax.experimental import enable_x64  # before jax 0.8
-
-    return enable_x64()
+# The same examples in every run, and no folder of them; compilation takes its time.
+hypothesis.settings.register_profile(
+    "rljax", max_examples=30, derandomize=True, database=None, deadline=None
+)
+hypothesis.settings.load_profile("rljax")
 
 
 def pytest_terminal_summary(terminalreporter):

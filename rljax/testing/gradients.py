@@ -1,0 +1,393 @@
+"""Gradients against central differences, and against a NumPy oracle."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rljax import struct
+
+# Steps h of the differences, relative to the size of what is varied. Rounding errs by
+# 1e-16/h and the third derivative by h²: where one is too coarse, another will do.
+STEPS = np.array([1e-3, 1e-4, 1e-5, 1e-6, 1e-7])
+
+
+class Kink(NamedTuple):
+    """A point where the slopes to both sides differ, as a ReLU's do at 0."""
+
+    where: str
+    """The coordinate or direction along which."""
+    left: float
+    """Slope just below the point."""
+    right: float
+    """Slope just above it."""
+    gradient: float
+    """What jax.grad says."""
+
+
+class GradientReport(NamedTuple):
+    """What `check_gradients` measured where all was well."""
+
+    max_error: float
+    """Largest difference from central differences, relative to the leaf's largest."""
+    oracle_error: float | None
+    """Largest difference from the oracle's gradient, in the same measure."""
+    num_slopes: int
+    """Coordinates and directions that were tried."""
+    kinks: tuple[Kink, ...]
+    """Empty unless `allow_kinks`."""
+
+
+def check_gradients(
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    oracle: Callable[..., Any] | None = None,
+    *,
+    argnums: int | Sequence[int] = 0,
+    rtol: float = 1e-6,
+    oracle_rtol: float = 1e-10,
+    num_directions: int = 8,
+    max_coordinates: int = 1000,
+    allow_kinks: bool = False,
+    seed: int = 0,
+) -> GradientReport:
+    """Holds jax.grad of a scalar function to central differences, in float64.
+
+        ∇fn(x)·v ≈ (fn(x + h v) − fn(x − h v)) / 2h
+
+    along each coordinate v of the floating leaves, and along random directions through
+    all of them at once. Every floating number in `args` becomes float64 for it, and x64
+    is on while it runs. What `fn` holds constant by stop_gradient moves in the
+    differences: pass it as an argument of its own instead.
+
+    Where the slopes to the left and to the right differ, their mean says nothing about
+    the gradient. Such kinks (within 1e-6 of the point, relative to its size) fail the
+    check by name, unless `allow_kinks`: then the gradient must lie between the two
+    slopes, and the report lists them.
+
+    Args:
+      fn: function of `args` to a scalar, differentiable and jittable.
+      args: its arguments; pytrees of arrays and numbers.
+      oracle: the same by hand, in NumPy: called as oracle(*args) with NumPy arrays in
+        float64, it returns (value, gradient) as jax.value_and_grad(fn, argnums) does.
+      argnums: which arguments to differentiate by, as in jax.grad.
+      rtol: largest difference from central differences, relative to the largest slope
+        by the same leaf; what float64 can't resolve is allowed beside it.
+      oracle_rtol: the same from the oracle; for its value, relative to that.
+      num_directions: random directions.
+      max_coordinates: coordinates tried one by one; if there are more, a random choice
+        of them.
+      allow_kinks: see above.
+      seed: of directions and choice.
+
+    Returns:
+      What was measured.
+
+    Raises:
+      AssertionError: a gradient differs or is not finite, or there is a kink; the
+        message names the argument, the leaf, the index and both numbers.
+      TypeError, ValueError: something is not what its name says.
+    """
+    if not isinstance(args, tuple | list):
+        raise TypeError(
+            "args must be the tuple of fn's arguments, (params,) for a single one, got "
+            f"a {type(args).__name__}."
+        )
+    num_directions = struct.check_int("num_directions", num_directions, minimum=0)
+    max_coordinates = struct.check_int("max_coordinates", max_coordinates, minimum=0)
+    with enable_x64():
+        args = jax.tree.map(_to_float64, tuple(args))
+        vector = _Vector(args, argnums)
+        name = getattr(fn, "__name__", repr(fn))
+
+        def value_of(x):
+            return fn(*vector.arguments(x))
+
+        _check_output(jax.eval_shape(value_of, vector.start), name)
+        value, gradient = jax.jit(jax.value_and_grad(value_of))(vector.start)
+        value, gradient = float(value), np.asarray(gradient)
+        if not np.isfinite(value):
+            raise AssertionError(f"{name} is {value} at the arguments given.")
+        if not np.isfinite(gradient).all():
+            i = np.argmin(np.isfinite(gradient))
+            raise AssertionError(
+                f"the gradient of {name} by {vector.label(i)} is {gradient[i]}."
+            )
+        oracle_error = None
+        if oracle is not None:
+            expected = oracle(*jax.tree.map(_to_numpy, args))
+            oracle_error = _compare_with_oracle(
+                name, vector, value, gradient, expected, oracle_rtol
+            )
+        rng = np.random.default_rng(seed)
+        coordinates = np.arange(gradient.size)
+        if gradient.size > max_coordinates:
+            coordinates = rng.choice(gradient.size, max_coordinates, replace=False)
+        shape = (num_directions, gradient.size)
+        directions = rng.normal(size=shape) / np.sqrt(gradient.size) * vector.sizes
+        values = _values_along(value_of, vector, coordinates, directions)
+    labels = [vector.label(i) for i in coordinates]
+    labels += [f"random direction {i}" for i in range(num_directions)]
+    groups = np.append(vector.leaf_of[coordinates], np.full(num_directions, -1))
+    along = np.append(gradient[coordinates], directions @ gradient)
+    lengths = np.append(vector.sizes[coordinates], np.ones(num_directions))
+    slopes = _Slopes(values, lengths)
+    scales = _largest_of_each_group(np.maximum(np.abs(slopes.best), abs(along)), groups)
+    kinks = _find_kinks(labels, along, slopes, rtol * scales)
+    if kinks and not allow_kinks:
+        raise AssertionError(_describe_kinks(name, kinks))
+    error = _compare_with_differences(
+        name,
+        labels,
+        len(coordinates),
+        along,
+        slopes,
+        rtol,
+        scales,
+        {kink.where for kink in kinks},
+    )
+    return GradientReport(error, oracle_error, len(labels), tuple(kinks))
+
+
+def enable_x64() -> contextlib.AbstractContextManager[Any]:
+    """A context in which JAX computes in double precision."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import (  # before jax 0.8
+        enable_x64,  # pyright: ignore[reportAttributeAccessIssue]
+    )
+
+    return enable_x64()
+
+
+class _Vector:
+    """The floating leaves of the chosen arguments as one vector."""
+
+    def __init__(self, args: Any, argnums: int | Sequence[int]):
+        self.single = isinstance(argnums, int)
+        self.argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        self.args = args
+        for i in self.argnums:
+            if not -len(args) <= i < len(args):
+                raise ValueError(
+                    f"argnums must name some of the {len(args)} arguments, got {i}."
+                )
+        chosen = tuple(args[i] for i in self.argnums)
+        with_paths, self.structure = jax.tree_util.tree_flatten_with_path(chosen)
+        self.leaves = [leaf for _, leaf in with_paths]
+        self.floating = [i for i, x in enumerate(self.leaves) if _is_floating(x)]
+        if not sum(np.size(self.leaves[i]) for i in self.floating):
+            raise ValueError(
+                f"argnums={argnums!r} names no floating number to differentiate by."
+            )
+        self.names = [
+            f"args[{self.argnums[path[0].idx]}]{jax.tree_util.keystr(path[1:])}"
+            for path, _ in with_paths
+        ]
+        flat = [np.ravel(self.leaves[i]) for i in self.floating]
+        self.leaf_of = np.repeat(self.floating, [x.size for x in flat])
+        self.offsets = np.cumsum([0, *(x.size for x in flat)])
+        self.start = jnp.asarray(np.concatenate(flat))
+        self.sizes = np.maximum(1.0, np.abs(np.concatenate(flat)))
+
+    def arguments(self, x: jax.Array) -> list[Any]:
+        """All of fn's arguments, with the vector's numbers in their places."""
+        leaves = list(self.leaves)
+        for k, i in enumerate(self.floating):
+            part = x[self.offsets[k] : self.offsets[k + 1]]
+            leaves[i] = part.reshape(np.shape(leaves[i]))
+        chosen = jax.tree.unflatten(self.structure, leaves)
+        args = list(self.args)
+        for i, value in zip(self.argnums, chosen, strict=True):
+            args[i] = value
+        return args
+
+    def label(self, i: Any) -> str:
+        """What the i-th number is called: args[0]['w'][2, 3]."""
+        leaf = self.leaf_of[i]
+        within = i - self.offsets[self.floating.index(int(leaf))]
+        index = np.unravel_index(within, np.shape(self.leaves[leaf]))
+        place = f"[{', '.join(map(str, index))}]" if index else ""
+        return self.names[leaf] + place
+
+    def gradient_of(self, tree: Any) -> np.ndarray:
+        """An oracle's gradient as a vector.
+
+        Raises:
+          TypeError, ValueError: it has another structure, or another shape.
+        """
+        structure = jax.tree.structure(tree if not self.single else (tree,))
+        if structure != self.structure:
+            raise TypeError(
+                f"oracle must return (value, gradient) with the gradient in the "
+                f"structure {self.structure} of the arguments chosen, got {structure}."
+            )
+        flat = []
+        leaves = jax.tree.leaves(tree)
+        for i in self.floating:
+            if np.shape(leaves[i]) != np.shape(self.leaves[i]):
+                raise ValueError(
+                    f"the oracle's gradient by {self.names[i]} has shape "
+                    f"{np.shape(leaves[i])}, the argument {np.shape(self.leaves[i])}."
+                )
+            flat.append(np.ravel(np.asarray(leaves[i], np.float64)))
+        return np.concatenate(flat)
+
+
+class _Slopes:
+    """One-sided and central slopes at each of `STEPS`, and the best of the central."""
+
+    def __init__(self, values: np.ndarray, lengths: np.ndarray):
+        here, above, below = values[:, :1], values[:, 1:6], values[:, 6:]
+        steps = STEPS * lengths[:, None]
+        self.left, self.right = (here - below) / steps, (above - here) / steps
+        central = (above - below) / (2 * steps)
+        epsilon = np.finfo(np.float64).eps
+        self.noise = 8 * epsilon * np.abs(values).max(1, keepdims=True) / steps
+        jump = np.abs(self.right - self.left)
+        # In proportion to the step for a smooth function: half of it is far too much.
+        self.stays = jump[:, 1:] > np.maximum(0.5 * jump[:, :-1], 4 * self.noise[:, 1:])
+        doubt = np.abs(np.diff(central)) + self.noise[:, 1:] + self.stays * jump[:, 1:]
+        self.chosen = np.argmin(doubt, 1) + 1
+        self.best = self.at_chosen(central)
+
+    def at_chosen(self, table: np.ndarray) -> np.ndarray:
+        """table[k, chosen[k]]."""
+        return np.take_along_axis(table, self.chosen[:, None], 1)[:, 0]
+
+
+def _values_along(value_of, vector, coordinates, directions):
+    """fn at 0 and at ± each step along coordinates, then directions, [K, 11]."""
+    offsets = np.concatenate([[0.0], STEPS, -STEPS])
+    count, size = len(coordinates), len(vector.sizes)
+    sizes, places = jnp.asarray(vector.sizes), jnp.asarray(coordinates)
+    mixed = jnp.asarray(directions)
+
+    def along(k):
+        one = jnp.zeros(size).at[places[k]].set(sizes[places[k]]) if count else 0.0
+        some = mixed[k - count] if len(directions) else 0.0
+        v = jnp.where(k < count, one, some)
+        return jax.lax.map(lambda h: value_of(vector.start + h * v), offsets)
+
+    total = count + len(directions)
+    if not total:
+        raise ValueError("max_coordinates and num_directions must not both be 0.")
+    return np.asarray(jax.jit(lambda: jax.lax.map(along, jnp.arange(total)))())
+
+
+def _find_kinks(labels, along, slopes, tolerances):
+    """Where the jump of the slope stays as the step goes from 1e-5 to 1e-6."""
+    left, right = slopes.left[:, 3], slopes.right[:, 3]
+    found = slopes.stays[:, 2] & (np.abs(right - left) > tolerances)
+    return [
+        Kink(labels[k], float(left[k]), float(right[k]), float(along[k]))
+        for k in np.flatnonzero(found)
+    ]
+
+
+def _describe_kinks(name, kinks):
+    first = kinks[0]
+    return (
+        f"{name} has a kink or a jump along {len(kinks)} of the coordinates and "
+        f"directions, so there is no one gradient. First, {first.where}: the slope is "
+        f"{first.left:.6g} on the left and {first.right:.6g} on the right, jax.grad "
+        f"says {first.gradient:.6g}. Move the arguments off it, or pass "
+        "allow_kinks=True to ask only that the gradient lie between the slopes."
+    )
+
+
+def _compare_with_differences(
+    name, labels, num_coordinates, along, slopes, rtol, scales, kinks
+):
+    """The largest relative error, or an AssertionError that names it."""
+    is_kink = np.array([label in kinks for label in labels])
+    low = np.minimum(slopes.left[:, 3], slopes.right[:, 3])
+    high = np.maximum(slopes.left[:, 3], slopes.right[:, 3])
+    outside = np.maximum(np.maximum(low - along, along - high), 0)
+    errors = np.where(is_kink, outside, np.abs(along - slopes.best))
+    allowed = rtol * scales + slopes.at_chosen(slopes.noise)
+    wrong = ~(errors <= allowed)
+    if wrong.any():
+        excess = np.where(wrong, errors / np.maximum(allowed, 1e-300), 0)
+        if wrong[:num_coordinates].any():  # they say which number it is
+            excess[num_coordinates:] = 0
+        k = int(np.argmax(excess))
+        what = f"{slopes.best[k]:.10g}"
+        if is_kink[k]:
+            what = f"slopes of {low[k]:.10g} to {high[k]:.10g} at a kink"
+        raise AssertionError(
+            f"jax.grad of {name} differs from central differences along {wrong.sum()} "
+            f"of {len(labels)} coordinates and directions. Worst, {labels[k]}: "
+            f"jax.grad says {along[k]:.10g}, differences {what}. Either a derivative "
+            "is wrong, or fn holds something constant by stop_gradient: pass that as "
+            "an argument."
+        )
+    return float(
+        np.max(errors / np.maximum(scales, 1e-300), where=errors > 0, initial=0)
+    )
+
+
+def _compare_with_oracle(name, vector, value, gradient, result, rtol):
+    """The largest relative error, or an AssertionError that names it."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(
+            f"oracle must return (value, gradient), got a {type(result).__name__}."
+        )
+    expected_value, expected = float(result[0]), vector.gradient_of(result[1])
+    floor = 1e-15 * max(abs(value), np.abs(gradient).max())
+    if not abs(value - expected_value) <= rtol * abs(expected_value) + floor:
+        raise AssertionError(
+            f"{name} is {value:.17g}, its oracle says {expected_value:.17g}."
+        )
+    errors = np.abs(gradient - expected)
+    scales = _largest_of_each_group(np.abs(expected), vector.leaf_of)
+    wrong = ~(errors <= rtol * scales + floor)
+    if wrong.any():
+        i = int(np.argmax(np.where(wrong, errors, -1)))
+        raise AssertionError(
+            f"jax.grad of {name} differs from the oracle's gradient in {wrong.sum()} "
+            f"of {errors.size} numbers. Worst, {vector.label(i)}: jax.grad says "
+            f"{gradient[i]:.17g}, the oracle {expected[i]:.17g}."
+        )
+    return float(
+        np.max(errors / np.maximum(scales, 1e-300), where=errors > 0, initial=0)
+    )
+
+
+def _largest_of_each_group(sizes, groups):
+    """For each element, the largest of its group."""
+    largest = np.zeros(groups.max() + 2)
+    np.maximum.at(largest, groups, sizes)  # -1, the directions, is the last
+    return largest[groups]
+
+
+def _check_output(output, name):
+    leaves = jax.tree.leaves(output)
+    if len(leaves) != 1 or not hasattr(output, "shape") or output.shape != ():
+        raise ValueError(f"{name} must return a scalar, returns {output}.")
+    if output.dtype != np.float64:
+        raise ValueError(
+            f"{name} returns {output.dtype} for arguments in float64: something in it "
+            "casts to a lower precision, which differences can't be taken of."
+        )
+
+
+def _is_floating(x):
+    return jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)
+
+
+def _to_float64(x):
+    if isinstance(x, bool | int | str) or not isinstance(
+        x, float | np.ndarray | np.generic | jax.Array
+    ):
+        return x
+    is_floating = jnp.issubdtype(getattr(x, "dtype", np.float64), jnp.floating)
+    return np.asarray(x, np.float64) if is_floating else x
+
+
+def _to_numpy(x):
+    is_key = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return np.asarray(x) if isinstance(x, jax.Array) and not is_key else x
