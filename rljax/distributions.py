@@ -1,7 +1,8 @@
-"""The categorical distribution, parametrised by unnormalised log-probabilities.
+"""The categorical distribution, parametrised by logits, and estimates of divergences.
 
-All functions take logits [..., A] and reduce the last axis. A logit of −∞ masks its
-action: it is never sampled, and values and gradients stay finite where they should.
+The `categorical_` functions take logits [..., A] and reduce the last axis. A logit of
+−∞ masks its action: it is never sampled, and values and gradients stay finite where
+they should.
 
 Source of the formulas: Cover and Thomas (2006), chapter 2; Devroye (1986), §III.2.
 """
@@ -74,6 +75,59 @@ def categorical_kl(logits: jax.Array, reference_logits: jax.Array) -> jax.Array:
     log_probs = jnp.where(probs > 0, log_probs, 0)
     reference_log_probs = jnp.where(probs > 0, reference_log_probs, 0)
     return jnp.sum(probs * (log_probs - reference_log_probs), axis=-1)
+
+
+def kl_k1(log_probs: jax.Array, reference_log_probs: jax.Array) -> jax.Array:
+    """k1 = log π(a) − log ρ(a), an estimate of KL(π‖ρ) from a ~ π.
+
+    Unbiased, with much variance and either sign. Differentiate something else: its
+    gradient is that of log π(a), whose mean over a ~ π is 0.
+
+    Args:
+      log_probs: [...] log π(a) of any distribution π, not categorical ones alone.
+      reference_log_probs: [...] log ρ(a).
+
+    Returns:
+      [...] one estimate for each a.
+
+    Raises:
+      ValueError: the shapes differ.
+
+    Source: Schulman (2020), Approximating KL divergence.
+    """
+    return _log_ratios(log_probs, reference_log_probs)
+
+
+def kl_k2(log_probs: jax.Array, reference_log_probs: jax.Array) -> jax.Array:
+    """k2 = ½ (log π(a) − log ρ(a))², an estimate of KL(π‖ρ) from a ~ π.
+
+    Never negative; biased in the third order of the log-ratios. The mean over a ~ π of
+    its gradient is that of KL(π‖ρ), exactly.
+
+    Arguments, results and source as for `kl_k1`.
+    """
+    return jnp.square(_log_ratios(log_probs, reference_log_probs)) / 2
+
+
+def kl_k3(log_probs: jax.Array, reference_log_probs: jax.Array) -> jax.Array:
+    """k3 = ρ(a)/π(a) − 1 − log ρ(a)/π(a), an estimate of KL(π‖ρ) from a ~ π.
+
+    Unbiased and never negative. The mean over a ~ π of its gradient is that of the
+    *other* divergence, KL(ρ‖π).
+
+    Arguments, results and source as for `kl_k1`.
+    """
+    log_ratio = _log_ratios(log_probs, reference_log_probs)
+    return jnp.expm1(-log_ratio) + log_ratio
+
+
+def _log_ratios(log_probs, reference_log_probs):
+    if jnp.shape(log_probs) != jnp.shape(reference_log_probs):
+        raise ValueError(
+            f"log_probs and reference_log_probs must have one shape, got "
+            f"{jnp.shape(log_probs)} and {jnp.shape(reference_log_probs)}."
+        )
+    return jnp.asarray(log_probs) - jnp.asarray(reference_log_probs)
 
 
 def categorical_sample(logits: jax.Array, key: jax.Array) -> jax.Array:

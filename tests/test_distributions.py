@@ -4,49 +4,122 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from rljax import distributions as d
-from tests.oracles import losses as oracle
+from tests.comparison import PLAIN, REALS, arrays, assert_equals_oracle
+from tests.oracles import distributions as oracle
 
 RNG = np.random.default_rng(0)
-LOGITS, REFERENCE = 2 * RNG.normal(size=(2, 16, 5))
-ACTIONS = RNG.integers(5, size=16)
+LOGITS = 2 * RNG.normal(size=(16, 5))
+HUGE = st.sampled_from([-1e4, -300.0, 0.0, 300.0, 1e4])
 
 
-def test_log_prob_and_gradient(x64):
-    out = d.categorical_log_prob(LOGITS, ACTIONS)
-    expected = oracle.log_softmax(LOGITS)[np.arange(16), ACTIONS]
-    np.testing.assert_allclose(out, expected, rtol=1e-12)
-    for logits, action in zip(LOGITS, ACTIONS, strict=True):
-        np.testing.assert_allclose(
-            jax.grad(d.categorical_log_prob)(logits, action),
-            oracle.log_prob_gradient(logits, action),
-            rtol=1e-12,
-        )
+@st.composite
+def batches(draw, *parts):
+    """Two batches of logits, references or actions, as `parts` say, and weights."""
+    size, num_actions = draw(st.sampled_from([(1, 1), (1, 3), (4, 2), (3, 5)]))
+    elements = draw(st.sampled_from([REALS, REALS | HUGE]))
+    kinds = {
+        "logits": arrays((size, num_actions), elements),
+        "action": hnp.arrays(np.int32, size, elements=st.integers(0, num_actions - 1)),
+    }
+    chosen = [*(kinds[part] for part in parts), arrays(size)]
+    return [tuple(draw(part) for part in chosen) for _ in range(2)]
 
 
-def test_entropy_and_kl_and_gradients(x64):
-    for logits, reference in zip(LOGITS, REFERENCE, strict=True):
-        pi, rho = np.exp(oracle.log_softmax(logits)), oracle.log_softmax(reference)
-        np.testing.assert_allclose(
-            d.categorical_entropy(logits), stats.entropy(pi), rtol=1e-12
+def rows(gradient, weights, *args):
+    """w_b times the gradient of each row."""
+    each = zip(weights, *args, strict=True)
+    return np.stack([w * gradient(*row) for w, *row in each])
+
+
+@given(batches("logits", "action"), PLAIN)
+def test_log_prob_equals_its_derivation(cases, plain):
+    def expected(logits, actions, weights):
+        value = oracle.log_softmax(logits)[np.arange(len(actions)), actions]
+        return value, (rows(oracle.log_prob_gradient, weights, logits, actions),)
+
+    assert_equals_oracle(
+        d.categorical_log_prob, expected, cases, argnums=(0,), plain=plain
+    )
+
+
+@given(batches("logits"), PLAIN)
+def test_entropy_equals_its_derivation(cases, plain):
+    def expected(logits, weights):
+        gradient = rows(oracle.entropy_gradient, weights, logits)
+        return oracle.entropy(logits), (gradient,)
+
+    assert_equals_oracle(
+        d.categorical_entropy, expected, cases, argnums=(0,), plain=plain
+    )
+
+
+@given(batches("logits", "logits"), PLAIN)
+def test_kl_equals_its_derivation_in_both_arguments(cases, plain):
+    def expected(logits, reference, weights):
+        gradients = (
+            rows(oracle.kl_gradient, weights, logits, reference),
+            rows(oracle.kl_reference_gradient, weights, logits, reference),
         )
-        np.testing.assert_allclose(
-            d.categorical_kl(logits, reference), stats.entropy(pi, np.exp(rho))
-        )
-        np.testing.assert_allclose(
-            jax.grad(d.categorical_entropy)(logits),
-            oracle.entropy_gradient(logits),
-            rtol=1e-10,
-            atol=1e-14,
-        )
-        np.testing.assert_allclose(
-            jax.grad(d.categorical_kl)(logits, reference),
-            oracle.kl_gradient(logits, reference),
-            rtol=1e-10,
-            atol=1e-14,
-        )
+        return oracle.kl(logits, reference), gradients
+
+    assert_equals_oracle(d.categorical_kl, expected, cases, argnums=(0, 1), plain=plain)
+
+
+@pytest.mark.parametrize("name", ["k1", "k2", "k3"])
+@given(st.data(), st.sampled_from([1, 6]), PLAIN)
+def test_estimates_of_kl_equal_their_derivation(name, data, size, plain):
+    def expected(log_probs, reference_log_probs, weights):
+        value, slope = getattr(oracle, name)(log_probs, reference_log_probs)
+        return value, (weights * slope, -weights * slope)
+
+    cases = [tuple(data.draw(arrays(size)) for _ in range(3)) for _ in range(2)]
+    assert_equals_oracle(
+        getattr(d, f"kl_{name}"), expected, cases, argnums=(0, 1), plain=plain
+    )
+
+
+@pytest.mark.parametrize(
+    ("estimate", "unbiased", "mean_gradient"),
+    [
+        (d.kl_k1, True, lambda z, w: 0 * z),
+        (d.kl_k2, False, oracle.kl_gradient),
+        (d.kl_k3, True, lambda z, w: oracle.kl_reference_gradient(w, z)),
+    ],
+    ids=["k1", "k2", "k3"],
+)
+def test_bias_of_value_and_gradient_by_enumeration(
+    x64, estimate, unbiased, mean_gradient
+):
+    logits, reference = np.array([0.3, -1.0, 1.2, 0.1]), np.array([0.0, 0.5, -0.4, 1.0])
+    pi = np.exp(oracle.log_softmax(logits))
+
+    def estimates(z):
+        every = jnp.arange(4)
+        log_probs = jax.vmap(d.categorical_log_prob, (None, 0))
+        return estimate(log_probs(z, every), log_probs(reference, every))
+
+    error = pi @ np.asarray(estimates(logits)) - oracle.kl(logits, reference)
+    assert (abs(error) < 1e-14) == unbiased
+    gradient = pi @ np.asarray(jax.jacobian(estimates)(jnp.asarray(logits)))
+    expected = mean_gradient(logits, reference)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_formulas_agree_with_scipy(x64):
+    reference = LOGITS[::-1]
+    pi, rho = np.exp(oracle.log_softmax(LOGITS)), np.exp(oracle.log_softmax(reference))
+    np.testing.assert_allclose(
+        d.categorical_entropy(LOGITS), stats.entropy(pi, axis=-1), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        d.categorical_kl(LOGITS, reference), stats.entropy(pi, rho, axis=-1), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
@@ -107,3 +180,5 @@ def test_shapes_that_would_broadcast_are_refused():
         d.categorical_log_prob(jnp.zeros((3, 2)), jnp.zeros(1, int))
     with pytest.raises(ValueError, match="must have one shape"):
         d.categorical_kl(jnp.zeros((3, 2)), jnp.zeros((3, 1)))
+    with pytest.raises(ValueError, match=r"got \(3,\) and \(3, 1\)"):
+        d.kl_k3(jnp.zeros(3), jnp.zeros((3, 1)))

@@ -4,50 +4,140 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from rljax import losses
+from tests.comparison import PLAIN, arrays, assert_equals_oracle, flags
 from tests.oracles import losses as oracle
 
-RNG = np.random.default_rng(0)
-VALUES, OLD_VALUES, TARGETS = RNG.normal(size=(3, 64))
+SHAPES = st.sampled_from([(1,), (5,), (2, 3)])
+EPSILON = st.sampled_from([0.0, 0.2, 0.5]) | st.floats(0, 2, width=32)
 
 
-def test_policy_gradient_loss(x64):
-    log_probs, weights = VALUES, TARGETS
-    value, grads = jax.value_and_grad(losses.policy_gradient_loss, (0, 1))(
-        log_probs, weights
+@st.composite
+def batches(draw, count, *scalars):
+    """Two batches of `count` arrays and scalars, and the weight 1 of a mean."""
+    shape = draw(SHAPES)
+    parts = [*[arrays(shape)] * count, *scalars]
+    return [(*(draw(part) for part in parts), 1.0) for _ in range(2)]
+
+
+def times(oracle_fn):
+    """With the weight of the value, which is 1 for a mean."""
+    return lambda *args: oracle_fn(*args[:-1])
+
+
+@given(batches(2), PLAIN)
+def test_policy_gradient_loss(cases, plain):
+    assert_equals_oracle(
+        losses.policy_gradient_loss,
+        times(oracle.policy_gradient),
+        cases,
+        argnums=(0, 1),
+        plain=plain,
     )
-    np.testing.assert_allclose(value, -(log_probs * weights).mean(), rtol=1e-12)
-    np.testing.assert_allclose(grads[0], -weights / 64, rtol=1e-12)
-    np.testing.assert_array_equal(grads[1], 0.0)
 
 
-def test_value_loss(x64):
-    value, grad = jax.value_and_grad(losses.value_loss)(VALUES, TARGETS)
-    np.testing.assert_allclose(value, 0.5 * ((VALUES - TARGETS) ** 2).mean())
-    np.testing.assert_allclose(grad, (VALUES - TARGETS) / 64, rtol=1e-12)
-
-
-def test_clipped_value_loss(x64):
-    value, grad = jax.value_and_grad(losses.clipped_value_loss)(
-        VALUES, OLD_VALUES, TARGETS, 0.2
+@given(batches(2), PLAIN)
+def test_value_loss(cases, plain):
+    assert_equals_oracle(
+        losses.value_loss, times(oracle.value), cases, argnums=(0, 1), plain=plain
     )
-    expected = oracle.clipped_value(VALUES, OLD_VALUES, TARGETS, 0.2)
-    np.testing.assert_allclose(value, expected[0], rtol=1e-12)
-    np.testing.assert_allclose(grad, expected[1], rtol=1e-12)
-    assert 0 < np.count_nonzero(expected[1]) < 64
 
 
-def test_ppo_clip_loss(x64):
-    behaviour = OLD_VALUES - 2.0
-    log_probs = behaviour + 0.4 * VALUES
-    value, grad = jax.value_and_grad(losses.ppo_clip_loss)(
-        log_probs, behaviour, TARGETS, 0.2
+@given(batches(3, EPSILON.filter(lambda e: e > 0)), PLAIN)
+def test_clipped_value_loss(cases, plain):
+    for values, old_values, targets, epsilon, _ in cases:
+        # At the edge, or where both errors tie, a last bit decides; those have tests
+        # of their own, below.
+        change = values - old_values
+        clipped = old_values + np.clip(change, -epsilon, epsilon)
+        tie = np.abs((values - targets) ** 2 - (clipped - targets) ** 2)
+        inside = np.abs(change) < epsilon
+        assume((np.abs(np.abs(change) - epsilon) > 1e-3).all())
+        assume((inside | (tie > 1e-3)).all())
+    assert_equals_oracle(
+        losses.clipped_value_loss,
+        times(oracle.clipped_value),
+        cases,
+        argnums=(0, 1, 2, 3),
+        plain=plain,
     )
-    expected = oracle.ppo_clip(log_probs, behaviour, TARGETS, 0.2)
-    np.testing.assert_allclose(value, expected[0], rtol=1e-12)
-    np.testing.assert_allclose(grad, expected[1], rtol=1e-12)
-    assert 0 < np.count_nonzero(expected[1]) < 64
+
+
+@given(batches(3, EPSILON), PLAIN)
+def test_ppo_clip_loss(cases, plain):
+    for log_probs, behaviour_log_probs, _, epsilon, _ in cases:
+        ratio = np.exp(log_probs - behaviour_log_probs)
+        # A ratio of 1 with ε = 0 is exactly on both bounds.
+        near = np.minimum(np.abs(ratio - 1 - epsilon), np.abs(ratio - 1 + epsilon))
+        assume(((near > 1e-3) | ((ratio == 1) & (epsilon == 0))).all())
+    assert_equals_oracle(
+        losses.ppo_clip_loss,
+        times(oracle.ppo_clip),
+        cases,
+        argnums=(0, 1, 2, 3),
+        plain=plain,
+    )
+
+
+@pytest.mark.parametrize("advantage", [3.0, -3.0, 0.0])
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_ratio_exactly_on_its_bound_counts_as_inside(x64, side, advantage):
+    found = 0
+    for log_ratio in side * np.linspace(0.05, 0.6, 50):
+        ratio = np.asarray(jax.jit(jnp.exp)(log_ratio))
+        epsilon = side * (ratio - 1)
+        on_bound = ratio == np.exp(log_ratio) == 1 + side * epsilon
+        if not on_bound:
+            continue
+        found += 1
+        args = (np.array([log_ratio]), np.zeros(1), np.array([advantage]), epsilon)
+        value, gradients = oracle.ppo_clip(*args)
+        assert gradients[0] == -ratio * advantage
+        out = jax.value_and_grad(losses.ppo_clip_loss, (0, 1, 2, 3))(*args)
+        np.testing.assert_allclose(out[0], value, rtol=1e-12)
+        for got, expected in zip(out[1], gradients, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
+    assert found > 10
+
+
+@st.composite
+def steps(draw):
+    """Two batches of Q-values and steps; no two values of a row are equal."""
+    length, num_actions = draw(st.sampled_from([(1, 1), (4, 3)]))
+    rank = st.permutations(range(length * num_actions))
+
+    def q_values():
+        order = np.array(draw(rank), float).reshape(length, num_actions)
+        return order / 4 + draw(st.floats(-2, 2, width=16))
+
+    def case():
+        actions = st.integers(0, num_actions - 1)
+        return (
+            q_values(),
+            draw(hnp.arrays(np.int32, length, elements=actions)),
+            draw(arrays(length)),
+            q_values(),
+            draw(flags(length)),
+            draw(st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0, 1, width=32)),
+            draw(arrays(length)),
+        )
+
+    return [case(), case()]
+
+
+@given(steps(), PLAIN)
+def test_td_errors(cases, plain):
+    assert_equals_oracle(
+        losses.td_errors,
+        oracle.td_errors,
+        cases,
+        argnums=(0, 2, 3, 5),
+        plain=plain,
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rljax import returns
+from tests.comparison import PLAIN, arrays, assert_equals_oracle, flags
 from tests.oracles import returns as oracle
 
 
@@ -20,56 +23,81 @@ def draw(seed, length, p_terminated=0.2, p_truncated=0.2):
     }
 
 
-CASES = [
-    *(pytest.param(draw(seed, 12), id=f"random{seed}") for seed in range(5)),
-    pytest.param(draw(0, 1, 0, 0), id="one step"),
-    pytest.param(draw(1, 1, 1, 0), id="one terminated step"),
-    pytest.param(draw(2, 6, 1, 1), id="all both"),
-    pytest.param(draw(3, 6, 0, 1), id="all truncated"),
-    pytest.param(draw(4, 6, 0, 0), id="never done"),
-]
+UNIT = st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.5, 0.875, 1.0])
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("discount", [0.0, 0.9, 1.0])
-@pytest.mark.parametrize("lambda_", [0.0, 0.7, 1.0])
-def test_equal_double_loops(x64, case, discount, lambda_):
-    rewards, values, next_values, terminated, truncated = (
-        case[name]
-        for name in ("rewards", "values", "next_values", "terminated", "truncated")
+@st.composite
+def trajectories(draw, *arguments):
+    """Two trajectories of one length, as `arguments` name their parts, and weights."""
+    length = draw(st.sampled_from([1, 2, 6]))
+    kinds = {
+        "rewards": arrays(length),
+        "values": arrays(length),
+        "next_values": arrays(length),
+        "terminated": flags(length),
+        "truncated": flags(length),
+        "discount": UNIT,
+        "lambda_": UNIT,
+    }
+    parts = [*(kinds[name] for name in arguments), arrays(length)]
+    return [tuple(draw(part) for part in parts) for _ in range(2)]
+
+
+RETURNS = ("rewards", "terminated", "truncated", "next_values", "discount")
+LAMBDA = ("rewards", "next_values", "terminated", "truncated", "discount", "lambda_")
+GAE = ("rewards", "values", *LAMBDA[1:])
+
+
+@given(trajectories(*RETURNS), PLAIN)
+def test_discounted_returns_equal_their_double_loop(cases, plain):
+    def expected(*args):
+        gradient = oracle.discounted_returns_gradient(*args)
+        return oracle.discounted_returns(*args[:-1]), gradient
+
+    assert_equals_oracle(
+        returns.discounted_returns, expected, cases, argnums=(0, 3, 4), plain=plain
     )
-    np.testing.assert_allclose(
-        returns.discounted_returns(
-            rewards, terminated, truncated, next_values, discount
-        ),
-        oracle.discounted_returns(
-            rewards, terminated, truncated, next_values, discount
-        ),
-        rtol=1e-12,
-        atol=1e-14,
+
+
+@given(trajectories(*LAMBDA), PLAIN)
+def test_lambda_returns_equal_the_forward_view(cases, plain):
+    def expected(*args):
+        gradient = oracle.lambda_returns_gradient(*args)
+        return oracle.lambda_returns(*args[:-1]), gradient
+
+    assert_equals_oracle(
+        returns.lambda_returns, expected, cases, argnums=(0, 1, 4, 5), plain=plain
     )
-    lambda_returns = returns.lambda_returns(
-        rewards, next_values, terminated, truncated, discount, lambda_
+
+
+@given(trajectories(*GAE), PLAIN)
+def test_gae_equals_its_double_loop(cases, plain):
+    def expected(*args):
+        return oracle.gae(*args[:-1]), oracle.gae_gradient(*args)
+
+    assert_equals_oracle(
+        returns.gae, expected, cases, argnums=(0, 1, 2, 5, 6), plain=plain
     )
-    np.testing.assert_allclose(
-        lambda_returns,
-        oracle.lambda_returns(
-            rewards, next_values, terminated, truncated, discount, lambda_
-        ),
-        rtol=1e-12,
-        atol=1e-14,
+
+
+@pytest.mark.parametrize("ends", ["terminated", "truncated", "both", "neither"])
+@pytest.mark.parametrize("length", [1, 4])
+def test_every_step_or_none_ends_an_episode(x64, length, ends):
+    # One step each: r + γV', without V' where terminated. None: a single episode.
+    case = draw(
+        length, length, ends in ("terminated", "both"), ends in ("truncated", "both")
     )
-    gae = returns.gae(
-        rewards, values, next_values, terminated, truncated, discount, lambda_
+    following = 0.5 * case["next_values"] * ~case["terminated"]
+    args = (case["rewards"], case["terminated"], case["truncated"], case["next_values"])
+    out = returns.discounted_returns(*args, 0.5)
+    if ends != "neither":
+        np.testing.assert_allclose(out, case["rewards"] + following, rtol=1e-15)
+    np.testing.assert_allclose(out[-1], (case["rewards"] + following)[-1], rtol=1e-15)
+    advantages = returns.gae(
+        case["rewards"], case["values"], case["next_values"], *args[1:3], 0.5, 0.0
     )
-    np.testing.assert_allclose(
-        gae,
-        oracle.gae(
-            rewards, values, next_values, terminated, truncated, discount, lambda_
-        ),
-        rtol=1e-12,
-        atol=1e-13,
-    )
+    one_step = case["rewards"] + following - case["values"]
+    np.testing.assert_allclose(advantages, one_step, rtol=1e-14, atol=1e-15)
 
 
 def test_a_lambda_return_is_value_plus_advantage(x64):

@@ -210,8 +210,8 @@ class PPO:
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            # Schulman's k3: unbiased for KL(π_old‖π) while π_old acts, never negative.
-            "approx_kl": jnp.mean(jnp.expm1(log_ratio) - log_ratio),
+            # Of KL(π_old‖π), as π_old acted.
+            "approx_kl": jnp.mean(distributions.kl_k3(behaviour_log_probs, log_probs)),
             "clip_fraction": jnp.mean(
                 jnp.abs(jnp.expm1(log_ratio)) > self.clip_epsilon, dtype=log_ratio.dtype
             ),

@@ -1,5 +1,6 @@
 """One whole `agent.update` against a NumPy re-execution, with every option."""
 
+import dataclasses
 import functools
 
 import jax
@@ -12,6 +13,7 @@ import rljax
 from rljax.networks import ActorCriticParams, Dense
 from tests import probes
 from tests.conftest import enable_x64
+from tests.oracles import networks, optimizers, published
 from tests.oracles import returns as returns_oracle
 from tests.oracles import updates as oracle
 
@@ -117,17 +119,95 @@ def test_reinforce_with_the_published_constants(normalize):
     weights = np.where(mask, weights, 0).reshape(-1)
     params = to_numpy(state.params)
     grads = oracle.reinforce_gradient(params, *flat(trajectory), weights, 4)
-    assert_params(after, oracle.sgd(params, grads, 0.01))
-    norm = oracle.clip_by_global_norm(grads, None)[1]
+    assert_params(after, optimizers.sgd(params, grads, 0.01))
+    norm = optimizers.clip_by_global_norm(grads, None)[1]
     np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-8)
+
+
+def one_step_updates(agent, state, trajectory, returns):
+    """A scan of `agent.update` over single steps, each an episode that pays G_t."""
+
+    def step(state, one):
+        transition, g = one
+        alone = jax.tree.map(lambda x: x[None, None], transition)
+        alone = alone._replace(
+            reward=g[None, None],
+            terminated=jnp.ones((1, 1), bool),
+            truncated=jnp.zeros((1, 1), bool),
+        )
+        state, _ = agent.update(state, alone, jax.random.key(0))
+        return state, None
+
+    return jax.jit(lambda state: jax.lax.scan(step, state, (trajectory, returns))[0])(
+        state
+    )
+
+
+@pytest.mark.parametrize(
+    ("agent", "by_oracle"),
+    [
+        (rljax.Reinforce(learning_rate=0.01), published.reinforce),
+        # The text's critic weight ½ is value_coef = 1 on a loss with its own ½.
+        (rljax.ActorCritic(learning_rate=0.005), published.actor_critic_mended),
+    ],
+    ids=["reinforce", "actor-critic"],
+)
+def test_a_scan_of_single_steps_is_the_sequential_rule_published(agent, by_oracle):
+    agent = dataclasses.replace(agent, **SMALL, optimizer=optax.sgd)
+    with enable_x64():
+        first, _ = trajectories()
+        steps = jax.tree.map(lambda x: x[:, 0], first)
+        # Not the episode's own returns: large ones of both signs move the weights far.
+        returns = jnp.asarray(np.random.default_rng(0).normal(2, 3, size=24))
+        state = agent.init(jax.random.key(0), ENV)
+        after = one_step_updates(agent, state, steps, returns)
+    arrays = (np.asarray(x) for x in (steps.obs, steps.action, returns))
+    expected = by_oracle(to_numpy(state.params), *arrays)
+    for name, array in to_numpy(after.params).items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-10, atol=1e-13)
+        assert np.abs(array - to_numpy(state.params)[name]).max() > 1e-4
+
+
+def test_each_published_mistake_changes_what_it_should_and_nothing_else():
+    rng = np.random.default_rng(0)
+    with enable_x64():
+        params = to_numpy(
+            rljax.ActorCritic(**SMALL).init(jax.random.key(0), ENV).params
+        )
+    step = (rng.normal(size=(1, 4)), np.array([1]), np.array([2.5]), 0.5)
+
+    def gradient(trunk_sign, train_head_biases):
+        return published.actor_critic_step_gradient(
+            params, *step, trunk_sign=trunk_sign, train_head_biases=train_head_biases
+        )
+
+    right = oracle.actor_critic_gradient(
+        params,
+        *step[:2],
+        step[2] - networks.forward(params, step[0])[3],
+        step[2],
+        1.0,
+        0.0,
+    )
+    for name, array in gradient(1.0, True).items():
+        np.testing.assert_allclose(array, right[name], rtol=1e-12, atol=1e-14)
+    wrong = gradient(-1.0, False)
+    assert {k for k in wrong if not np.allclose(wrong[k], right[k])} == {
+        *("W1", "b1"),  # the sign
+        *("ba", "bc"),  # the biases
+    }
+    # The actor's part and the critic's part of the trunk's gradient, apart.
+    actor_only = (gradient(1.0, True)["W1"] + gradient(-1.0, True)["W1"]) / 2
+    critic = right["W1"] - actor_only
+    np.testing.assert_allclose(wrong["W1"], actor_only - critic, rtol=1e-12, atol=1e-14)
 
 
 def advantages_and_values(agent, params, trajectory, as_termination=False):
     """GAE by double loops: advantages, targets, values, each [T·N]."""
     out = []
     for t in columns(trajectory):
-        values = oracle.forward(params, t.obs)[3]
-        next_values = oracle.forward(params, t.next_obs)[3]
+        values = networks.forward(params, t.obs)[3]
+        next_values = networks.forward(params, t.next_obs)[3]
         terminated = t.terminated | (t.truncated if as_termination else False)
         advantages = returns_oracle.gae(
             t.reward,
@@ -167,9 +247,9 @@ def test_actor_critic_with_the_published_constants(options):
         agent.value_coef,
         agent.entropy_coef,
     )
-    clipped, norm = oracle.clip_by_global_norm(grads, agent.max_grad_norm)
+    clipped, norm = optimizers.clip_by_global_norm(grads, agent.max_grad_norm)
     assert agent.max_grad_norm is None or norm > agent.max_grad_norm
-    assert_params(after, oracle.sgd(params, clipped, 0.005))
+    assert_params(after, optimizers.sgd(params, clipped, 0.005))
     np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-8)
 
 
@@ -229,9 +309,9 @@ def test_ppo_epochs_and_minibatches_included(options):
             agent.value_coef,
             agent.entropy_coef,
         )
-        grads, norm = oracle.clip_by_global_norm(grads, agent.max_grad_norm)
+        grads, norm = optimizers.clip_by_global_norm(grads, agent.max_grad_norm)
         norms.append(norm)
-        params, moments = oracle.adam(params, grads, moments, learning_rate, 1e-5)
+        params, moments = optimizers.adam(params, grads, moments, learning_rate, 1e-5)
     assert_params(after, params)
     np.testing.assert_allclose(metrics["grad_norm"], np.mean(norms), rtol=1e-7)
     for epoch in order:

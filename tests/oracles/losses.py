@@ -1,61 +1,99 @@
-"""Losses and their gradients by hand, in float64.
+"""Losses and their gradients by every argument, in float64.
 
-With B elements, a mean passes 1/B to each. Derivatives are with respect to the first
-argument of each loss.
+Each function returns (value, gradients), the gradients in the order of the arguments.
+With B elements, a mean passes 1/B to each. Arrays are [B], or [T] where the loss is one
+of steps.
 """
 
 import numpy as np
 
 
-def log_softmax(logits):
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+def policy_gradient(log_probs, weights):
+    """L = −1/B Σ_b log π_b w_b; ∂L/∂log π_b = −w_b/B. Weights are constants: 0."""
+    value = -np.mean(log_probs * weights)
+    return value, (-weights / weights.size, np.zeros_like(weights))
 
 
-def log_prob_gradient(logits, action):
-    """∂ log π(a) / ∂ logits = one_hot(a) − π for one [A]."""
-    return np.eye(len(logits))[action] - np.exp(log_softmax(logits))
-
-
-def entropy_gradient(logits):
-    """∂H/∂z_j = −π_j (log π_j + H).
-
-    From H = −Σ_i π_i log π_i and ∂π_i/∂z_j = π_i (1_ij − π_j).
-    """
-    log_pi = log_softmax(logits)
-    pi = np.exp(log_pi)
-    entropy = -(pi * log_pi).sum()
-    return -pi * (log_pi + entropy)
-
-
-def kl_gradient(logits, reference_logits):
-    """∂KL(π‖ρ)/∂z_j = π_j (log π_j − log ρ_j − KL)."""
-    log_pi, log_rho = log_softmax(logits), log_softmax(reference_logits)
-    pi = np.exp(log_pi)
-    kl = (pi * (log_pi - log_rho)).sum()
-    return pi * (log_pi - log_rho - kl)
-
-
-def ppo_clip(log_probs, behaviour_log_probs, advantages, epsilon):
-    """Value and gradient; ∂r/∂log π = r, and 0 beyond the bound that A points to."""
-    ratio = np.exp(log_probs - behaviour_log_probs)
-    clipped = np.clip(ratio, 1 - epsilon, 1 + epsilon)
-    value = -np.minimum(ratio * advantages, clipped * advantages).mean()
-    gradient = np.zeros_like(ratio)
-    for i, (r, a) in enumerate(zip(ratio, advantages, strict=True)):
-        if (a >= 0 and r <= 1 + epsilon) or (a < 0 and r >= 1 - epsilon):
-            gradient[i] = -r * a / len(ratio)
-    return value, gradient
+def value(values, targets):
+    """L = 1/(2B) Σ_b (y_b − V_b)²; ∂L/∂V_b = (V_b − y_b)/B, ∂L/∂y_b its negative."""
+    error = values - targets
+    return 0.5 * np.mean(error**2), (error / error.size, -error / error.size)
 
 
 def clipped_value(values, old_values, targets, epsilon):
-    """Value and gradient; V − y where the plain error counts.
+    """L = 1/(2B) Σ_b max[(V − y)², (V_c − y)²], V_c = V_old + clip(V − V_old, −ε, ε).
 
-    Where the clipped error is larger, V is more than ε away from V_old: its derivative
-    is 0.
+    Where the plain error is at least as large, an element is that of the plain loss.
+    Elsewhere V lies beyond a bound, V_c = V_old ± ε, and with e = V_c − y
+
+        ∂/∂V = 0,   ∂/∂V_old = e/B,   ∂/∂y = −e/B,   ∂/∂ε = ±e/B summed over b.
     """
-    clipped = old_values + np.clip(values - old_values, -epsilon, epsilon)
-    plain, bounded = (values - targets) ** 2, (clipped - targets) ** 2
-    value = 0.5 * np.maximum(plain, bounded).mean()
-    gradient = np.where(plain >= bounded, values - targets, 0.0) / len(values)
-    return value, gradient
+    count = values.size
+    gradients = [np.zeros_like(values) for _ in range(3)]
+    total, d_epsilon = 0.0, 0.0
+    for b in np.ndindex(values.shape):
+        side = np.sign(values[b] - old_values[b])
+        outside = abs(values[b] - old_values[b]) > epsilon
+        clipped = old_values[b] + side * epsilon if outside else values[b]
+        plain, bounded = values[b] - targets[b], clipped - targets[b]
+        if plain**2 >= bounded**2:
+            total += 0.5 * plain**2
+            gradients[0][b], gradients[2][b] = plain / count, -plain / count
+        else:
+            total += 0.5 * bounded**2
+            gradients[1][b], gradients[2][b] = bounded / count, -bounded / count
+            d_epsilon += side * bounded / count
+    return total / count, (*gradients, d_epsilon)
+
+
+def ppo_clip(log_probs, behaviour_log_probs, advantages, epsilon):
+    """L = −1/B Σ_b min(r A, clip(r, 1−ε, 1+ε) A), r = exp(log π − log π_old).
+
+    For A ≥ 0 the minimum is r A up to r = 1+ε and (1+ε) A beyond; for A < 0 it is r A
+    from r = 1−ε up and (1−ε) A below. The bounds themselves belong to r A. Inside,
+    ∂r/∂log π = r and ∂r/∂log π_old = −r give
+
+        ∂L/∂log π = −r A/B,   ∂L/∂log π_old = r A/B,   ∂L/∂A = −r/B,   ∂L/∂ε = 0;
+
+    outside, in the zero region,
+
+        ∂L/∂log π = ∂L/∂log π_old = 0,   ∂L/∂A = −(1 ± ε)/B,   ∂L/∂ε = ∓A/B.
+    """
+    count = advantages.size
+    gradients = [np.zeros_like(advantages) for _ in range(3)]
+    total, d_epsilon = 0.0, 0.0
+    for b in np.ndindex(advantages.shape):
+        with np.errstate(over="ignore"):
+            r = np.exp(log_probs[b] - behaviour_log_probs[b])
+        a = advantages[b]
+        side = 1.0 if a >= 0 else -1.0
+        bound = 1 + side * epsilon
+        if (r <= bound) if a >= 0 else (r >= bound):
+            total -= r * a
+            gradients[0][b], gradients[1][b] = -r * a / count, r * a / count
+            gradients[2][b] = -r / count
+        else:
+            total -= bound * a
+            gradients[2][b] = -bound / count
+            d_epsilon -= side * a / count
+    return total / count, (*gradients, d_epsilon)
+
+
+def td_errors(q_values, actions, rewards, next_q_values, terminated, discount, weights):
+    """δ_t = r_t + γ (1 − terminated_t) max_a Q'_t(a) − Q_t(a_t), and Σ_t w_t ∂δ_t.
+
+    By Q_t(a_t): −w_t; by r_t: w_t; by Q'_t at its maximum: γ w_t unless terminated; by
+    γ: Σ_t w_t max_a Q'_t(a) over the steps that are not. Q and Q' are [T, A].
+    """
+    deltas = np.zeros_like(rewards)
+    d_q, d_next = np.zeros_like(q_values), np.zeros_like(next_q_values)
+    d_discount = 0.0
+    for t, (a, w) in enumerate(zip(actions, weights, strict=True)):
+        best = int(np.argmax(next_q_values[t]))
+        deltas[t] = rewards[t] - q_values[t, a]
+        d_q[t, a] = -w
+        if not terminated[t]:
+            deltas[t] += discount * next_q_values[t, best]
+            d_next[t, best] = discount * w
+            d_discount += w * next_q_values[t, best]
+    return deltas, (d_q, weights.copy(), d_next, d_discount)

@@ -1,0 +1,102 @@
+"""Holds a function and its gradients against an oracle, in every variant.
+
+Plain, under jit and under vmap (which chex's variants lack); in float64 to 1e-12 and in
+float32 to 1e-5, relative to the largest number that goes in or comes out.
+"""
+
+import contextlib
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tests.conftest import enable_x64
+
+
+def assert_equals_oracle(fn, oracle, cases, *, argnums, plain=True):
+    """`fn(*args)` and its gradients by `argnums` are what the oracle says.
+
+    Args:
+      fn: the shipped function; a module's own, as its compiled forms are kept.
+      oracle: (*args, weights) -> (value, gradients), of Σ weights · value.
+      cases: two tuples of arguments, alike in shape, with float64 and other arrays; the
+        last entry of each are the weights, in the shape of the value.
+      argnums: of the arguments that `oracle` gives gradients by, in its order.
+      plain: whether to run it without jit as well, which takes 1000 times longer.
+    """
+    expected = [oracle(*case) for case in cases]
+    for dtype, tolerance in ((jnp.float64, 1e-12), (jnp.float32, 1e-5)):
+        args = [[_cast(x, dtype) for x in case] for case in cases]
+        x64 = enable_x64() if dtype == jnp.float64 else contextlib.nullcontext()
+        with x64:
+            for variant in ("plain", "jit", "vmap")[not plain :]:
+                if variant == "vmap":
+                    stacked = [np.stack(both) for both in zip(*args, strict=True)]
+                    out = _transformed(fn, argnums, "vmap")(*stacked)
+                    outs = [jax.tree.map(lambda x, i=i: x[i], out) for i in (0, 1)]
+                else:
+                    outs = [_transformed(fn, argnums, variant)(*args[0])]
+                for case, one, right in zip(args, outs, expected, strict=False):
+                    _assert_close(one, right, case, dtype, tolerance, variant)
+
+
+@functools.cache
+def _transformed(fn, argnums, variant):
+    def value_and_gradients(*args):
+        *args, weights = args
+
+        def of_differentiable(*chosen):
+            full = list(args)
+            for i, value in zip(argnums, chosen, strict=True):
+                full[i] = value
+            return fn(*full)
+
+        value, vjp = jax.vjp(of_differentiable, *(args[i] for i in argnums))
+        return value, vjp(jnp.asarray(weights, value.dtype))
+
+    if variant == "plain":
+        return value_and_gradients
+    if variant == "jit":
+        return jax.jit(value_and_gradients)
+    return jax.jit(jax.vmap(value_and_gradients))
+
+
+def _cast(x, dtype):
+    x = np.asarray(x)
+    return x.astype(dtype) if x.dtype.kind == "f" else x
+
+
+def _assert_close(out, expected, args, dtype, tolerance, variant):
+    inputs = [np.abs(x).max() for x in args if x.dtype.kind == "f" and x.size]
+    for i, (a, b) in enumerate(
+        zip(jax.tree.leaves(out), jax.tree.leaves(expected), strict=True)
+    ):
+        assert a.dtype == dtype
+        scale = max(1.0, np.abs(b).max(initial=0.0), *inputs)
+        np.testing.assert_allclose(
+            a,
+            b,
+            rtol=tolerance,
+            atol=tolerance * scale,
+            err_msg=f"{variant}, {'value' if i == 0 else f'gradient {i - 1}'}",
+        )
+
+
+PLAIN = st.sampled_from([False] * 7 + [True])
+# Numbers that float32 holds exactly, so that both precisions compute the same thing.
+REALS = st.floats(-4, 4, width=32) | st.sampled_from([0.0, 1.0, -1.0])
+
+
+def arrays(shape, elements=REALS):
+    return hnp.arrays(np.float64, shape, elements=elements)
+
+
+def flags(length):
+    """[length] bool: anything, none, all, or the last alone."""
+    last = np.arange(length) == length - 1
+    return hnp.arrays(bool, length) | st.sampled_from(
+        [np.zeros(length, bool), np.ones(length, bool), last]
+    )

@@ -1,0 +1,91 @@
+"""The categorical distribution by hand, in float64.
+
+With logits z [A], m = max z and S = Σ_b exp(z_b − m), log π_a = z_a − m − log S, so
+
+    ∂ log π_a / ∂z_j = 1[a = j] − exp(z_j − m) / S = 1[a = j] − π_j      [A, A]
+
+(m drops out: its derivative by the first term cancels that by the last). Everything
+below follows from this by the chain rule, with ∂π_a/∂z_j = π_a (1[a = j] − π_j).
+Functions of values take [..., A], those of gradients one row [A].
+"""
+
+import numpy as np
+
+
+def log_softmax(logits):
+    """log π, [..., A]."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def log_softmax_jacobian(logits):
+    """∂ log π_a / ∂z_j = 1[a = j] − π_j, [A, A]."""
+    return np.eye(len(logits)) - np.exp(log_softmax(logits))[None]
+
+
+def log_prob_gradient(logits, action):
+    """∂ log π(a) / ∂z = one_hot(a) − π: row a of the Jacobian, [A]."""
+    return log_softmax_jacobian(logits)[action]
+
+
+def entropy(logits):
+    """H = −Σ_a π_a log π_a, with 0·log 0 = 0."""
+    log_pi = log_softmax(logits)
+    pi = np.exp(log_pi)
+    return -(pi * np.where(pi > 0, log_pi, 0)).sum(axis=-1)
+
+
+def entropy_gradient(logits):
+    """∂H/∂z_j = −π_j (log π_j + H), [A].
+
+    ∂H/∂z_j = −Σ_a [∂π_a/∂z_j log π_a + π_a ∂log π_a/∂z_j]. The second part is
+    Σ_a π_a (1[a = j] − π_j) = π_j − π_j = 0; the first is −π_j log π_j + π_j Σ_a π_a
+    log π_a = −π_j (log π_j + H).
+    """
+    log_pi = log_softmax(logits)
+    pi = np.exp(log_pi)
+    return -pi * (np.where(pi > 0, log_pi, 0) + entropy(logits))
+
+
+def kl(logits, reference_logits):
+    """KL(π‖ρ) = Σ_a π_a (log π_a − log ρ_a), terms with π_a = 0 being 0."""
+    log_pi, log_rho = log_softmax(logits), log_softmax(reference_logits)
+    pi = np.exp(log_pi)
+    return (pi * np.where(pi > 0, log_pi - log_rho, 0)).sum(axis=-1)
+
+
+def kl_gradient(logits, reference_logits):
+    """∂KL(π‖ρ)/∂z_j = π_j (log π_j − log ρ_j − KL), z the logits of π, [A].
+
+    With d_a = log π_a − log ρ_a: Σ_a ∂π_a/∂z_j d_a = π_j d_j − π_j KL, and
+    Σ_a π_a ∂d_a/∂z_j = Σ_a π_a (1[a = j] − π_j) = 0.
+    """
+    log_pi, log_rho = log_softmax(logits), log_softmax(reference_logits)
+    return np.exp(log_pi) * (log_pi - log_rho - kl(logits, reference_logits))
+
+
+def kl_reference_gradient(logits, reference_logits):
+    """∂KL(π‖ρ)/∂w_j = ρ_j − π_j, w the logits of ρ, [A].
+
+    −Σ_a π_a ∂log ρ_a/∂w_j = −Σ_a π_a (1[a = j] − ρ_j). Read the other way round, with
+    π held fixed, it is the gradient of the reverse divergence by its second argument.
+    """
+    return np.exp(log_softmax(reference_logits)) - np.exp(log_softmax(logits))
+
+
+def k1(log_prob, reference_log_prob):
+    """Value and gradient by log π(a): k1 = d = log π(a) − log ρ(a); 1."""
+    d = log_prob - reference_log_prob
+    return d, np.ones_like(d)
+
+
+def k2(log_prob, reference_log_prob):
+    """Value and gradient by log π(a): k2 = d²/2; d."""
+    d = log_prob - reference_log_prob
+    return d**2 / 2, d
+
+
+def k3(log_prob, reference_log_prob):
+    """Value and gradient by log π(a): k3 = e^{−d} − 1 + d; 1 − e^{−d}."""
+    d = log_prob - reference_log_prob
+    return np.expm1(-d) + d, -np.expm1(-d)
