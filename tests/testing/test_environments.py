@@ -1,5 +1,8 @@
 """One contract test over every environment that `make` knows, and the probes."""
 
+import dataclasses
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,8 +29,8 @@ def test_every_name_keeps_the_contract(name, key):
     testing.check_env(rljax.make(name), key)
 
 
-@pytest.mark.parametrize("name", ENVS)
-def test_every_name_keeps_the_contract_in_x64(name):
+@pytest.mark.parametrize("name", ["CartPole-v1", "FrozenLake-4x4", "GaussianBandit-5"])
+def test_names_keep_the_contract_in_x64(name):
     with enable_x64():
         testing.check_env(rljax.make(name), jax.random.key(0), num_steps=20)
 
@@ -82,6 +85,122 @@ def broken(**changes):
 def test_a_broken_contract_is_named(env, message, key):
     with pytest.raises(AssertionError, match=message):
         testing.check_env(env, key)
+
+
+@rljax.struct.dataclass
+class AutoReset(rljax.CartPole):
+    """Resets within step, as many libraries do."""
+
+    def step(self, state, action, key):
+        state, time_step = super().step(state, action, key)
+        fresh = self.reset(key)
+        state, obs = jax.tree.map(
+            lambda new, old: jnp.where(time_step.terminated, new, old),
+            fresh,
+            (state, time_step.obs),
+        )
+        return state, time_step._replace(obs=obs)
+
+
+@rljax.struct.dataclass
+class InlinedReset(rljax.CartPole):
+    """The same without a call of reset, and with the true observation."""
+
+    def step(self, state, action, key):
+        state, time_step = super().step(state, action, key)
+        drawn = jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05)
+        fresh = type(state)(*drawn)
+        state = jax.tree.map(
+            lambda new, old: jnp.where(time_step.terminated, new, old), fresh, state
+        )
+        return state, time_step
+
+
+@rljax.struct.dataclass
+class BackToStart(rljax.TimeLimit):
+    """Around a grid: a done step leads to the state of a reset."""
+
+    def _tick(self, state, step):
+        state, time_step = super()._tick(state, step)
+        done = time_step.terminated | time_step.truncated
+        start = jax.tree.map(jnp.zeros_like, state)
+        state = jax.tree.map(lambda a, b: jnp.where(done, a, b), start, state)
+        return state, time_step
+
+
+@rljax.struct.dataclass
+class NumPyNoise(rljax.CartPole):
+    """Draws from a generator that no key governs."""
+
+    def step(self, state, action, key):
+        state, time_step = super().step(state, action, key)
+        noise = np.random.default_rng().normal()
+        return state, time_step._replace(reward=time_step.reward + noise)
+
+
+@rljax.struct.dataclass
+class Remembers(rljax.CartPole):
+    """Keeps what it traced."""
+
+    seen: ClassVar[list] = []
+
+    def step(self, state, action, key):
+        state, time_step = super().step(state, action, key)
+        self.seen.append(time_step.obs)
+        return state, time_step
+
+
+class WrongModel(rljax.GridWorld):
+    """Says what its `change` makes of the model."""
+
+    change = "rewards"
+
+    def to_mdp(self, sparse=False):
+        mdp = super().to_mdp(sparse=sparse)
+        changed = {
+            "rewards": lambda: mdp.rewards + 0.1,
+            "terminal": lambda: ~mdp.terminal,
+            "transitions": lambda: jnp.roll(mdp.transitions, 1, -1),
+            "initial": lambda: jnp.roll(mdp.initial, 1),
+        }[self.change]()
+        return dataclasses.replace(mdp, **{self.change: changed})
+
+
+def wrong_model(part):
+    cls = type("Wrong", (WrongModel,), {"change": part})
+    return rljax.struct.dataclass(cls)(("A..", "#.."[::-1], "..G"))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (AutoReset, "step calls reset"),
+        (lambda: rljax.TimeLimit(AutoReset(), 500), "step calls reset"),
+        (
+            InlinedReset,
+            "ended the episode, depends on its key, while no other step does",
+        ),
+        (
+            lambda: BackToStart(rljax.make("GridWorld-5x5"), 9),
+            "ended the episode, the state is one that reset returns",
+        ),
+        (
+            NumPyNoise,
+            r"step differs without and with jit: \[1\].reward is",
+        ),
+        pytest.param(
+            *(Remembers, "leaves a traced value behind"),
+            marks=pytest.mark.slow,  # JAX searches the heap for who holds it
+        ),
+        (lambda: wrong_model("rewards"), r"pays .*, to_mdp\(\).rewards is"),
+        (lambda: wrong_model("terminal"), r"has terminated .*to_mdp\(\).terminal is"),
+        (lambda: wrong_model("transitions"), r"has probability 0 in to_mdp"),
+        (lambda: wrong_model("initial"), r"where to_mdp\(\).initial is 0"),
+    ],
+)
+def test_a_broken_promise_is_found_by_playing(make, message, key):
+    with pytest.raises(AssertionError, match=message):
+        testing.check_env(make(), key)
 
 
 class Drawing(rljax.BernoulliBandit):

@@ -1,0 +1,182 @@
+"""check_agent: every shipped agent passes, and every planted break is named."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rljax
+from rljax import struct, testing
+from tests import probes
+from tests.conftest import enable_x64
+
+GRID = rljax.TimeLimit(rljax.GridWorld(("A..", ".P.", "..G"), slip=0.3), 7)
+SMALL = {"num_envs": 2, "rollout_length": 4}
+DEEP = {**SMALL, "hidden_sizes": (4,)}
+UCB = rljax.exploration.UCB()
+TABULAR = [
+    rljax.QLearning(**SMALL),
+    rljax.QLearning(**SMALL, step_size=None, exploration=UCB),
+    rljax.Sarsa(**SMALL),
+    rljax.Sarsa(**SMALL, lambda_=0.8),
+    rljax.ExpectedSarsa(**SMALL),
+    rljax.DoubleQLearning(**SMALL),
+    rljax.GradientBandit(**SMALL),
+]
+
+
+@pytest.mark.parametrize("agent", TABULAR, ids=lambda agent: type(agent).__name__)
+def test_tabular_agents_keep_the_contract(agent, key):
+    testing.check_agent(agent, GRID, key)
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        rljax.PPO(**DEEP, num_minibatches=2),
+        rljax.ActorCritic(**DEEP),
+        rljax.Reinforce(**DEEP),
+    ],
+    ids=lambda agent: type(agent).__name__,
+)
+def test_policy_gradient_agents_keep_the_contract(agent, key):
+    testing.check_agent(agent, probes.ActionDependent(), key)
+
+
+def test_the_contract_in_x64():
+    with enable_x64():
+        agent = rljax.Reinforce(**DEEP)
+        testing.check_agent(agent, probes.ActionDependent(), jax.random.key(0))
+
+
+@struct.dataclass
+class Counter:
+    """The least that keeps the contract; the planted breaks change a method of it."""
+
+    step: float = 1.0
+    num_envs: int = struct.static(default=2)
+    rollout_length: int = struct.static(default=3)
+
+    def init(self, key, env):
+        return {"total": jnp.zeros((), float)}
+
+    def act(self, state, obs, key):
+        return jax.random.randint(key, (), 0, 2, jnp.int32), ()
+
+    def greedy(self, state, obs):
+        return jnp.zeros((), jnp.int32)
+
+    def update(self, state, trajectory, key):
+        total = state["total"] + self.step * jnp.sum(trajectory.reward)
+        return {"total": total}, {"total": total}
+
+
+def counter(**methods):
+    return struct.dataclass(type("Broken", (Counter,), methods))()
+
+
+def test_the_least_agent_keeps_the_contract(key):
+    testing.check_agent(Counter(), probes.ActionDependent(), key)
+
+
+LEAK = []
+
+
+def remember(self, state, trajectory, key):
+    LEAK.append(trajectory.reward)
+    return Counter.update(self, state, trajectory, key)
+
+
+def numpy_noise(self, state, trajectory, key):
+    total = state["total"] + np.random.default_rng().normal()
+    return {"total": total}, {}
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (
+            {"init": lambda self, key, env: {"total": 0.0}},
+            r"init must return arrays, but \['total'\]",
+        ),
+        (
+            {"init": lambda self, key, env: {"total": jnp.asarray(0.0)}},
+            r"state\['total'\] is weakly typed",
+        ),
+        (
+            {"init": lambda self, key, env: {"total": jnp.full((), jnp.nan, float)}},
+            r"the state after init\['total'\] is not finite",
+        ),
+        ({"init": lambda self, env, key: None}, r"init takes \['env', 'key'\]"),
+        (
+            {"act": lambda self, state, obs, key: jnp.zeros((), jnp.int32)},
+            r"act must return \(action, extras\)",
+        ),
+        (
+            {"act": lambda self, state, obs, key: (jnp.zeros((), float), ())},
+            "action 0 of act has shape and dtype",
+        ),
+        (
+            {"act": lambda self, state, obs, key: (jnp.full((), 9, jnp.int32), ())},
+            "action 0 of act is outside its space",
+        ),
+        (
+            {"act": lambda self, state, obs, key: (jnp.zeros((), jnp.int32), 1.0)},
+            "act must return arrays",
+        ),
+        (
+            {"greedy": lambda self, state, obs: jnp.zeros((1,), jnp.int32)},
+            "the action of greedy has shape and dtype",
+        ),
+        ({"update": lambda self, state, trajectory, key: state}, "update must return"),
+        (
+            {"update": lambda self, s, trajectory, key: (s, {})},
+            "update takes",
+        ),
+        (
+            {
+                "update": lambda self, state, trajectory, key: (
+                    {"total": state["total"].astype(jnp.float16)},
+                    {},
+                )
+            },
+            r"state\['total'\] is .*float16.* after update, but .*float32.* after init",
+        ),
+        (
+            {"update": lambda self, state, trajectory, key: ({}, {})},
+            "state has structure .* after update",
+        ),
+        (
+            {
+                "update": lambda self, state, trajectory, key: (
+                    state,
+                    {"reward": trajectory.reward},
+                )
+            },
+            "metric 'reward' must be a floating scalar",
+        ),
+        (
+            {
+                "update": lambda self, state, trajectory, key: (
+                    {"total": state["total"] / 0},
+                    {},
+                )
+            },
+            r"the state after 1 updates\['total'\] is not finite",
+        ),
+        pytest.param(
+            *({"update": remember}, "update leaves a traced value behind"),
+            marks=pytest.mark.slow,  # JAX searches the heap for who holds it
+        ),
+        ({"update": numpy_noise}, r"update differs without and with jit: \[0\]\['tota"),
+    ],
+)
+def test_a_broken_contract_is_named(methods, message, key):
+    with pytest.raises(AssertionError, match=message):
+        testing.check_agent(counter(**methods), probes.ActionDependent(), key)
+
+
+def test_a_leaf_that_is_no_number_is_named(key):
+    agent = Counter(step="fast")
+    with pytest.raises(AssertionError, match=r"Counter.step is 'fast', a leaf that is"):
+        testing.check_agent(agent, probes.ActionDependent(), key)
