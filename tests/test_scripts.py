@@ -10,8 +10,16 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+
+import rljax
+from rljax.agents.common import AgentState
+from tests.conftest import enable_x64
+from tests.oracles import published
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "train.py"
@@ -259,7 +267,9 @@ def test_gridworld_refuses_bad_input(arguments, message, tmp_path, capsys):
     assert not output.exists()
 
 
-@pytest.mark.parametrize("family", ["gaussian", "bernoulli"])
+@pytest.mark.parametrize(
+    "family", ["bernoulli", pytest.param("gaussian", marks=pytest.mark.slow)]
+)
 def test_bandits_compares_all_rules_and_saves(family, tmp_path, capsys):
     arguments = ["--bandit", family, "--num-bandits", 20, "--num-pulls", 50]
     status, words = status_and_words(
@@ -303,6 +313,7 @@ def test_bandits_refuses_bad_input(arguments, message, tmp_path, capsys):
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_the_benchmark_checks_the_work_it_times(capsys):
     script = load("benchmark")
     status, words = status_and_words(
@@ -311,3 +322,111 @@ def test_the_benchmark_checks_the_work_it_times(capsys):
     assert status == 0
     assert "Q-learning, 4 seeds" in words
     assert script.greedy_path_length(np.zeros((5, 5, 4))) == 25
+
+
+@pytest.fixture(scope="module")
+def baselines_script():
+    return load("baselines")
+
+
+@pytest.mark.slow
+def test_baselines_measures_and_saves(baselines_script, tmp_path, capsys):
+    arguments = ["--num-trajectories", 200, "--num-seeds", 2, "--num-updates", 10]
+    arguments += ["--num-episodes", 10, "--output", tmp_path]
+    status, words = status_and_words(baselines_script, capsys, *arguments)
+    assert status == 0, words
+    (folder,) = tmp_path.iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        "baselines.png",
+        "config.json",
+        "curves.csv",
+    }
+    rows = rows_of(folder / "curves.csv")
+    assert len(rows) == 2 * (2 * 10 + 4 * 10)
+    assert {row["variant"].split(": ")[1] for row in rows} == {"right", "wrong"}
+    assert "200 episodes of one policy" in words
+
+
+@pytest.mark.parametrize("wrong_sign", [False, True])
+def test_the_trunk_of_baselines_has_the_published_gradient(
+    baselines_script, wrong_sign
+):
+    rng = np.random.default_rng(0)
+    network = baselines_script.SharedTrunk(
+        wrong_sign, head_biases=not wrong_sign, num_hidden=5
+    )
+    agent = baselines_script.Measured(network=network, optimizer=optax.sgd)
+    with enable_x64():
+        params = network.init(jax.random.key(0), jnp.zeros(4))
+        obs, target = jnp.asarray(rng.normal(size=(1, 4))), jnp.array([3.0])
+        state = AgentState(params, agent._optimizer().init(params), jnp.zeros((), int))
+        step = rljax.Transition(
+            obs=obs[None],
+            action=jnp.array([[1]]),
+            reward=target[None],
+            terminated=jnp.ones((1, 1), bool),
+            truncated=jnp.zeros((1, 1), bool),
+            next_obs=obs[None],
+            extras=(),
+        )
+        update = rljax.ActorCritic.update
+        after, _ = update(agent, state, step, jax.random.key(0))
+    names = ("1", "a", "c")
+
+    def to_dict(params):
+        layers = (layers[0] for layers in params)
+        pairs = zip(names, layers, strict=True)
+        return {
+            k + n: np.asarray(x) for n, d in pairs for k, x in zip("Wb", d, strict=True)
+        }
+
+    rule = published.actor_critic if wrong_sign else published.actor_critic_mended
+    arrays = (np.asarray(obs), np.array([1]), np.asarray(target))
+    expected = rule(to_dict(params), *arrays, learning_rate=agent.learning_rate)
+    for name, array in to_dict(after.params).items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-12, atol=1e-15)
+    assert (np.asarray(after.params.actor[0].bias) == 0).all() == wrong_sign
+
+
+@pytest.fixture(scope="module")
+def mutation_script():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        return load("mutation_check")
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+
+
+def test_every_mistake_of_the_mutation_check_can_be_planted(mutation_script):
+    mutations = mutation_script.MUTATIONS
+    assert len({mutation.name for mutation in mutations}) == len(mutations) >= 30
+    for mutation in mutations:
+        path = ROOT / "rljax" / mutation.file
+        text = path.read_text(encoding="utf-8")
+        assert text.count(mutation.right) == 1, mutation.name
+        planted = text.replace(mutation.right, mutation.wrong)
+        assert planted != text
+        compile(planted, str(path), "exec")
+        assert (ROOT / "tests" / mutation.tests).exists(), mutation.name
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--match", "no such mistake"], "no mistake contains 'no such mistake'"),
+        (["--sample", 0], "--sample must be at least 1, got 0"),
+        (["--jobs", 0], "--jobs must be at least 1, got 0"),
+    ],
+)
+def test_bad_flags_of_the_mutation_check(mutation_script, capsys, flags, message):
+    status, words = status_and_words(mutation_script, capsys, *flags)
+    assert status == 2
+    assert message in words
+
+
+@pytest.mark.slow
+def test_a_mistake_is_caught_by_name(mutation_script, capsys):
+    status, words = status_and_words(mutation_script, capsys, "--match", "its ½")
+    assert status == 0, words
+    assert "test_value_loss" in words
+    assert "1 of 1 caught." in words

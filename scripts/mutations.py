@@ -1,0 +1,432 @@
+"""Known mistakes of the field, each as a change of one place in the library.
+
+`scripts/mutation_check.py` plants them; a test holds each `right` to occur exactly once
+in its file, so that a change of the library changes this list too.
+"""
+
+from typing import NamedTuple
+
+
+class Mutation(NamedTuple):
+    """One mistake."""
+
+    name: str
+    """What the mistake is, in the words of the field."""
+    file: str
+    """Path below rljax/."""
+    right: str
+    """Text as it stands, once in the file."""
+    wrong: str
+    """Text with the mistake."""
+    tests: str
+    """Path below tests/ where it ought to be caught; if not there, all are run."""
+
+
+RETURNS, LOSSES, DISTRIBUTIONS = "returns.py", "losses.py", "distributions.py"
+COMMON, PPO = "agents/common.py", "agents/ppo.py"
+TABULAR, Q_LEARNING = "agents/tabular.py", "agents/q_learning.py"
+UPDATES = "agents/test_updates.py"
+
+MUTATIONS = [
+    Mutation(
+        "GAE off by one: the baseline is V(s') instead of V(s)",
+        RETURNS,
+        "jnp.where(terminated, 0, discount * next_values) - values",
+        "jnp.where(terminated, 0, discount * next_values) - next_values",
+        "test_returns.py",
+    ),
+    Mutation(
+        "GAE: truncation taken for termination",
+        RETURNS,
+        "rewards + jnp.where(terminated, 0, discount * next_values)",
+        "rewards + jnp.where(terminated | truncated, 0, discount * next_values)",
+        "test_returns.py",
+    ),
+    Mutation(
+        "GAE flows on over a truncated step, into the next episode",
+        RETURNS,
+        "_scan_back(backward, (td_errors, terminated | truncated))",
+        "_scan_back(backward, (td_errors, terminated))",
+        "test_returns.py",
+    ),
+    Mutation(
+        "GAE: λ left out of the recursion",
+        RETURNS,
+        "discount * lambda_ * next_advantage",
+        "discount * next_advantage",
+        "test_returns.py",
+    ),
+    Mutation(
+        "GAE: a terminal state is bootstrapped from",
+        RETURNS,
+        "rewards + jnp.where(terminated, 0, discount * next_values)",
+        "rewards + discount * next_values",
+        "test_returns.py",
+    ),
+    Mutation(
+        "λ-returns: λ and 1 − λ exchanged",
+        RETURNS,
+        "mixed = (1 - lambda_) * next_value + lambda_ * next_return",
+        "mixed = lambda_ * next_value + (1 - lambda_) * next_return",
+        "test_returns.py",
+    ),
+    Mutation(
+        "λ-returns bootstrap from the wrong state where an episode is cut",
+        RETURNS,
+        "following = discount * jnp.where(cut, next_value, mixed)",
+        "following = discount * mixed",
+        "test_returns.py",
+    ),
+    Mutation(
+        "returns: the end of the rollout is not bootstrapped",
+        RETURNS,
+        "jnp.arange(len(rewards)) == len(rewards) - 1",
+        "jnp.arange(len(rewards)) == len(rewards)",
+        "test_returns.py",
+    ),
+    Mutation(
+        "an episode's last step is left out of it",
+        RETURNS,
+        "jnp.cumsum(done) - done == 0",
+        "jnp.cumsum(done) == 0",
+        "test_returns.py",
+    ),
+    Mutation(
+        "PPO: wrong clip side",
+        LOSSES,
+        "jnp.where(advantages >= 0, 1 + clip_epsilon, 1 - clip_epsilon)",
+        "jnp.where(advantages >= 0, 1 - clip_epsilon, 1 + clip_epsilon)",
+        "test_losses.py",
+    ),
+    Mutation(
+        "PPO: the ratio is clipped on both sides, whatever the advantage's sign",
+        LOSSES,
+        "inside = jnp.where(advantages >= 0, ratio <= bound, ratio >= bound)",
+        "inside = jnp.abs(ratio - 1) <= clip_epsilon",
+        "test_losses.py",
+    ),
+    Mutation(
+        "PPO: the objective is minimised, not its negative",
+        LOSSES,
+        "return -jnp.mean(jnp.where(inside, ratio, bound) * advantages)",
+        "return jnp.mean(jnp.where(inside, ratio, bound) * advantages)",
+        "test_losses.py",
+    ),
+    Mutation(
+        "PPO: the ratio upside down",
+        LOSSES,
+        "log_ratio = log_probs - behaviour_log_probs",
+        "log_ratio = behaviour_log_probs - log_probs",
+        "test_losses.py",
+    ),
+    Mutation(
+        "PPO: half of the gradient at a ratio on the bound",
+        LOSSES,
+        "return -jnp.mean(jnp.where(inside, ratio, bound) * advantages)",
+        "ratio = jnp.exp(log_ratio)\n"
+        "    low, high = 1 - clip_epsilon, 1 + clip_epsilon\n"
+        "    clipped = jnp.clip(ratio, low, high)\n"
+        "    return -jnp.mean(jnp.minimum(ratio * advantages, clipped * advantages))",
+        "test_losses.py",
+    ),
+    Mutation(
+        "value loss without its ½",
+        LOSSES,
+        "return 0.5 * jnp.mean(jnp.square(targets - values))",
+        "return jnp.mean(jnp.square(targets - values))",
+        "test_losses.py",
+    ),
+    Mutation(
+        "clipped value loss: the smaller of the two errors",
+        LOSSES,
+        "jnp.where(error >= clipped_error, error, clipped_error)",
+        "jnp.where(error <= clipped_error, error, clipped_error)",
+        "test_losses.py",
+    ),
+    Mutation(
+        "policy gradient: the weights carry a gradient",
+        LOSSES,
+        "log_probs * jax.lax.stop_gradient(weights)",
+        "log_probs * weights",
+        "test_losses.py",
+    ),
+    Mutation(
+        "policy gradient: wrong sign",
+        LOSSES,
+        "return -jnp.mean(log_probs * jax.lax",
+        "return jnp.mean(log_probs * jax.lax",
+        "test_losses.py",
+    ),
+    Mutation(
+        "TD error: a terminal state is bootstrapped from",
+        LOSSES,
+        "jnp.where(terminated, 0, discount * jnp.max(next_q_values, axis=-1))",
+        "discount * jnp.max(next_q_values, axis=-1)",
+        "test_losses.py",
+    ),
+    Mutation(
+        "entropy: wrong sign",
+        DISTRIBUTIONS,
+        "return -jnp.sum(probs * jnp.where(probs > 0, log_probs, 0), axis=-1)",
+        "return jnp.sum(probs * jnp.where(probs > 0, log_probs, 0), axis=-1)",
+        "test_distributions.py",
+    ),
+    Mutation(
+        "KL in the wrong direction",
+        DISTRIBUTIONS,
+        "return jnp.sum(probs * (log_probs - reference_log_probs), axis=-1)",
+        "return jnp.sum(\n"
+        "        jnp.exp(reference_log_probs) * (reference_log_probs - log_probs), -1\n"
+        "    )",
+        "test_distributions.py",
+    ),
+    Mutation(
+        "k3 with the sign of the log-ratio turned",
+        DISTRIBUTIONS,
+        "return jnp.expm1(-log_ratio) + log_ratio",
+        "return jnp.expm1(log_ratio) - log_ratio",
+        "test_distributions.py",
+    ),
+    Mutation(
+        "PPO: entropy bonus with the wrong sign",
+        PPO,
+        "+ self.value_coef * value_loss - self.entropy_coef * entropy",
+        "+ self.value_coef * value_loss + self.entropy_coef * entropy",
+        UPDATES,
+    ),
+    Mutation(
+        "PPO: the time limit taken for termination by default",
+        PPO,
+        "time_limit_is_termination: bool = struct.static(default=False)",
+        "time_limit_is_termination: bool = struct.static(default=True)",
+        UPDATES,
+    ),
+    Mutation(
+        "PPO: every epoch in one and the same order",
+        PPO,
+        "keys = jax.random.split(key, self.num_epochs)",
+        "keys = jnp.broadcast_to(key, (self.num_epochs,))",
+        UPDATES,
+    ),
+    Mutation(
+        "PPO: advantages are centred but not scaled",
+        PPO,
+        "advantages = common.standardize(advantages)",
+        "advantages = advantages - jnp.mean(advantages)",
+        UPDATES,
+    ),
+    Mutation(
+        "PPO: annealing counts from the second update",
+        PPO,
+        "remaining = 1.0 - num_updates / self.anneal_updates",
+        "remaining = 1.0 - (num_updates - 1) / self.anneal_updates",
+        UPDATES,
+    ),
+    Mutation(
+        "clipping of each element instead of the global norm",
+        COMMON,
+        "optax.clip_by_global_norm(max_grad_norm)",
+        "optax.clip(max_grad_norm)",
+        UPDATES,
+    ),
+    Mutation(
+        "bootstrapping from the observation after the reset",
+        COMMON,
+        "batch_apply(agent, params, trajectory.next_obs)",
+        "batch_apply(agent, params, jnp.roll(trajectory.obs, -1, 0))",
+        UPDATES,
+    ),
+    Mutation(
+        "the critic's target lacks the value: advantages alone",
+        COMMON,
+        "return advantages, advantages + values, values",
+        "return advantages, advantages, values",
+        UPDATES,
+    ),
+    Mutation(
+        "the policy's loss flows into the critic: advantage not held constant",
+        "agents/actor_critic.py",
+        "policy_loss = -jnp.mean(log_probs * advantages)",
+        "policy_loss = -jnp.mean(log_probs * (targets - values))",
+        UPDATES,
+    ),
+    Mutation(
+        "actor-critic: entropy bonus with the wrong sign",
+        "agents/actor_critic.py",
+        "self.value_coef * value_loss - self.entropy_coef * entropy",
+        "self.value_coef * value_loss + self.entropy_coef * entropy",
+        UPDATES,
+    ),
+    Mutation(
+        "the value loss enters the shared trunk with the wrong sign",
+        "networks.py",
+        "value = mlp_apply(params.critic, x, activation)",
+        "x = 2 * jax.lax.stop_gradient(x) - x if params.trunk else x\n"
+        "    value = mlp_apply(params.critic, x, activation)",
+        UPDATES,
+    ),
+    Mutation(
+        "the heads' biases left out",
+        "networks.py",
+        "x = ACTIVATIONS[activation](x) @ layer.kernel + layer.bias",
+        "x = ACTIVATIONS[activation](x) @ layer.kernel",
+        UPDATES,
+    ),
+    Mutation(
+        "He initialisation by the number of outputs",
+        "networks.py",
+        'variance_scaling(2.0, "fan_in", "normal")',
+        'variance_scaling(2.0, "fan_out", "normal")',
+        "test_networks.py",
+    ),
+    Mutation(
+        "REINFORCE: a mean over steps instead of episodes",
+        "agents/reinforce.py",
+        "loss = -jnp.sum(log_probs * weights) / weights.shape[1]",
+        "loss = -jnp.mean(log_probs * weights)",
+        UPDATES,
+    ),
+    Mutation(
+        "REINFORCE: steps after the first episode count too",
+        "agents/reinforce.py",
+        "return jnp.where(mask, weights, 0), mask",
+        "return weights, mask",
+        UPDATES,
+    ),
+    Mutation(
+        "wrong time limit: one step too many",
+        "envs/wrappers.py",
+        "(time >= self.max_steps)",
+        "(time > self.max_steps)",
+        "envs/test_wrappers.py",
+    ),
+    Mutation(
+        "the time limit terminates",
+        "envs/wrappers.py",
+        "time_step._replace(truncated=truncated)",
+        "time_step._replace(terminated=time_step.terminated | truncated)",
+        "envs/test_wrappers.py",
+    ),
+    Mutation(
+        "an episode's return lacks its last reward",
+        "rollout.py",
+        "jnp.where(done, episode_return, 0),\n        jnp.where(done, episode_length",
+        "jnp.where(done, state.episode_return, 0),\n"
+        "        jnp.where(done, episode_length",
+        "test_rollout.py",
+    ),
+    Mutation(
+        "resets replay one start state",
+        "rollout.py",
+        "fresh = reset(jax.random.split(key_reset, shape))",
+        "fresh = reset(jnp.broadcast_to(key_reset, shape))",
+        "test_rollout.py",
+    ),
+    Mutation(
+        "the successor recorded is the one after the reset",
+        "rollout.py",
+        "next_obs=time_step.obs,",
+        "next_obs=jax.tree.map(\n"
+        "            lambda new, old: jnp.where(\n"
+        "                time_step.terminated | time_step.truncated, new, old\n"
+        "            ),\n"
+        "            fresh_start[1],\n"
+        "            time_step.obs,\n"
+        "        ),",
+        "test_rollout.py",
+    ),
+    Mutation(
+        "CartPole: semi-implicit Euler",
+        "envs/cartpole.py",
+        "x=state.x + self.time_step * state.x_dot,",
+        "x=state.x + self.time_step * (state.x_dot + self.time_step * x_acc),",
+        "envs/test_cartpole.py",
+    ),
+    Mutation(
+        "argmax: ties to the last action",
+        "exploration/functions.py",
+        "return jnp.argmax(q_values, axis=-1).astype(jnp.int32)",
+        "last = q_values.shape[-1] - 1\n"
+        "    return (last - jnp.argmax(q_values[..., ::-1], -1)).astype(jnp.int32)",
+        "test_exploration.py",
+    ),
+    Mutation(
+        "UCB: t counted from 1",
+        "exploration/functions.py",
+        "c * _radius(jnp.log1p(_float(t)), counts)",
+        "c * _radius(jnp.log1p(_float(t) + 1), counts)",
+        "test_exploration.py",
+    ),
+    Mutation(
+        "ε-greedy explores among the other actions alone",
+        "exploration/rules.py",
+        "return jnp.where(explores, uniform, greedy(q_values))",
+        "other = jnp.where(uniform == greedy(q_values), 0, uniform)\n"
+        "        return jnp.where(explores, other, greedy(q_values))",
+        "test_exploration.py",
+    ),
+    Mutation(
+        "gradient bandit: the policy left out of its gradient",
+        "exploration/functions.py",
+        "step_size * (reward - baseline) * (chosen - policy)",
+        "step_size * (reward - baseline) * chosen",
+        "test_exploration.py",
+    ),
+    Mutation(
+        "tabular target: a terminal state is bootstrapped from",
+        TABULAR,
+        "bootstrap = jnp.where(transition.terminated, 0, agent.discount * next_value)",
+        "bootstrap = agent.discount * next_value",
+        "agents/test_tabular.py",
+    ),
+    Mutation(
+        "tabular target: truncation taken for termination",
+        TABULAR,
+        "bootstrap = jnp.where(transition.terminated, 0, agent.discount * next_value)",
+        "done = transition.terminated | transition.truncated\n"
+        "    bootstrap = jnp.where(done, 0, agent.discount * next_value)",
+        "agents/test_tabular.py",
+    ),
+    Mutation(
+        "Sarsa's target is the greedy one",
+        "agents/sarsa.py",
+        "next_value = tabular.taken(row_now, transition.action)",
+        "next_value = jnp.max(row_now)",
+        "agents/test_tabular.py",
+    ),
+    Mutation(
+        "double Q-learning judges by the table that chose",
+        Q_LEARNING,
+        "next_value = tabular.taken(judging, exploration.greedy(choosing))",
+        "next_value = tabular.taken(choosing, exploration.greedy(choosing))",
+        "agents/test_tabular.py",
+    ),
+    Mutation(
+        "sample mean: α = 1/(N + 1)",
+        TABULAR,
+        "return 1 / counts.astype(state.q_values.dtype)",
+        "return 1 / (counts.astype(state.q_values.dtype) + 1)",
+        "agents/test_tabular.py",
+    ),
+    Mutation(
+        "planning: a terminal state goes on earning",
+        "planning.py",
+        "return jnp.where(mdp.terminal[:, None], 0, mdp.rewards + discount * expected)",
+        "return mdp.rewards + discount * expected",
+        "test_planning.py",
+    ),
+    Mutation(
+        "Gauss–Seidel sweeps that do not see the new values",
+        "planning.py",
+        "def update(state, values):\n"
+        "            transitions = jax.tree.map(lambda x: x[state], mdp.transitions)\n"
+        "            q = mdp.rewards[state] + discount * "
+        "_expectation(transitions, values)",
+        "old = values\n\n"
+        "        def update(state, values):\n"
+        "            transitions = jax.tree.map(lambda x: x[state], mdp.transitions)\n"
+        "            q = mdp.rewards[state] + discount * "
+        "_expectation(transitions, old)",
+        "test_planning.py",
+    ),
+]
