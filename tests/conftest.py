@@ -1,5 +1,7 @@
 """Two CPU devices for the whole suite, as CI's machine has two cores."""
 
+import os
+
 import hypothesis
 import jax
 import pytest
@@ -12,6 +14,17 @@ hypothesis.settings.register_profile(
     "rljax", max_examples=30, derandomize=True, database=None, deadline=None
 )
 hypothesis.settings.load_profile("rljax")
+
+
+def pytest_configure(config):
+    # Most of a test's time goes into compiling. The fast tests ask for less of it, the
+    # whole suite compiles as users do.
+    if config.getoption("markexpr") != "not slow":
+        return
+    jax.config.update("jax_disable_most_optimizations", True)
+    if jax.__version_info__ < (0, 11):  # XLA dies of flags that it does not know
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
 
 
 def pytest_terminal_summary(terminalreporter):

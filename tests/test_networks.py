@@ -98,7 +98,10 @@ def test_reinforce_takes_a_network_of_logits_alone(key):
     assert np.isfinite(metrics.agent["policy_loss"]).all()
 
 
-@pytest.mark.parametrize("agent_class", [rljax.PPO, rljax.ActorCritic])
+@pytest.mark.parametrize(
+    "agent_class",
+    [rljax.ActorCritic, pytest.param(rljax.PPO, marks=pytest.mark.slow)],
+)
 def test_a_flax_module_works_as_it_stands(key, flax_actor_critic, agent_class):
     agent = agent_class(num_envs=2, rollout_length=8, network=flax_actor_critic(2))
     state, metrics = rljax.train(agent, rljax.CartPole(), key, num_updates=2)

@@ -586,6 +586,7 @@ def test_the_gradient_by_rewards_is_the_discounted_occupancy(x64):
 # Size.
 
 
+@pytest.mark.slow
 def test_a_large_sparse_grid_is_planned_without_a_dense_model(record_property):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()

@@ -21,6 +21,17 @@ AGENTS = [
     rljax.Reinforce(**SMALL),
 ]
 ALL = pytest.mark.parametrize("agent", AGENTS, ids=lambda a: type(a).__name__)
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+PPO_AND_SLOW_OTHERS = pytest.mark.parametrize(
+    "agent",
+    [AGENTS[0], *map(slow, AGENTS[1:])],
+    ids=lambda agent: type(agent).__name__,
+)
 ENV = rljax.make("CartPole-v1")
 KEYS = jax.random.split(jax.random.key(0), 3)
 
@@ -34,7 +45,7 @@ def assert_close(a, b, rtol=1e-5, atol=1e-6):
     jax.tree.map(compare, a, b)
 
 
-@ALL
+@PPO_AND_SLOW_OTHERS
 def test_a_vmapped_seed_equals_the_lone_seed(agent):
     # 1e-5 relative after 3 updates is the stated tolerance. Longer runs part company:
     # a probability that differs in its last bit turns an action over some day.
@@ -76,7 +87,7 @@ def test_legacy_keys_give_the_same_numbers():
     assert_close(typed[1], legacy[1], 0, 0)
 
 
-@ALL
+@PPO_AND_SLOW_OTHERS
 def test_x64_trains_in_float64(agent):
     with enable_x64():
         key = jax.random.key(0)
@@ -148,11 +159,11 @@ def test_a_second_step_compiles_nothing():
 @pytest.mark.parametrize(
     ("agent", "field"),
     [
-        (rljax.PPO(**SMALL, num_epochs=2, num_minibatches=2), "learning_rate"),
-        (rljax.ActorCritic(**SMALL), "learning_rate"),
+        slow(rljax.PPO(**SMALL, num_epochs=2, num_minibatches=2), "learning_rate"),
+        slow(rljax.ActorCritic(**SMALL), "learning_rate"),
         (rljax.ActorCritic(**SMALL, gae_lambda=0.9), "discount"),
         (rljax.Reinforce(**SMALL), "learning_rate"),
-        (rljax.Reinforce(**SMALL, optimizer=optax.sgd), "discount"),
+        slow(rljax.Reinforce(**SMALL, optimizer=optax.sgd), "discount"),
     ],
     ids=lambda x: x if isinstance(x, str) else type(x).__name__,
 )

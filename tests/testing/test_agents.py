@@ -14,12 +14,18 @@ GRID = rljax.TimeLimit(rljax.GridWorld(("A..", ".P.", "..G"), slip=0.3), 7)
 SMALL = {"num_envs": 2, "rollout_length": 4}
 DEEP = {**SMALL, "hidden_sizes": (4,)}
 UCB = rljax.exploration.UCB()
+
+
+def slow(agent):
+    return pytest.param(agent, marks=pytest.mark.slow)
+
+
 TABULAR = [
-    rljax.QLearning(**SMALL),
+    slow(rljax.QLearning(**SMALL)),
     rljax.QLearning(**SMALL, step_size=None, exploration=UCB),
-    rljax.Sarsa(**SMALL),
+    slow(rljax.Sarsa(**SMALL)),
     rljax.Sarsa(**SMALL, lambda_=0.8),
-    rljax.ExpectedSarsa(**SMALL),
+    slow(rljax.ExpectedSarsa(**SMALL)),
     rljax.DoubleQLearning(**SMALL),
     rljax.GradientBandit(**SMALL),
 ]
@@ -33,8 +39,8 @@ def test_tabular_agents_keep_the_contract(agent, key):
 @pytest.mark.parametrize(
     "agent",
     [
-        rljax.PPO(**DEEP, num_minibatches=2),
-        rljax.ActorCritic(**DEEP),
+        slow(rljax.PPO(**DEEP, num_minibatches=2)),
+        slow(rljax.ActorCritic(**DEEP)),
         rljax.Reinforce(**DEEP),
     ],
     ids=lambda agent: type(agent).__name__,
@@ -43,6 +49,7 @@ def test_policy_gradient_agents_keep_the_contract(agent, key):
     testing.check_agent(agent, probes.ActionDependent(), key)
 
 
+@pytest.mark.slow
 def test_the_contract_in_x64():
     with enable_x64():
         agent = rljax.Reinforce(**DEEP)
