@@ -112,8 +112,8 @@ def kl_k2(log_probs: jax.Array, reference_log_probs: jax.Array) -> jax.Array:
 def kl_k3(log_probs: jax.Array, reference_log_probs: jax.Array) -> jax.Array:
     """k3 = ρ(a)/π(a) − 1 − log ρ(a)/π(a), an estimate of KL(π‖ρ) from a ~ π.
 
-    Unbiased and never negative. The mean over a ~ π of its gradient is that of the
-    *other* divergence, KL(ρ‖π).
+    Unbiased where π(a) = 0 implies ρ(a) = 0, and never negative. The mean over a ~ π of
+    its gradient is that of the *other* divergence, KL(ρ‖π).
 
     Arguments, results and source as for `kl_k1`.
     """

@@ -25,6 +25,7 @@ from rljax import runs
 
 try:
     import rich.console
+    import rich.markup
     import rich.progress
     import rich.table
     import tyro
@@ -32,6 +33,8 @@ except ImportError as error:
     sys.exit(f"{error}. Install the command-line extra: pip install -e '.[cli]'")
 
 ROOT = Path(__file__).resolve().parents[1]
+TIMEOUT_S = 1200
+SEES_ALL = "test_every_mistake_of_the_mutation_check_can_be_planted"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Outcome(NamedTuple):
     mutation: Mutation
     caught_by: str | None
     """The first test that failed, and its error; None: none did."""
+    broken: str | None
+    """Why nothing can be said of it, such as that the mistake is not a program."""
     seconds: float
 
 
@@ -85,10 +90,14 @@ def main() -> int:
         except BrokenRunError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            print("Stopped; nothing of it is left behind.", file=sys.stderr)
+            return 130
     console.print(table_of(outcomes))
-    survivors = [outcome for outcome in outcomes if outcome.caught_by is None]
-    console.print(f"{len(outcomes) - len(survivors)} of {len(outcomes)} caught.")
-    return 1 if survivors else 0
+    caught = sum(outcome.caught_by is not None for outcome in outcomes)
+    drawn = "" if config.sample is None else f" (a sample, --seed {config.seed})"
+    console.print(f"{caught} of {len(outcomes)} caught{drawn}.")
+    return 0 if caught == len(outcomes) else 1
 
 
 def check_all(
@@ -131,16 +140,39 @@ class Checker:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.lock = threading.Lock()
+        self.all_pass = False
 
     def check_baseline(self, tests: str) -> None:
         """Raises BrokenRunError if a test fails with no mistake planted."""
-        failed = self._first_failure(self._copy(), tests)
+        failed = self.first_failure(self._copy(), tests)
         if failed is not None:
             raise BrokenRunError(f"without any mistake, {failed} fails.")
 
     def check(self, mutation: Mutation) -> Outcome:
         """Plants one mistake; runs the tests that ought to know it, then all."""
         start = time.perf_counter()
+        caught_by = broken = None
+        try:
+            copy = self.plant(mutation)
+            caught_by = self.first_failure(copy, mutation.tests)
+            if caught_by is None:
+                with self.lock:
+                    if not self.all_pass:
+                        self.check_baseline("")
+                        self.all_pass = True
+                caught_by = self.first_failure(copy, "")
+            shutil.rmtree(copy)
+        except BrokenRunError as error:
+            broken = str(error)
+        return Outcome(mutation, caught_by, broken, time.perf_counter() - start)
+
+    def plant(self, mutation: Mutation) -> Path:
+        """A copy of the tree with the mistake in it.
+
+        Raises:
+          BrokenRunError: what it changes is not there, or more than once.
+        """
         copy = self._copy()
         path = copy / "rljax" / mutation.file
         text = path.read_text(encoding="utf-8")
@@ -150,31 +182,32 @@ class Checker:
                 f"contains it {text.count(mutation.right)} times."
             )
         path.write_text(text.replace(mutation.right, mutation.wrong), encoding="utf-8")
-        caught_by = self._first_failure(copy, mutation.tests)
-        if caught_by is None:
-            caught_by = self._first_failure(copy, "")
-        shutil.rmtree(copy)
-        return Outcome(mutation, caught_by, time.perf_counter() - start)
+        return copy
 
     def _copy(self) -> Path:
         copy = Path(tempfile.mkdtemp(dir=self.folder, prefix="copy_"))
         for part in ("rljax", "tests", "scripts"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / part, copy / part, ignore=ignored)
-        for part in ("pyproject.toml", "README.md"):
+        for part in ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"):
             shutil.copy(ROOT / part, copy / part)
         return copy
 
-    def _first_failure(self, copy: Path, tests: str) -> str | None:
+    def first_failure(self, copy: Path, tests: str) -> str | None:
         """The first fast test below tests/`tests` that fails, its error, or None.
 
         Raises:
-          BrokenRunError: no test ran, or none could be collected.
+          BrokenRunError: no test ran, none could be collected, or one failed as the
+            mistake is no working program.
         """
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow"]
-        command += ["-p", "no:cacheprovider", "--tb=line", str(Path("tests") / tests)]
+        command += ["-p", "no:cacheprovider", "--tb=line", "--color=no"]
+        # This one sees that a mistake is planted, whatever it does.
+        command += ["--deselect", "tests/test_scripts.py::" + SEES_ALL]
+        command.append(str(Path("tests") / tests))
         environment = {
-            **os.environ,
+            **{k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"},
+            "PYTHONPATH": str(copy),
             "PYTHONDONTWRITEBYTECODE": "1",
             "COLUMNS": "1000",  # for the summary, which is cut to them
             # What no mistake touches is compiled once. Not by threads together: a
@@ -183,9 +216,17 @@ class Checker:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
-        done = subprocess.run(
-            command, cwd=copy, env=environment, capture_output=True, text=True
-        )
+        try:
+            done = subprocess.run(
+                command,
+                cwd=copy,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise BrokenRunError(f"pytest took more than {TIMEOUT_S} s.") from None
         if done.returncode == 0:
             return None
         pattern = r"^(?:FAILED|ERROR) tests/(\S+?::\w+).*? - (\w+)"
@@ -193,6 +234,8 @@ class Checker:
         if done.returncode != 1 or failed is None:
             last = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
             raise BrokenRunError(f"pytest ended with {done.returncode}:\n{last}")
+        if failed.group(2) in ("NameError", "SyntaxError", "ImportError", "TypeError"):
+            raise BrokenRunError(f"{failed.group(1)} ended with {failed.group(2)}.")
         return f"{failed.group(1)}: {failed.group(2)}"
 
 
@@ -202,8 +245,8 @@ def table_of(outcomes: list[Outcome]) -> rich.table.Table:
     for heading in ("mistake", "caught by"):
         table.add_column(heading, overflow="fold")
     table.add_column("s", justify="right")
-    for mutation, caught_by, seconds in outcomes:
-        where = caught_by or "[bold red]nothing[/]"
+    for mutation, caught_by, broken, seconds in outcomes:
+        where = caught_by or f"[bold red]{rich.markup.escape(broken or 'nothing')}[/]"
         table.add_row(f"{mutation.file}: {mutation.name}", where, f"{seconds:.0f}")
     return table
 

@@ -101,8 +101,9 @@ MUTATIONS = [
     Mutation(
         "PPO: the ratio is clipped on both sides, whatever the advantage's sign",
         LOSSES,
-        "inside = jnp.where(advantages >= 0, ratio <= bound, ratio >= bound)",
-        "inside = jnp.abs(ratio - 1) <= clip_epsilon",
+        "return -jnp.mean(jnp.where(inside, ratio, bound) * advantages)",
+        "ratio = jnp.clip(jnp.exp(log_ratio), 1 - clip_epsilon, 1 + clip_epsilon)\n"
+        "    return -jnp.mean(ratio * advantages)",
         "test_losses.py",
     ),
     Mutation(
@@ -185,6 +186,20 @@ MUTATIONS = [
         DISTRIBUTIONS,
         "return jnp.expm1(-log_ratio) + log_ratio",
         "return jnp.expm1(log_ratio) - log_ratio",
+        "test_distributions.py",
+    ),
+    Mutation(
+        "k1 with the wrong sign",
+        DISTRIBUTIONS,
+        "return _log_ratios(log_probs, reference_log_probs)\n\n\ndef kl_k2",
+        "return -_log_ratios(log_probs, reference_log_probs)\n\n\ndef kl_k2",
+        "test_distributions.py",
+    ),
+    Mutation(
+        "k1 in the place of k3",
+        DISTRIBUTIONS,
+        "return jnp.expm1(-log_ratio) + log_ratio",
+        "return log_ratio",
         "test_distributions.py",
     ),
     Mutation(
@@ -308,6 +323,20 @@ MUTATIONS = [
         "envs/test_wrappers.py",
     ),
     Mutation(
+        "a weakly typed state, which compiles every step twice",
+        "envs/wrappers.py",
+        "TimeLimitState(env_state, jnp.zeros((), jnp.int32))",
+        "TimeLimitState(env_state, jnp.asarray(0))",
+        "testing/test_environments.py",
+    ),
+    Mutation(
+        "before the first episode ends, its mean return is said to be 0",
+        "train.py",
+        "return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)",
+        "return total / jnp.maximum(count, 1)",
+        "test_train.py",
+    ),
+    Mutation(
         "an episode's return lacks its last reward",
         "rollout.py",
         "jnp.where(done, episode_return, 0),\n        jnp.where(done, episode_length",
@@ -316,7 +345,7 @@ MUTATIONS = [
         "test_rollout.py",
     ),
     Mutation(
-        "resets replay one start state",
+        "all resets of a rollout replay one start state",
         "rollout.py",
         "fresh = reset(jax.random.split(key_reset, shape))",
         "fresh = reset(jnp.broadcast_to(key_reset, shape))",
@@ -361,8 +390,9 @@ MUTATIONS = [
         "ε-greedy explores among the other actions alone",
         "exploration/rules.py",
         "return jnp.where(explores, uniform, greedy(q_values))",
-        "other = jnp.where(uniform == greedy(q_values), 0, uniform)\n"
-        "        return jnp.where(explores, other, greedy(q_values))",
+        "best = greedy(q_values)\n"
+        "        other = (best + 1 + uniform % (num_actions - 1)) % num_actions\n"
+        "        return jnp.where(explores, other, best)",
         "test_exploration.py",
     ),
     Mutation(

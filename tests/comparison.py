@@ -1,7 +1,8 @@
 """Holds a function and its gradients against an oracle, in every variant.
 
 Plain, under jit and under vmap (which chex's variants lack); in float64 to 1e-12 and in
-float32 to 1e-5, relative to the largest number that goes in or comes out.
+float32 to 1e-5. Relative: a value to the largest number that goes in or comes out, a
+gradient to its own largest or the largest weight, if that is more.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from tests.conftest import enable_x64
 
 
-def assert_equals_oracle(fn, oracle, cases, *, argnums, plain=True):
+def assert_equals_oracle(fn, oracle, cases, *, argnums, plain=True, scale=0.0):
     """`fn(*args)` and its gradients by `argnums` are what the oracle says.
 
     Args:
@@ -26,6 +27,7 @@ def assert_equals_oracle(fn, oracle, cases, *, argnums, plain=True):
         last entry of each are the weights, in the shape of the value.
       argnums: of the arguments that `oracle` gives gradients by, in its order.
       plain: whether to run it without jit as well, which takes 1000 times longer.
+      scale: size of the numbers that cancel in a gradient, 0 where none do.
     """
     expected = [oracle(*case) for case in cases]
     for dtype, tolerance in ((jnp.float64, 1e-12), (jnp.float32, 1e-5)):
@@ -40,7 +42,7 @@ def assert_equals_oracle(fn, oracle, cases, *, argnums, plain=True):
                 else:
                     outs = [_transformed(fn, argnums, variant)(*args[0])]
                 for case, one, right in zip(args, outs, expected, strict=False):
-                    _assert_close(one, right, case, dtype, tolerance, variant)
+                    _assert_close(one, right, case, dtype, tolerance, variant, scale)
 
 
 @functools.cache
@@ -69,23 +71,24 @@ def _cast(x, dtype):
     return x.astype(dtype) if x.dtype.kind == "f" else x
 
 
-def _assert_close(out, expected, args, dtype, tolerance, variant):
+def _assert_close(out, expected, args, dtype, tolerance, variant, scale):
     inputs = [np.abs(x).max() for x in args if x.dtype.kind == "f" and x.size]
     for i, (a, b) in enumerate(
         zip(jax.tree.leaves(out), jax.tree.leaves(expected), strict=True)
     ):
         assert a.dtype == dtype
-        scale = max(1.0, np.abs(b).max(initial=0.0), *inputs)
+        others = inputs if i == 0 else [inputs[-1], scale]  # the last are the weights
+        size = max(1.0, np.abs(b).max(initial=0.0), *others)
         np.testing.assert_allclose(
             a,
             b,
             rtol=tolerance,
-            atol=tolerance * scale,
+            atol=tolerance * size,
             err_msg=f"{variant}, {'value' if i == 0 else f'gradient {i - 1}'}",
         )
 
 
-PLAIN = st.sampled_from([False] * 7 + [True])
+PLAIN = st.sampled_from([True] + [False] * 7)  # the first one is tried first
 # Numbers that float32 holds exactly, so that both precisions compute the same thing.
 REALS = st.floats(-4, 4, width=32) | st.sampled_from([0.0, 1.0, -1.0])
 
@@ -97,6 +100,9 @@ def arrays(shape, elements=REALS):
 def flags(length):
     """[length] bool: anything, none, all, or the last alone."""
     last = np.arange(length) == length - 1
-    return hnp.arrays(bool, length) | st.sampled_from(
-        [np.zeros(length, bool), np.ones(length, bool), last]
+    special = [np.zeros(length, bool), np.ones(length, bool), last]
+    # As digits of a number: all patterns are drawn alike, few of them being all False.
+    digits = st.integers(0, 2**length - 1).map(
+        lambda number: np.array([number >> i & 1 for i in range(length)], bool)
     )
+    return digits | digits | st.sampled_from(special)

@@ -12,7 +12,7 @@ from rljax import losses
 from tests.comparison import PLAIN, arrays, assert_equals_oracle, flags
 from tests.oracles import losses as oracle
 
-SHAPES = st.sampled_from([(1,), (5,), (2, 3)])
+SHAPES = st.sampled_from([(2, 3), (5,), (1,)])
 EPSILON = st.sampled_from([0.0, 0.2, 0.5]) | st.floats(0, 2, width=32)
 
 
@@ -86,6 +86,8 @@ def test_ppo_clip_loss(cases, plain):
 @pytest.mark.parametrize("advantage", [3.0, -3.0, 0.0])
 @pytest.mark.parametrize("side", [1, -1])
 def test_a_ratio_exactly_on_its_bound_counts_as_inside(x64, side, advantage):
+    plain = jax.value_and_grad(losses.ppo_clip_loss, (0, 1, 2, 3))
+    jitted, batched = jax.jit(plain), jax.jit(jax.vmap(plain))
     found = 0
     for log_ratio in side * np.linspace(0.05, 0.6, 50):
         ratio = np.asarray(jax.jit(jnp.exp)(log_ratio))
@@ -97,17 +99,18 @@ def test_a_ratio_exactly_on_its_bound_counts_as_inside(x64, side, advantage):
         args = (np.array([log_ratio]), np.zeros(1), np.array([advantage]), epsilon)
         value, gradients = oracle.ppo_clip(*args)
         assert gradients[0] == -ratio * advantage
-        out = jax.value_and_grad(losses.ppo_clip_loss, (0, 1, 2, 3))(*args)
-        np.testing.assert_allclose(out[0], value, rtol=1e-12)
-        for got, expected in zip(out[1], gradients, strict=True):
-            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
+        vmapped = jax.tree.map(lambda x: x[0], batched(*(x[None] for x in args)))
+        for out in (plain(*args), jitted(*args), vmapped):
+            np.testing.assert_allclose(out[0], value, rtol=1e-12)
+            for got, expected in zip(out[1], gradients, strict=True):
+                np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
     assert found > 10
 
 
 @st.composite
 def steps(draw):
     """Two batches of Q-values and steps; no two values of a row are equal."""
-    length, num_actions = draw(st.sampled_from([(1, 1), (4, 3)]))
+    length, num_actions = draw(st.sampled_from([(4, 3), (1, 1)]))
     rank = st.permutations(range(length * num_actions))
 
     def q_values():

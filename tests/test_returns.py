@@ -27,9 +27,8 @@ UNIT = st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.5, 0.875, 1.0])
 
 
 @st.composite
-def trajectories(draw, *arguments):
+def trajectories(draw, length, arguments):
     """Two trajectories of one length, as `arguments` name their parts, and weights."""
-    length = draw(st.sampled_from([1, 2, 6]))
     kinds = {
         "rewards": arrays(length),
         "values": arrays(length),
@@ -45,11 +44,15 @@ def trajectories(draw, *arguments):
 
 RETURNS = ("rewards", "terminated", "truncated", "next_values", "discount")
 LAMBDA = ("rewards", "next_values", "terminated", "truncated", "discount", "lambda_")
+LENGTHS = pytest.mark.parametrize("length", [1, 2, 6])
 GAE = ("rewards", "values", *LAMBDA[1:])
 
 
-@given(trajectories(*RETURNS), PLAIN)
-def test_discounted_returns_equal_their_double_loop(cases, plain):
+@LENGTHS
+@given(st.data(), PLAIN)
+def test_discounted_returns_equal_their_double_loop(length, data, plain):
+    cases = data.draw(trajectories(length, RETURNS))
+
     def expected(*args):
         gradient = oracle.discounted_returns_gradient(*args)
         return oracle.discounted_returns(*args[:-1]), gradient
@@ -59,8 +62,11 @@ def test_discounted_returns_equal_their_double_loop(cases, plain):
     )
 
 
-@given(trajectories(*LAMBDA), PLAIN)
-def test_lambda_returns_equal_the_forward_view(cases, plain):
+@LENGTHS
+@given(st.data(), PLAIN)
+def test_lambda_returns_equal_the_forward_view(length, data, plain):
+    cases = data.draw(trajectories(length, LAMBDA))
+
     def expected(*args):
         gradient = oracle.lambda_returns_gradient(*args)
         return oracle.lambda_returns(*args[:-1]), gradient
@@ -70,8 +76,11 @@ def test_lambda_returns_equal_the_forward_view(cases, plain):
     )
 
 
-@given(trajectories(*GAE), PLAIN)
-def test_gae_equals_its_double_loop(cases, plain):
+@LENGTHS
+@given(st.data(), PLAIN)
+def test_gae_equals_its_double_loop(length, data, plain):
+    cases = data.draw(trajectories(length, GAE))
+
     def expected(*args):
         return oracle.gae(*args[:-1]), oracle.gae_gradient(*args)
 
@@ -140,6 +149,15 @@ def test_first_episode_ends_with_its_done_step():
     truncated = jnp.array([False, False, True, False, False])
     mask = returns.first_episode(terminated, truncated)
     np.testing.assert_array_equal(mask, [True, True, True, False, False])
+    last = jnp.arange(5) == 4
+    for ends, expected in (
+        (jnp.ones(5, bool), [True, False, False, False, False]),
+        (last, [True] * 5),
+        (jnp.ones(1, bool), [True]),
+        (jnp.zeros(1, bool), [True]),
+    ):
+        for both in ((ends, ends & False), (ends & False, ends), (ends, ends)):
+            np.testing.assert_array_equal(returns.first_episode(*both), expected)
     never = jnp.zeros(5, bool)
     assert returns.first_episode(never, never).all()
 

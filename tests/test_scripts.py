@@ -400,6 +400,7 @@ def mutation_script():
 def test_every_mistake_of_the_mutation_check_can_be_planted(mutation_script):
     mutations = mutation_script.MUTATIONS
     assert len({mutation.name for mutation in mutations}) == len(mutations) >= 30
+    assert f"plants {len(mutations)} known mistakes" in (ROOT / "README.md").read_text()
     for mutation in mutations:
         path = ROOT / "rljax" / mutation.file
         text = path.read_text(encoding="utf-8")
@@ -422,6 +423,24 @@ def test_bad_flags_of_the_mutation_check(mutation_script, capsys, flags, message
     status, words = status_and_words(mutation_script, capsys, *flags)
     assert status == 2
     assert message in words
+
+
+@pytest.mark.slow
+def test_a_change_that_is_no_mistake_is_not_caught(mutation_script, tmp_path):
+    equivalent = mutation_script.Mutation(
+        "no mistake",
+        "losses.py",
+        "return 0.5 * jnp.mean(jnp.square(targets - values))",
+        "return 0.5 * jnp.mean(jnp.square(values - targets))",
+        "test_losses.py",
+    )
+    checker = mutation_script.Checker(tmp_path)
+    copy = checker.plant(equivalent)
+    assert checker.first_failure(copy, equivalent.tests) is None
+    # Nor by the test that holds the list of mistakes against the library.
+    assert checker.first_failure(copy, "test_scripts.py") is None
+    crash = equivalent._replace(wrong="return no_such_name")
+    assert "NameError" in checker.check(crash).broken
 
 
 @pytest.mark.slow

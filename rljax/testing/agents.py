@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rljax import rollout, types
+from rljax import rollout, struct, types
 from rljax.testing import common
 from rljax.testing.common import require
 from rljax.train import init_train, train_step
@@ -24,7 +24,7 @@ def check_agent(agent: Agent, env: Env, key: jax.Array) -> None:
     - Actions lie in the environment's action space; what `act` returns beside them, the
       state and the metrics are arrays, strongly typed.
     - An update keeps structure, shapes and dtypes of the state, so training scans over
-      it and compiles once; state and metrics are finite; metrics are scalars by name.
+      it and compiles once; the state holds no NaN; metrics are scalars by name.
     - `draw` and `decide`, if there are any, do what `act` does.
 
     Two updates are run, on `rollout_length` × `num_envs` steps each.
@@ -41,6 +41,9 @@ def check_agent(agent: Agent, env: Env, key: jax.Array) -> None:
     types.check_agent(agent)
     types.check_env(env)
     types.check_key(key)
+    for name in ("num_envs", "rollout_length"):
+        label = f"{type(agent).__name__}.{name}"
+        struct.check_int(label, getattr(agent, name), minimum=1)
     _check_pytree(agent)
     _check_signatures(agent)
     key_init, key_reset, key_act, key_train = jax.random.split(key, 4)
@@ -49,7 +52,7 @@ def check_agent(agent: Agent, env: Env, key: jax.Array) -> None:
     keys = jax.random.split(key_init, 2)
     common.require_pure(lambda k: agent.init(k, env), [(k,) for k in keys], "init")
     common.require_strong(jax.eval_shape(lambda: agent.init(key_init, env)), "state")
-    common.require_finite(state, "the state after init")
+    common.require_no_nan(state, "the state after init")
     _, obs = env.reset(key_reset)
     _check_actions(agent, env, state, obs, key_act)
     if hasattr(type(agent), "draw"):
@@ -154,18 +157,27 @@ def _check_learning(agent: Any, env: Env, key: jax.Array) -> None:
     )
     for metric, value in metrics.items():
         require(
-            value.shape == () and jnp.issubdtype(value.dtype, jnp.floating),
+            hasattr(value, "shape")
+            and value.shape == ()
+            and jnp.issubdtype(value.dtype, jnp.floating),
             f"metric {metric!r} must be a floating scalar, is {value}",
         )
+        common.require_strong(value, f"metric {metric!r}")
     common.require_pure(learn, cases, name)
     step = jax.jit(train_step)
     train_state = init_train(agent, env, key)
     for i in range(2):
-        train_state, reported = step(agent, env, train_state)
-        common.require_finite(
+        train_state, _ = step(agent, env, train_state)
+        common.require_no_nan(
             train_state.agent_state, f"the state after {i + 1} updates"
         )
-        common.require_finite(reported.agent, f"the metrics of update {i + 1}, ")
+    # Where the agent has come to, its actions must still be actions.
+    state = train_state.agent_state
+    obs = jax.tree.map(lambda x: x[0], train_state.rollout_state.obs)
+    action, _ = agent.act(state, obs, key)
+    common.require_element(env.action_space, action, "after 2 updates, act's action")
+    greedy = agent.greedy(state, obs)
+    common.require_element(env.action_space, greedy, "after 2 updates, greedy's action")
 
 
 def _experience(agent: Any, env: Env, key: jax.Array) -> tuple[Any, Any]:

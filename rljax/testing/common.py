@@ -53,7 +53,8 @@ def require_same_types(
             (a.shape, a.dtype) == (b.shape, b.dtype),
             f"{where} is {a} {times[0]}, but {b} {times[1]}",
         )
-        require_strong((a, b), where)
+        require_strong(a, where)
+        require_strong(b, where)
 
 
 def require_strong(tree: Any, where: str) -> None:
@@ -73,6 +74,14 @@ def require_element(space: Any, value: Any, what: str) -> None:
     got = (value.shape, value.dtype)
     require(got == expected, f"{what} has shape and dtype {got}, its space {expected}")
     require(space.contains(value), f"{what} is outside its space: {value}")
+
+
+def require_no_nan(tree: Any, what: str) -> None:
+    """Requires no number to be NaN; infinity may be a best so far."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            where = f"{what}{jax.tree_util.keystr(path)}"
+            require(not jnp.isnan(leaf).any(), f"{where} holds NaN: {leaf}")
 
 
 def require_finite(tree: Any, what: str) -> None:
@@ -128,6 +137,7 @@ def require_equal(a: Any, b: Any, what: str, *, exact: bool = False) -> None:
     for (path, x), y in zip(
         jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True
     ):
+        x, y = jnp.asarray(x), jnp.asarray(y)
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             x, y = jax.random.key_data(x), jax.random.key_data(y)
         x, y = np.asarray(x), np.asarray(y)

@@ -23,6 +23,7 @@ class _Step(NamedTuple):
     state: Any
     obs: Any
     action: Any
+    key: jax.Array
     next_state: Any
     time_step: TimeStep
     with_other_key: tuple[Any, TimeStep]
@@ -35,16 +36,18 @@ class _Step(NamedTuple):
 def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
     """Holds an environment against the contract of `types.Env`.
 
-    - Signatures; shapes and dtypes of `reset` and `step` agree, none is weakly typed,
+    - It is a pytree that can be an argument of a jitted function; signatures are the
+      protocol's; shapes and dtypes of `reset` and `step` agree, none is weakly typed,
       reward and end flags are scalars.
     - Both functions are pure: the same from two calls with one key, under jit, under
       vmap over three states as in a loop, and no traced value is left behind.
     - `draw` and `advance`, if there are any, do what `step` does.
     - In a random play of `num_steps` steps, observations lie in their space, rewards
-      are finite, and so is the observation that ends an episode.
-    - `step` never resets: it does not call `reset`, and the state after a done step is
-      not a fresh one. The latter is seen where all done steps, and not all others,
-      lead to a state that `reset` returns, or where done steps alone depend on the key.
+      are finite, and so is the observation on which an episode terminates.
+    - `step` never resets. It does not call `reset`; and where it resets by other means,
+      that is seen if all done steps, and not all others, lead to a state of `reset`,
+      though not all to its observation, or if the states after done steps alone depend
+      on the key. What resets by a key in its state, unseen by these, is not found.
     - `to_mdp`, where observations are Discrete: every step played has a probability
       above 0, ends where the model's terminal states are, and pays R(s,a) where reward
       and successor are certain.
@@ -62,6 +65,7 @@ def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
     types.check_key(key)
     num_steps = struct.check_int("num_steps", num_steps, minimum=1)
     _check_signatures(env)
+    _check_is_argument(env, key)
     key_reset, key_action, key_step, key_play, key_fresh = jax.random.split(key, 5)
     first = env.reset(key_reset)
     require(common.is_pair(first), f"reset must return (state, obs), got {first!r}")
@@ -79,14 +83,15 @@ def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
     common.require_element(env.observation_space, obs, "the observation of reset")
     keys = jax.random.split(key_reset, 3)
     common.require_pure(env.reset, [(k,) for k in keys], "reset")
-    if hasattr(type(env), "draw"):
-        _check_draw(env, state, action, key_step)
     steps = _play(env, key_play, num_steps)
+    if hasattr(type(env), "draw"):
+        _check_draw(env, steps)
     cases = [(s.state, s.action, k) for s, k in zip(steps[-3:], keys, strict=False)]
     common.require_pure(env.step, cases, "step")
     fresh = [env.reset(k) for k in jax.random.split(key_fresh, 8)]
     _check_no_reset_inside(steps, fresh)
-    if hasattr(env, "to_mdp") and isinstance(env.observation_space, spaces.Discrete):
+    enumerable = all(hasattr(inner, "to_mdp") for inner in _environments(env))
+    if enumerable and isinstance(env.observation_space, spaces.Discrete):
         _check_model(env.to_mdp(), steps, fresh)  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -123,12 +128,34 @@ def _check_reset_and_step_agree(env: Env, key: jax.Array, action: Any) -> None:
         )
 
 
-def _check_draw(env: Any, state: Any, action: Any, key: jax.Array) -> None:
+def _check_is_argument(env: Env, key: jax.Array) -> None:
+    """Traces the environment as an argument, as training does."""
+    try:
+        jax.eval_shape(lambda env, key: env.reset(key), env, key)
+
+        def step(env, key):
+            return env.step(env.reset(key)[0], env.action_space.sample(key), key)
+
+        jax.eval_shape(step, env, key)
+    except (TypeError, jax.errors.JAXTypeError) as error:
+        raise AssertionError(
+            f"{type(env).__name__} can't be an argument of a jitted function. What "
+            "fixes a shape or a branch must be rljax.struct.static, what is no number "
+            f"too. {error}"
+        ) from error
+
+
+def _check_draw(env: Any, steps: list[_Step]) -> None:
     """`advance` with drawn noise is `step`, and noise comes in any shape."""
     require(hasattr(env, "advance"), "an environment with draw must have advance")
-    advanced = env.advance(state, action, env.draw((), key))
-    what = "advance instead of step differs"
-    common.require_equal(advanced, env.step(state, action, key), what)
+    advance = jax.jit(
+        lambda state, action, key: env.advance(state, action, env.draw((), key))
+    )
+    for step in steps:
+        advanced = advance(step.state, step.action, step.key)
+        what = f"advance instead of step differs at step {step.time}"
+        common.require_equal(advanced, (step.next_state, step.time_step), what)
+    key = steps[0].key
     single = jax.eval_shape(lambda: env.draw((), key))
     many = jax.eval_shape(lambda: env.draw((2, 3), key))
     for one, some in zip(jax.tree.leaves(single), jax.tree.leaves(many), strict=True):
@@ -150,10 +177,12 @@ def _play(env: Env, key: jax.Array, num_steps: int) -> list[_Step]:
         action = env.action_space.sample(key_action)
         next_state, time_step = step(state, action, key_step)
         other = step(state, action, key_other)
-        steps.append(_Step(t, state, obs, action, next_state, time_step, other))
-        # The observation that ends an episode may lie outside, as a pole that fell, but
-        # a truncated one is bootstrapped from.
-        if steps[-1].done:
+        steps.append(
+            _Step(t, state, obs, action, key_step, next_state, time_step, other)
+        )
+        # The observation that terminates an episode may lie outside, as a pole that
+        # fell; a truncated one is bootstrapped from.
+        if time_step.terminated:
             common.require_finite(time_step.obs, f"the obs of step {t}")
         else:
             common.require_element(
@@ -168,23 +197,14 @@ def _play(env: Env, key: jax.Array, num_steps: int) -> list[_Step]:
 
 def _check_no_call_of_reset(env: Env, state: Any, action: Any, key: jax.Array) -> None:
     """Traces `step` with the `reset` of the environment, and of any inside, watched."""
-    classes, waiting = set(), [env]
-    while waiting:
-        outer = waiting.pop()
-        classes.add(type(outer))
-        waiting += [
-            inner
-            for inner in jax.tree.leaves(
-                outer, is_leaf=lambda x, outer=outer: x is not outer and _is_env(x)
-            )
-            if _is_env(inner)
-        ]
+    classes = {type(inner) for inner in _environments(env)}
     with contextlib.ExitStack() as stack:
         watched = [
             stack.enter_context(
                 mock.patch.object(cls, "reset", autospec=True, side_effect=cls.reset)
             )
             for cls in classes
+            if inspect.isfunction(cls.reset)
         ]
         jax.eval_shape(lambda *args: env.step(*args), state, action, key)
     require(
@@ -192,6 +212,21 @@ def _check_no_call_of_reset(env: Env, state: Any, action: Any, key: jax.Array) -
         "step calls reset. It must never reset: return the true successor and its "
         "state; rollouts reset after a done step.",
     )
+
+
+def _environments(env: Env) -> list[Env]:
+    """The environment and all inside of it."""
+    found, waiting = [], [env]
+    while waiting:
+        outer = waiting.pop()
+        found.append(outer)
+
+        def is_inside(x, outer=outer):
+            return x is not outer and _is_env(x)
+
+        leaves = jax.tree.leaves(outer, is_leaf=is_inside)
+        waiting += [leaf for leaf in leaves if _is_env(leaf)]
+    return found
 
 
 def _is_env(value: Any) -> bool:
@@ -203,20 +238,25 @@ def _check_no_reset_inside(steps: list[_Step], fresh: list[tuple[Any, Any]]) -> 
     others = [step for step in steps if not step.done]
     if not done or not others:
         return
-    fresh_states = [state for state, _ in fresh]
 
     def is_fresh(step):
-        return any(_equal(step.next_state, state) for state in fresh_states)
+        return any(_equal(step.next_state, state) for state, _ in fresh)
+
+    def says_so(step):
+        return any(_equal(step.time_step.obs, obs) for _, obs in fresh)
 
     def depends_on_key(step):
-        return not _equal((step.next_state, step.time_step), step.with_other_key)
+        return not _equal(step.next_state, step.with_other_key[0])
 
     remedy = (
         "step must never reset: return the true successor and its state; rollouts "
         "reset after a done step."
     )
     require(
-        not all(map(is_fresh, done)) or all(map(is_fresh, others)),
+        # With its own observation, it may be where an episode truly ends.
+        not all(map(is_fresh, done))
+        or all(map(is_fresh, others))
+        or all(map(says_so, done)),
         f"after step {done[0].time}, which ended the episode, the state is one that "
         f"reset returns. {remedy}",
     )

@@ -12,7 +12,8 @@ from rljax import struct
 
 # Steps h of the differences, relative to the size of what is varied. Rounding errs by
 # 1e-16/h and the third derivative by h²: where one is too coarse, another will do.
-STEPS = np.array([1e-3, 1e-4, 1e-5, 1e-6, 1e-7])
+STEPS = np.array([1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9])
+KINK_STEP = 3  # of 1e-6: what bends within it counts as a kink at the point itself
 
 
 class Kink(NamedTuple):
@@ -66,7 +67,7 @@ def check_gradients(
     Where the slopes to the left and to the right differ, their mean says nothing about
     the gradient. Such kinks (within 1e-6 of the point, relative to its size) fail the
     check by name, unless `allow_kinks`: then the gradient must lie between the two
-    slopes, and the report lists them.
+    slopes, and the report lists them. A jump always fails.
 
     Args:
       fn: function of `args` to a scalar, differentiable and jittable.
@@ -74,9 +75,10 @@ def check_gradients(
       oracle: the same by hand, in NumPy: called as oracle(*args) with NumPy arrays in
         float64, it returns (value, gradient) as jax.value_and_grad(fn, argnums) does.
       argnums: which arguments to differentiate by, as in jax.grad.
-      rtol: largest difference from central differences, relative to the largest slope
-        by the same leaf; what float64 can't resolve is allowed beside it.
-      oracle_rtol: the same from the oracle; for its value, relative to that.
+      rtol: largest difference from central differences, relative to the slope; what
+        float64 and the steps can't resolve is allowed beside it.
+      oracle_rtol: largest difference from the oracle's gradient, relative to the
+        largest number of the same leaf, and from its value, relative to that.
       num_directions: random directions.
       max_coordinates: coordinates tried one by one; if there are more, a random choice
         of them.
@@ -96,6 +98,12 @@ def check_gradients(
             "args must be the tuple of fn's arguments, (params,) for a single one, got "
             f"a {type(args).__name__}."
         )
+    for name, function in (("fn", fn), ("oracle", oracle)):
+        if not callable(function) and not (name == "oracle" and function is None):
+            raise TypeError(f"{name} must be a function, got {function!r}.")
+    for name, value in (("rtol", rtol), ("oracle_rtol", oracle_rtol)):
+        if not isinstance(value, float | int) or not 0 < value < np.inf:
+            raise ValueError(f"{name} must be a number above 0, got {value!r}.")
     num_directions = struct.check_int("num_directions", num_directions, minimum=0)
     max_coordinates = struct.check_int("max_coordinates", max_coordinates, minimum=0)
     with enable_x64():
@@ -118,7 +126,7 @@ def check_gradients(
             )
         oracle_error = None
         if oracle is not None:
-            expected = oracle(*jax.tree.map(_to_numpy, args))
+            expected = oracle(*jax.tree.map(_to_numpy, args))  # copies, its own
             oracle_error = _compare_with_oracle(
                 name, vector, value, gradient, expected, oracle_rtol
             )
@@ -136,9 +144,11 @@ def check_gradients(
     lengths = np.append(vector.sizes[coordinates], np.ones(num_directions))
     slopes = _Slopes(values, lengths)
     scales = _largest_of_each_group(np.maximum(np.abs(slopes.best), abs(along)), groups)
-    kinks = _find_kinks(labels, along, slopes, rtol * scales)
+    kinks, jumps = _find_kinks(labels, along, slopes, rtol * scales)
+    if jumps:
+        raise AssertionError(_describe_kinks(name, "jump", jumps))
     if kinks and not allow_kinks:
-        raise AssertionError(_describe_kinks(name, kinks))
+        raise AssertionError(_describe_kinks(name, "kink", kinks))
     error = _compare_with_differences(
         name,
         labels,
@@ -167,18 +177,29 @@ class _Vector:
     """The floating leaves of the chosen arguments as one vector."""
 
     def __init__(self, args: Any, argnums: int | Sequence[int]):
-        self.single = isinstance(argnums, int)
-        self.argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        self.single = not isinstance(argnums, tuple | list)
+        numbers: Any = [argnums] if self.single else argnums
         self.args = args
-        for i in self.argnums:
-            if not -len(args) <= i < len(args):
+        for i in numbers:
+            is_index = isinstance(i, int | np.integer) and not isinstance(i, bool)
+            if not is_index or not -len(args) <= i < len(args):
                 raise ValueError(
-                    f"argnums must name some of the {len(args)} arguments, got {i}."
+                    f"argnums must name some of the {len(args)} arguments by their "
+                    f"numbers, got {i!r}."
                 )
+        self.argnums = tuple(int(i) % len(args) for i in numbers)
+        if len(set(self.argnums)) != len(self.argnums):
+            raise ValueError(f"argnums must name each argument once, got {argnums!r}.")
         chosen = tuple(args[i] for i in self.argnums)
         with_paths, self.structure = jax.tree_util.tree_flatten_with_path(chosen)
         self.leaves = [leaf for _, leaf in with_paths]
         self.floating = [i for i, x in enumerate(self.leaves) if _is_floating(x)]
+        for leaf, (path, _) in zip(self.leaves, with_paths, strict=True):
+            if np.iscomplexobj(leaf):
+                raise TypeError(
+                    f"{jax.tree_util.keystr(path)} of the arguments chosen is complex, "
+                    "which is not supported: pass real and imaginary part."
+                )
         if not sum(np.size(self.leaves[i]) for i in self.floating):
             raise ValueError(
                 f"argnums={argnums!r} names no floating number to differentiate by."
@@ -191,6 +212,12 @@ class _Vector:
         self.leaf_of = np.repeat(self.floating, [x.size for x in flat])
         self.offsets = np.cumsum([0, *(x.size for x in flat)])
         self.start = jnp.asarray(np.concatenate(flat))
+        if not np.isfinite(self.start).all():
+            i = np.argmin(np.isfinite(self.start))
+            raise ValueError(
+                f"{self.label(i)} is {self.start[i]}: differences need finite numbers. "
+                "Leave it out of what is differentiated by."
+            )
         self.sizes = np.maximum(1.0, np.abs(np.concatenate(flat)))
 
     def arguments(self, x: jax.Array) -> list[Any]:
@@ -241,17 +268,25 @@ class _Slopes:
     """One-sided and central slopes at each of `STEPS`, and the best of the central."""
 
     def __init__(self, values: np.ndarray, lengths: np.ndarray):
-        here, above, below = values[:, :1], values[:, 1:6], values[:, 6:]
+        here = values[:, :1]
+        above, below = np.split(values[:, 1:], 2, axis=1)
         steps = STEPS * lengths[:, None]
-        self.left, self.right = (here - below) / steps, (above - here) / steps
-        central = (above - below) / (2 * steps)
-        epsilon = np.finfo(np.float64).eps
-        self.noise = 8 * epsilon * np.abs(values).max(1, keepdims=True) / steps
-        jump = np.abs(self.right - self.left)
-        # In proportion to the step for a smooth function: half of it is far too much.
-        self.stays = jump[:, 1:] > np.maximum(0.5 * jump[:, :-1], 4 * self.noise[:, 1:])
-        doubt = np.abs(np.diff(central)) + self.noise[:, 1:] + self.stays * jump[:, 1:]
-        self.chosen = np.argmin(doubt, 1) + 1
+        with np.errstate(invalid="ignore", over="ignore"):
+            self.left, self.right = (here - below) / steps, (above - here) / steps
+            central = (above - below) / (2 * steps)
+            # What rounding does to fn and, times the slope, to the point itself.
+            size = np.maximum(np.maximum(np.abs(above), np.abs(below)), np.abs(here))
+            slope = np.maximum(np.abs(self.left), np.abs(self.right))
+            self.noise = 8 * np.finfo(np.float64).eps * (size / steps + slope / STEPS)
+            self.jump = np.abs(self.right - self.left)
+            # In proportion to the step for a smooth function: half is far too much.
+            floor = np.maximum(0.5 * self.jump[:, :-1], 4 * self.noise[:, 1:])
+            self.stays = self.jump[:, 1:] > floor
+            change = np.abs(np.diff(central))
+            doubt = change + self.noise[:, 1:]
+            doubt = doubt + np.where(self.stays, self.jump[:, 1:], 0)
+        self.change = np.pad(change, ((0, 0), (1, 0)), constant_values=np.inf)
+        self.chosen = np.argmin(np.where(np.isfinite(doubt), doubt, np.inf), 1) + 1
         self.best = self.at_chosen(central)
 
     def at_chosen(self, table: np.ndarray) -> np.ndarray:
@@ -279,23 +314,33 @@ def _values_along(value_of, vector, coordinates, directions):
 
 
 def _find_kinks(labels, along, slopes, tolerances):
-    """Where the jump of the slope stays as the step goes from 1e-5 to 1e-6."""
-    left, right = slopes.left[:, 3], slopes.right[:, 3]
-    found = slopes.stays[:, 2] & (np.abs(right - left) > tolerances)
+    """Where the difference of the two slopes stays, or grows, with a smaller step."""
+    left, right = slopes.left[:, KINK_STEP], slopes.right[:, KINK_STEP]
+    jump, coarser = slopes.jump[:, KINK_STEP], slopes.jump[:, KINK_STEP - 1]
+    found = slopes.stays[:, KINK_STEP - 1] & (jump > tolerances)
+    grows = jump > 3 * coarser  # as 1/h, where fn itself jumps
     return [
-        Kink(labels[k], float(left[k]), float(right[k]), float(along[k]))
-        for k in np.flatnonzero(found)
+        [
+            Kink(labels[k], float(left[k]), float(right[k]), float(along[k]))
+            for k in np.flatnonzero(found & which)
+        ]
+        for which in (~grows, grows)
     ]
 
 
-def _describe_kinks(name, kinks):
+def _describe_kinks(name, what, kinks):
     first = kinks[0]
+    remedy = "Move the arguments off it"
+    if what == "kink":
+        remedy += (
+            ", or pass allow_kinks=True to ask only that the gradient lie between the "
+            "slopes"
+        )
     return (
-        f"{name} has a kink or a jump along {len(kinks)} of the coordinates and "
-        f"directions, so there is no one gradient. First, {first.where}: the slope is "
+        f"{name} has a {what} along {len(kinks)} of the coordinates and directions, so "
+        f"there is no one gradient. First, {first.where}: the slope is "
         f"{first.left:.6g} on the left and {first.right:.6g} on the right, jax.grad "
-        f"says {first.gradient:.6g}. Move the arguments off it, or pass "
-        "allow_kinks=True to ask only that the gradient lie between the slopes."
+        f"says {first.gradient:.6g}. {remedy}. (Lower precision inside looks the same.)"
     )
 
 
@@ -304,12 +349,19 @@ def _compare_with_differences(
 ):
     """The largest relative error, or an AssertionError that names it."""
     is_kink = np.array([label in kinks for label in labels])
-    low = np.minimum(slopes.left[:, 3], slopes.right[:, 3])
-    high = np.maximum(slopes.left[:, 3], slopes.right[:, 3])
+    sides = slopes.left[:, KINK_STEP], slopes.right[:, KINK_STEP]
+    low, high = np.minimum(*sides), np.maximum(*sides)
     outside = np.maximum(np.maximum(low - along, along - high), 0)
     errors = np.where(is_kink, outside, np.abs(along - slopes.best))
-    allowed = rtol * scales + slopes.at_chosen(slopes.noise)
-    wrong = ~(errors <= allowed)
+    # The change with the step bounds what the steps can't resolve: all, at a point
+    # where the slope is 0.
+    unresolved = np.minimum(
+        slopes.at_chosen(slopes.change), rtol * np.maximum(1, scales)
+    )
+    own = np.maximum(np.abs(slopes.best), np.abs(along))
+    allowed = rtol * own + unresolved + slopes.at_chosen(slopes.noise)
+    allowed = np.where(is_kink, rtol * scales, allowed)
+    wrong = ~(np.isfinite(allowed) & (errors <= allowed))
     if wrong.any():
         excess = np.where(wrong, errors / np.maximum(allowed, 1e-300), 0)
         if wrong[:num_coordinates].any():  # they say which number it is
@@ -335,6 +387,10 @@ def _compare_with_oracle(name, vector, value, gradient, result, rtol):
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(
             f"oracle must return (value, gradient), got a {type(result).__name__}."
+        )
+    if np.shape(result[0]) != () or not np.isrealobj(result[0]) or result[0] is None:
+        raise TypeError(
+            f"oracle must return a real scalar as its value, got {result[0]!r}."
         )
     expected_value, expected = float(result[0]), vector.gradient_of(result[1])
     floor = 1e-15 * max(abs(value), np.abs(gradient).max())
@@ -390,4 +446,4 @@ def _to_float64(x):
 
 def _to_numpy(x):
     is_key = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-    return np.asarray(x) if isinstance(x, jax.Array) and not is_key else x
+    return np.array(x) if isinstance(x, jax.Array | np.ndarray) and not is_key else x

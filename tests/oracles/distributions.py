@@ -4,7 +4,7 @@ With logits z [A], m = max z and S = Σ_b exp(z_b − m), log π_a = z_a − m �
 
     ∂ log π_a / ∂z_j = 1[a = j] − exp(z_j − m) / S = 1[a = j] − π_j      [A, A]
 
-(m drops out: its derivative by the first term cancels that by the last). Everything
+(m drops out: what it adds through −m it takes away through −log S). Everything
 below follows from this by the chain rule, with ∂π_a/∂z_j = π_a (1[a = j] − π_j).
 Functions of values take [..., A], those of gradients one row [A].
 """
@@ -67,8 +67,8 @@ def kl_gradient(logits, reference_logits):
 def kl_reference_gradient(logits, reference_logits):
     """∂KL(π‖ρ)/∂w_j = ρ_j − π_j, w the logits of ρ, [A].
 
-    −Σ_a π_a ∂log ρ_a/∂w_j = −Σ_a π_a (1[a = j] − ρ_j). Read the other way round, with
-    π held fixed, it is the gradient of the reverse divergence by its second argument.
+    −Σ_a π_a ∂log ρ_a/∂w_j = −Σ_a π_a (1[a = j] − ρ_j). With the arguments exchanged it
+    is the gradient of the reverse divergence: ∂KL(ρ‖π)/∂z_j = π_j − ρ_j.
     """
     return np.exp(log_softmax(reference_logits)) - np.exp(log_softmax(logits))
 

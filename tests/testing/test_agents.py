@@ -112,7 +112,7 @@ def numpy_noise(self, state, trajectory, key):
         ),
         (
             {"init": lambda self, key, env: {"total": jnp.full((), jnp.nan, float)}},
-            r"the state after init\['total'\] is not finite",
+            r"the state after init\['total'\] holds NaN",
         ),
         ({"init": lambda self, env, key: None}, r"init takes \['env', 'key'\]"),
         (
@@ -169,11 +169,28 @@ def numpy_noise(self, state, trajectory, key):
                     {},
                 )
             },
-            r"the state after 1 updates\['total'\] is not finite",
+            r"the state after 1 updates\['total'\] holds NaN",
         ),
         pytest.param(
             *({"update": remember}, "update leaves a traced value behind"),
             marks=pytest.mark.slow,  # JAX searches the heap for who holds it
+        ),
+        (
+            {
+                "act": lambda self, state, obs, key: (
+                    jnp.where(state["total"] > 0, 9, 1).astype(jnp.int32),
+                    (),
+                ),
+                "update": lambda self, state, trajectory, key: (
+                    {"total": state["total"] + 1},
+                    {},
+                ),
+            },
+            "after 2 updates, act's action is outside its space",
+        ),
+        (
+            {"update": lambda self, state, trajectory, key: (state, {"x": 1.0})},
+            "metric 'x' is weakly typed",
         ),
         ({"update": numpy_noise}, r"update differs without and with jit: \[0\]\['tota"),
     ],
@@ -181,6 +198,14 @@ def numpy_noise(self, state, trajectory, key):
 def test_a_broken_contract_is_named(methods, message, key):
     with pytest.raises(AssertionError, match=message):
         testing.check_agent(counter(**methods), probes.ActionDependent(), key)
+
+
+@pytest.mark.parametrize("field", ["num_envs", "rollout_length"])
+def test_sizes_must_be_integers_of_at_least_1(field, key):
+    for value, error in ((0, ValueError), (2.0, TypeError)):
+        agent = Counter(**{field: value})
+        with pytest.raises(error, match=f"Counter.{field} must be"):
+            testing.check_agent(agent, probes.ActionDependent(), key)
 
 
 def test_a_leaf_that_is_no_number_is_named(key):

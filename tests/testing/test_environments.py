@@ -150,6 +150,65 @@ class Remembers(rljax.CartPole):
         return state, time_step
 
 
+@rljax.struct.dataclass
+class Branching(rljax.CartPole):
+    """Branches on a leaf."""
+
+    def reset(self, key):
+        return super().reset(key) if self.gravity > 0 else None
+
+
+@rljax.struct.dataclass
+class PaysMoreInAdvance(rljax.GridWorld):
+    """Its advance is not its step where the episode ends."""
+
+    def step(self, state, action, key):
+        return super().advance(state, action, self.draw((), key))
+
+    def advance(self, state, action, noise):
+        state, time_step = super().advance(state, action, noise)
+        bonus = jnp.where(time_step.terminated, 77.0, 0.0).astype(float)
+        return state, time_step._replace(reward=time_step.reward + bonus)
+
+
+@rljax.struct.dataclass
+class Ring(probes.Probe):
+    """Right ways round a ring; the episode ends where it began."""
+
+    def reset(self, key):
+        return probes.start(0.0)
+
+    def step(self, state, action, key):
+        place = (state.time + 1) % 4
+        obs = jnp.reshape(place / 4, (1,)).astype(float)
+        end = place == 0
+        reward = jnp.where(end, jax.random.uniform(key), 0.0)
+        state = state._replace(obs=obs, time=place.astype(jnp.int32))
+        return state, probes.time_step(obs, reward, end)
+
+
+@rljax.struct.dataclass
+class NoModel(probes.Probe):
+    """Discrete observations, and nothing that enumerates them."""
+
+    @property
+    def observation_space(self):
+        return rljax.spaces.Discrete(2)
+
+    def reset(self, key):
+        obs = jnp.zeros((), jnp.int32)
+        return obs, obs
+
+    def step(self, state, action, key):
+        ends = jnp.asarray(True)
+        return state, rljax.TimeStep(state, jnp.zeros((), float), ends, ~ends)
+
+
+@pytest.mark.parametrize("env", [Ring(), rljax.TimeLimit(NoModel(), 5)], ids=str)
+def test_what_only_looks_like_a_break_passes(env, key):
+    testing.check_env(env, key, num_steps=20)
+
+
 class WrongModel(rljax.GridWorld):
     """Says what its `change` makes of the model."""
 
@@ -192,6 +251,8 @@ def wrong_model(part):
             *(Remembers, "leaves a traced value behind"),
             marks=pytest.mark.slow,  # JAX searches the heap for who holds it
         ),
+        (Branching, "Branching can't be an argument of a jitted function"),
+        (lambda: PaysMoreInAdvance(("AG",)), "advance instead of step differs at step"),
         (lambda: wrong_model("rewards"), r"pays .*, to_mdp\(\).rewards is"),
         (lambda: wrong_model("terminal"), r"has terminated .*to_mdp\(\).terminal is"),
         (lambda: wrong_model("transitions"), r"has probability 0 in to_mdp"),
