@@ -214,7 +214,7 @@ MUTATIONS = [
         PPO,
         "time_limit_is_termination: bool = struct.static(default=False)",
         "time_limit_is_termination: bool = struct.static(default=True)",
-        UPDATES,
+        "agents/test_probes.py",
     ),
     Mutation(
         "PPO: every epoch in one and the same order",
@@ -334,7 +334,7 @@ MUTATIONS = [
         "train.py",
         "return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)",
         "return total / jnp.maximum(count, 1)",
-        "test_train.py",
+        "test_rollout.py",
     ),
     Mutation(
         "an episode's return lacks its last reward",
