@@ -5,8 +5,9 @@ Each raises AssertionError with what is wrong and where, and returns quietly oth
 """
 
 from rljax.testing.agents import check_agent
+from rljax.testing.differences import Kink
 from rljax.testing.environments import check_env
-from rljax.testing.gradients import GradientReport, Kink, check_gradients
+from rljax.testing.gradients import GradientReport, check_gradients
 
 __all__ = [
     "GradientReport",

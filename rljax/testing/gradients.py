@@ -9,24 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rljax import struct
-
-# Steps h of the differences, relative to the size of what is varied. Rounding errs by
-# 1e-16/h and the third derivative by h²: where one is too coarse, another will do.
-STEPS = np.array([1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9])
-KINK_STEP = 3  # of 1e-6: what bends within it counts as a kink at the point itself
-
-
-class Kink(NamedTuple):
-    """A point where the slopes to both sides differ, as a ReLU's do at 0."""
-
-    where: str
-    """The coordinate or direction along which."""
-    left: float
-    """Slope just below the point."""
-    right: float
-    """Slope just above it."""
-    gradient: float
-    """What jax.grad says."""
+from rljax.testing import differences
+from rljax.testing.differences import Kink
 
 
 class GradientReport(NamedTuple):
@@ -93,17 +77,7 @@ def check_gradients(
         message names the argument, the leaf, the index and both numbers.
       TypeError, ValueError: something is not what its name says.
     """
-    if not isinstance(args, tuple | list):
-        raise TypeError(
-            "args must be the tuple of fn's arguments, (params,) for a single one, got "
-            f"a {type(args).__name__}."
-        )
-    for name, function in (("fn", fn), ("oracle", oracle)):
-        if not callable(function) and not (name == "oracle" and function is None):
-            raise TypeError(f"{name} must be a function, got {function!r}.")
-    for name, value in (("rtol", rtol), ("oracle_rtol", oracle_rtol)):
-        if not isinstance(value, float | int) or not 0 < value < np.inf:
-            raise ValueError(f"{name} must be a number above 0, got {value!r}.")
+    _check_settings(fn, args, oracle, rtol=rtol, oracle_rtol=oracle_rtol)
     num_directions = struct.check_int("num_directions", num_directions, minimum=0)
     max_coordinates = struct.check_int("max_coordinates", max_coordinates, minimum=0)
     with enable_x64():
@@ -114,16 +88,7 @@ def check_gradients(
         def value_of(x):
             return fn(*vector.arguments(x))
 
-        _check_output(jax.eval_shape(value_of, vector.start), name)
-        value, gradient = jax.jit(jax.value_and_grad(value_of))(vector.start)
-        value, gradient = float(value), np.asarray(gradient)
-        if not np.isfinite(value):
-            raise AssertionError(f"{name} is {value} at the arguments given.")
-        if not np.isfinite(gradient).all():
-            i = np.argmin(np.isfinite(gradient))
-            raise AssertionError(
-                f"the gradient of {name} by {vector.label(i)} is {gradient[i]}."
-            )
+        value, gradient = _value_and_gradient(value_of, vector, name)
         oracle_error = None
         if oracle is not None:
             expected = oracle(*jax.tree.map(_to_numpy, args))  # copies, its own
@@ -136,15 +101,17 @@ def check_gradients(
             coordinates = rng.choice(gradient.size, max_coordinates, replace=False)
         shape = (num_directions, gradient.size)
         directions = rng.normal(size=shape) / np.sqrt(gradient.size) * vector.sizes
-        values = _values_along(value_of, vector, coordinates, directions)
+        values = differences.values_along(
+            value_of, vector.start, vector.sizes, coordinates, directions
+        )
     labels = [vector.label(i) for i in coordinates]
     labels += [f"random direction {i}" for i in range(num_directions)]
     groups = np.append(vector.leaf_of[coordinates], np.full(num_directions, -1))
     along = np.append(gradient[coordinates], directions @ gradient)
     lengths = np.append(vector.sizes[coordinates], np.ones(num_directions))
-    slopes = _Slopes(values, lengths)
+    slopes = differences.Slopes(values, lengths)
     scales = _largest_of_each_group(np.maximum(np.abs(slopes.best), abs(along)), groups)
-    kinks, jumps = _find_kinks(labels, along, slopes, rtol * scales)
+    kinks, jumps = differences.find_kinks(labels, along, slopes, rtol * scales)
     if jumps:
         raise AssertionError(_describe_kinks(name, "jump", jumps))
     if kinks and not allow_kinks:
@@ -264,70 +231,6 @@ class _Vector:
         return np.concatenate(flat)
 
 
-class _Slopes:
-    """One-sided and central slopes at each of `STEPS`, and the best of the central."""
-
-    def __init__(self, values: np.ndarray, lengths: np.ndarray):
-        here = values[:, :1]
-        above, below = np.split(values[:, 1:], 2, axis=1)
-        steps = STEPS * lengths[:, None]
-        with np.errstate(invalid="ignore", over="ignore"):
-            self.left, self.right = (here - below) / steps, (above - here) / steps
-            central = (above - below) / (2 * steps)
-            # What rounding does to fn and, times the slope, to the point itself.
-            size = np.maximum(np.maximum(np.abs(above), np.abs(below)), np.abs(here))
-            slope = np.maximum(np.abs(self.left), np.abs(self.right))
-            self.noise = 8 * np.finfo(np.float64).eps * (size / steps + slope / STEPS)
-            self.jump = np.abs(self.right - self.left)
-            # In proportion to the step for a smooth function: half is far too much.
-            floor = np.maximum(0.5 * self.jump[:, :-1], 4 * self.noise[:, 1:])
-            self.stays = self.jump[:, 1:] > floor
-            change = np.abs(np.diff(central))
-            doubt = change + self.noise[:, 1:]
-            doubt = doubt + np.where(self.stays, self.jump[:, 1:], 0)
-        self.change = np.pad(change, ((0, 0), (1, 0)), constant_values=np.inf)
-        self.chosen = np.argmin(np.where(np.isfinite(doubt), doubt, np.inf), 1) + 1
-        self.best = self.at_chosen(central)
-
-    def at_chosen(self, table: np.ndarray) -> np.ndarray:
-        """table[k, chosen[k]]."""
-        return np.take_along_axis(table, self.chosen[:, None], 1)[:, 0]
-
-
-def _values_along(value_of, vector, coordinates, directions):
-    """fn at 0 and at ± each step along coordinates, then directions, [K, 11]."""
-    offsets = np.concatenate([[0.0], STEPS, -STEPS])
-    count, size = len(coordinates), len(vector.sizes)
-    sizes, places = jnp.asarray(vector.sizes), jnp.asarray(coordinates)
-    mixed = jnp.asarray(directions)
-
-    def along(k):
-        one = jnp.zeros(size).at[places[k]].set(sizes[places[k]]) if count else 0.0
-        some = mixed[k - count] if len(directions) else 0.0
-        v = jnp.where(k < count, one, some)
-        return jax.lax.map(lambda h: value_of(vector.start + h * v), offsets)
-
-    total = count + len(directions)
-    if not total:
-        raise ValueError("max_coordinates and num_directions must not both be 0.")
-    return np.asarray(jax.jit(lambda: jax.lax.map(along, jnp.arange(total)))())
-
-
-def _find_kinks(labels, along, slopes, tolerances):
-    """Where the difference of the two slopes stays, or grows, with a smaller step."""
-    left, right = slopes.left[:, KINK_STEP], slopes.right[:, KINK_STEP]
-    jump, coarser = slopes.jump[:, KINK_STEP], slopes.jump[:, KINK_STEP - 1]
-    found = slopes.stays[:, KINK_STEP - 1] & (jump > tolerances)
-    grows = jump > 3 * coarser  # as 1/h, where fn itself jumps
-    return [
-        [
-            Kink(labels[k], float(left[k]), float(right[k]), float(along[k]))
-            for k in np.flatnonzero(found & which)
-        ]
-        for which in (~grows, grows)
-    ]
-
-
 def _describe_kinks(name, what, kinks):
     first = kinks[0]
     remedy = "Move the arguments off it"
@@ -344,12 +247,30 @@ def _describe_kinks(name, what, kinks):
     )
 
 
+def _value_and_gradient(value_of, vector, name):
+    """Both in NumPy, if they are finite."""
+    _check_output(jax.eval_shape(value_of, vector.start), name)
+    value, gradient = jax.jit(jax.value_and_grad(value_of))(vector.start)
+    value, gradient = float(value), np.asarray(gradient)
+    if not np.isfinite(value):
+        raise AssertionError(f"{name} is {value} at the arguments given.")
+    if not np.isfinite(gradient).all():
+        i = np.argmin(np.isfinite(gradient))
+        raise AssertionError(
+            f"the gradient of {name} by {vector.label(i)} is {gradient[i]}."
+        )
+    return value, gradient
+
+
 def _compare_with_differences(
     name, labels, num_coordinates, along, slopes, rtol, scales, kinks
 ):
     """The largest relative error, or an AssertionError that names it."""
     is_kink = np.array([label in kinks for label in labels])
-    sides = slopes.left[:, KINK_STEP], slopes.right[:, KINK_STEP]
+    sides = (
+        slopes.left[:, differences.KINK_STEP],
+        slopes.right[:, differences.KINK_STEP],
+    )
     low, high = np.minimum(*sides), np.maximum(*sides)
     outside = np.maximum(np.maximum(low - along, along - high), 0)
     errors = np.where(is_kink, outside, np.abs(along - slopes.best))
@@ -418,6 +339,20 @@ def _largest_of_each_group(sizes, groups):
     largest = np.zeros(groups.max() + 2)
     np.maximum.at(largest, groups, sizes)  # -1, the directions, is the last
     return largest[groups]
+
+
+def _check_settings(fn, args, oracle, **tolerances):
+    if not isinstance(args, tuple | list):
+        raise TypeError(
+            "args must be the tuple of fn's arguments, (params,) for a single one, got "
+            f"a {type(args).__name__}."
+        )
+    for name, function in (("fn", fn), ("oracle", oracle)):
+        if not callable(function) and not (name == "oracle" and function is None):
+            raise TypeError(f"{name} must be a function, got {function!r}.")
+    for name, value in tolerances.items():
+        if not isinstance(value, float | int) or not 0 < value < np.inf:
+            raise ValueError(f"{name} must be a number above 0, got {value!r}.")
 
 
 def _check_output(output, name):
