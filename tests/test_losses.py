@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rljax import losses
-from tests.comparison import PLAIN, arrays, assert_equals_oracle, flags
+from tests.comparison import PLAIN, arrays, assert_equals_oracle, flags, reals
 from tests.oracles import losses as oracle
 
 SHAPES = st.sampled_from([(2, 3), (5,), (1,)])
-EPSILON = st.sampled_from([0.0, 0.2, 0.5]) | st.floats(0, 2, width=32)
+EPSILON = st.sampled_from([0.0, 0.2, 0.5]) | reals(0, 2)
 
 
 @st.composite
@@ -125,7 +125,7 @@ def steps(draw):
             draw(arrays(length)),
             q_values(),
             draw(flags(length)),
-            draw(st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0, 1, width=32)),
+            draw(st.sampled_from([0.0, 0.5, 1.0]) | reals(0, 1)),
             draw(arrays(length)),
         )
 

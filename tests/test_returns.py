@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rljax import returns
-from tests.comparison import PLAIN, arrays, assert_equals_oracle, flags
+from tests.comparison import PLAIN, arrays, assert_equals_oracle, flags, reals
 from tests.oracles import returns as oracle
 
 
@@ -23,7 +23,7 @@ def draw(seed, length, p_terminated=0.2, p_truncated=0.2):
     }
 
 
-UNIT = st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.5, 0.875, 1.0])
+UNIT = reals(0, 1) | st.sampled_from([0.0, 0.5, 0.875, 1.0])
 
 
 @st.composite

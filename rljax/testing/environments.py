@@ -65,7 +65,6 @@ def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
     types.check_key(key)
     num_steps = struct.check_int("num_steps", num_steps, minimum=1)
     _check_signatures(env)
-    _check_is_argument(env, key)
     key_reset, key_action, key_step, key_play, key_fresh = jax.random.split(key, 5)
     first = env.reset(key_reset)
     require(common.is_pair(first), f"reset must return (state, obs), got {first!r}")
@@ -79,6 +78,7 @@ def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
     )
     for what, tree in (("reset", first), ("step", (second[0], tuple(second[1])))):
         common.require_arrays(tree, what)
+    _check_is_argument(env, key)
     _check_reset_and_step_agree(env, key, action)
     common.require_element(env.observation_space, obs, "the observation of reset")
     keys = jax.random.split(key_reset, 3)

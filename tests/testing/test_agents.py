@@ -86,14 +86,6 @@ def test_the_least_agent_keeps_the_contract(key):
     testing.check_agent(Counter(), probes.ActionDependent(), key)
 
 
-LEAK = []
-
-
-def remember(self, state, trajectory, key):
-    LEAK.append(trajectory.reward)
-    return Counter.update(self, state, trajectory, key)
-
-
 def numpy_noise(self, state, trajectory, key):
     total = state["total"] + np.random.default_rng().normal()
     return {"total": total}, {}
@@ -170,10 +162,6 @@ def numpy_noise(self, state, trajectory, key):
                 )
             },
             r"the state after 1 updates\['total'\] holds NaN",
-        ),
-        pytest.param(
-            *({"update": remember}, "update leaves a traced value behind"),
-            marks=pytest.mark.slow,  # JAX searches the heap for who holds it
         ),
         (
             {
