@@ -52,7 +52,7 @@ def check_agent(agent: Agent, env: Env, key: jax.Array) -> None:
     keys = jax.random.split(key_init, 2)
     common.require_pure(lambda k: agent.init(k, env), [(k,) for k in keys], "init")
     common.require_strong(jax.eval_shape(lambda: agent.init(key_init, env)), "state")
-    common.require_no_nan(state, "the state after init")
+    common.require_finite(state, "the state after init", or_infinite=True)
     _, obs = env.reset(key_reset)
     _check_actions(agent, env, state, obs, key_act)
     if hasattr(type(agent), "draw"):
@@ -168,8 +168,10 @@ def _check_learning(agent: Any, env: Env, key: jax.Array) -> None:
     train_state = init_train(agent, env, key)
     for i in range(2):
         train_state, _ = step(agent, env, train_state)
-        common.require_no_nan(
-            train_state.agent_state, f"the state after {i + 1} updates"
+        common.require_finite(
+            train_state.agent_state,
+            f"the state after {i + 1} updates",
+            or_infinite=True,  # as a best so far is at first
         )
     # Where the agent has come to, its actions must still be actions.
     state = train_state.agent_state

@@ -76,22 +76,15 @@ def require_element(space: Any, value: Any, what: str) -> None:
     require(space.contains(value), f"{what} is outside its space: {value}")
 
 
-def require_no_nan(tree: Any, what: str) -> None:
-    """Requires no number to be NaN; infinity may be a best so far."""
+def require_finite(tree: Any, what: str, *, or_infinite: bool = False) -> None:
+    """Requires every floating number to be finite, or at least not NaN."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             where = f"{what}{jax.tree_util.keystr(path)}"
-            require(not jnp.isnan(leaf).any(), f"{where} holds NaN: {leaf}")
-
-
-def require_finite(tree: Any, what: str) -> None:
-    """Requires every floating number to be finite."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if jnp.issubdtype(leaf.dtype, jnp.floating):
-            require(
-                jnp.isfinite(leaf).all(),
-                f"{what}{jax.tree_util.keystr(path)} is not finite: {leaf}",
-            )
+            if or_infinite:
+                require(not jnp.isnan(leaf).any(), f"{where} holds NaN: {leaf}")
+            else:
+                require(jnp.isfinite(leaf).all(), f"{where} is not finite: {leaf}")
 
 
 def require_pure(fn: Callable[..., Any], cases: list[tuple[Any, ...]], name: str):
