@@ -1,13 +1,14 @@
-"""Many seeds at once: vmapped, and sharded over the devices of this process."""
+"""Many runs at once: vmapped in batches, sharded over devices and processes."""
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rljax import struct
 
@@ -37,17 +38,149 @@ def use_cpu_cores(max_devices: int | None = None) -> None:
     jax.config.update("jax_num_cpu_devices", min(cores, max_devices or cores))
 
 
-def map_seeds(fn: Callable[..., Any], *, devices: Sequence[Any] | None = None) -> Any:
+class Layout(NamedTuple):
+    """How runs are spread: over devices, and on each of them in batches.
+
+    A device takes its batches one after another and vmaps over the runs of one batch.
+    The last runs are repeated as padding where the numbers do not divide.
+    """
+
+    mesh: Mesh
+    num_runs: int
+    batch_size: int
+    """Runs that are vmapped together on one device."""
+    num_batches: int
+    """Batches per device."""
+
+    @property
+    def num_padded(self) -> int:
+        """Runs with padding: devices × batches × batch size."""
+        return self.mesh.size * self.num_batches * self.batch_size
+
+    @property
+    def _sharding(self):
+        return NamedSharding(self.mesh, PartitionSpec("runs"))
+
+    def put(self, tree: Any) -> Any:
+        """Pads leaves [num_runs, …] and puts each run on its device.
+
+        With several processes, every one of them must hand in the same values.
+        """
+        order = np.minimum(np.arange(self.num_padded), self.num_runs - 1)
+
+        def put(x):
+            if _is_key(x):
+                data = put(jax.random.key_data(x))
+                return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+            padded = np.asarray(x)[order]
+            return jax.make_array_from_callback(
+                padded.shape, self._sharding, lambda index: padded[index]
+            )
+
+        return jax.tree.map(put, tree)
+
+    def get(self, tree: Any) -> Any:
+        """The leaves without padding, as NumPy arrays, on every process.
+
+        Typed keys stay typed keys.
+        """
+
+        def get(x):
+            if _is_key(x):
+                data = jnp.asarray(get(jax.random.key_data(x)))
+                return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+            if not x.is_fully_addressable:
+                x = multihost_utils.process_allgather(x, tiled=True)
+            # A copy: a view would keep its buffer from being donated.
+            return np.asarray(x)[: self.num_runs].copy()
+
+        return jax.tree.map(get, tree)
+
+    def map(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Turns fn(shared, *arguments) of one run into a function of all of them.
+
+        Args:
+          fn: pure function of pytrees.
+
+        Returns:
+          A function to be jitted: `shared` is the same for all runs, the other
+          arguments and the results have leaves [num_padded, …].
+        """
+
+        def map_device(shared, *args):
+            def map_batch(args):
+                return jax.vmap(lambda *one: fn(shared, *one))(*args)
+
+            if self.num_batches == 1:
+                return map_batch(args)
+            shape = (self.num_batches, self.batch_size)
+            batches = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), args)
+            out = jax.lax.map(map_batch, batches)
+            return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
+
+        def mapped(shared, *args):
+            runs = PartitionSpec("runs")
+            return jax.shard_map(
+                map_device,
+                mesh=self.mesh,
+                in_specs=(PartitionSpec(), *(runs for _ in args)),
+                out_specs=runs,
+                check_vma=False,
+            )(shared, *args)
+
+        return mapped
+
+
+def lay_out(
+    num_runs: int,
+    *,
+    devices: Sequence[Any] | None = None,
+    batch_size: int | None = None,
+) -> Layout:
+    """Spreads runs evenly over devices.
+
+    Args:
+      num_runs: 1 or more.
+      devices: where to run, by default all devices of all processes. More devices than
+        runs are left idle in a single process.
+      batch_size: runs that one device vmaps together, at most; None: all of its share.
+
+    Raises:
+      TypeError, ValueError: `num_runs` or `batch_size` is no integer of 1 or more; no
+        devices.
+    """
+    num_runs = struct.check_int("num_runs", num_runs, minimum=1)
+    devices = list(jax.devices() if devices is None else devices)
+    if not devices:
+        raise ValueError("devices must name at least one device, got none.")
+    if jax.process_count() == 1:
+        devices = devices[:num_runs]
+    share = -(-num_runs // len(devices))
+    if batch_size is None:
+        batch_size = share
+    num_batches = -(-share // struct.check_int("batch_size", batch_size, minimum=1))
+    return Layout(
+        Mesh(np.array(devices), ("runs",)),
+        num_runs,
+        batch_size=-(-share // num_batches),
+        num_batches=num_batches,
+    )
+
+
+def map_seeds(
+    fn: Callable[..., Any],
+    *,
+    devices: Sequence[Any] | None = None,
+    batch_size: int | None = None,
+) -> Any:
     """Turns a function of one seed into a jitted one of many, sharded over devices.
 
     Args:
       fn: pure function of pytrees; any number of arguments.
-      devices: where to run, by default all local devices.
+      devices, batch_size: as for `lay_out`, but by default the devices of this process.
 
     Returns:
-      A jitted function whose arguments and results have a leading [num_seeds]. If the
-      devices do not divide the seeds, the last seeds are run again as padding and
-      dropped; more devices than seeds are left idle.
+      A jitted function whose arguments and results have a leading [num_seeds].
 
     Raises:
       ValueError: no devices; or, when called, arguments whose leading axes differ or
@@ -65,17 +198,16 @@ def map_seeds(fn: Callable[..., Any], *, devices: Sequence[Any] | None = None) -
                 f"got leading sizes {sorted(sizes)}."
             )
         ((num_seeds,),) = sizes
-        used = devices[:num_seeds]
-        mesh = Mesh(np.array(used), ("seeds",))
-        spec = PartitionSpec("seeds")
-        sharded = jax.shard_map(
-            jax.vmap(fn), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
-        )
-        padding = -num_seeds % len(used)
-        if not padding:
-            return sharded(*args)
-        order = jnp.minimum(jnp.arange(num_seeds + padding), num_seeds - 1)
-        out = sharded(*jax.tree.map(lambda x: x[order], args))
+        layout = lay_out(num_seeds, devices=devices, batch_size=batch_size)
+        spread = layout.map(lambda _, *one: fn(*one))
+        if layout.num_padded == num_seeds:
+            return spread((), *args)
+        order = jnp.minimum(jnp.arange(layout.num_padded), num_seeds - 1)
+        out = spread((), *jax.tree.map(lambda x: x[order], args))
         return jax.tree.map(lambda x: x[:num_seeds], out)
 
     return jax.jit(mapped)
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

@@ -68,3 +68,56 @@ def test_arguments_that_do_not_match_are_refused():
         parallel.map_seeds(lambda a: a, devices=[])
     with pytest.raises(ValueError, match="max_devices must be at least 1, got 0"):
         parallel.use_cpu_cores(0)
+
+
+def test_a_layout_spreads_pads_and_gathers():
+    layout = parallel.lay_out(7, batch_size=2)
+    assert (layout.batch_size, layout.num_batches, layout.num_padded) == (2, 2, 8)
+    data = {
+        "x": np.arange(7.0, dtype=np.float32),
+        "key": jax.random.split(jax.random.key(0), 7),
+        "old": jax.random.split(jax.random.PRNGKey(0), 7),
+    }
+    there = layout.put(data)
+    assert sorted(len(shard.data) for shard in there["x"].addressable_shards) == [4, 4]
+    back = layout.get(there)
+    np.testing.assert_array_equal(back["x"], data["x"])
+    np.testing.assert_array_equal(back["old"], data["old"])
+    assert (jax.random.key_data(back["key"]) == jax.random.key_data(data["key"])).all()
+    double = jax.jit(layout.map(lambda shared, x: {"y": shared * x}))
+    out = layout.get(double(jnp.float32(2), there["x"]))
+    np.testing.assert_array_equal(out["y"], 2 * np.arange(7))
+
+
+@pytest.mark.parametrize(
+    ("num_runs", "batch_size", "expected"),
+    [
+        (8, None, (4, 1)),
+        (8, 3, (2, 2)),
+        (9, 4, (3, 2)),
+        (1, 5, (1, 1)),
+        (5, 99, (3, 1)),
+    ],
+)
+def test_batches_are_even(num_runs, batch_size, expected):
+    layout = parallel.lay_out(num_runs, batch_size=batch_size)
+    assert (layout.batch_size, layout.num_batches) == expected
+    assert layout.num_padded >= num_runs
+
+
+def test_batches_change_no_number():
+    def draw(key, scale):
+        return scale * jax.random.normal(key, (3,))
+
+    keys, scales = jax.random.split(jax.random.key(0), 7), jnp.arange(7.0)
+    out = parallel.map_seeds(draw, batch_size=2)(keys, scales)
+    np.testing.assert_allclose(out, jax.vmap(draw)(keys, scales), rtol=1e-6)
+
+
+def test_layouts_that_can_not_be_are_refused():
+    with pytest.raises(ValueError, match="num_runs must be at least 1, got 0"):
+        parallel.lay_out(0)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        parallel.lay_out(3, batch_size=0)
+    with pytest.raises(ValueError, match="devices must name at least one"):
+        parallel.lay_out(3, devices=[])
