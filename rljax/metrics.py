@@ -1,9 +1,11 @@
 """Statistics over seeds, on the host.
 
-The interquartile mean and its bootstrap interval after Agarwal et al. (2021),
-arXiv:2108.13264; the arithmetic is SciPy's, imported when it is needed.
+The interquartile mean, its bootstrap interval, the probability of improvement and
+performance profiles after Agarwal et al. (2021), arXiv:2108.13264; the arithmetic is
+SciPy's where it has it, imported when it is needed.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,108 @@ def bootstrap_interval(
         rng=np.random.default_rng(seed),
     )
     return result.confidence_interval.low, result.confidence_interval.high
+
+
+def stratified_interval(
+    statistic: Callable[..., Any],
+    *scores: Any,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+    vectorized: bool = False,
+) -> tuple[Any, Any]:
+    """Percentile bootstrap interval that resamples the seeds within each task.
+
+    Tasks are not resampled: they are the benchmark, not a sample of one. Scores of −∞,
+    as of runs that diverged, are allowed: an end of the interval is always one of the
+    resampled statistics.
+
+    Args:
+      statistic: of arrays such as `scores`, returns a scalar or array, such as
+        `lambda x: interquartile_mean(x.ravel())` or `probability_of_improvement`.
+      *scores: one array [num_tasks, num_seeds] for each argument of `statistic`,
+        resampled independently.
+      confidence: coverage aimed at, in (0, 1).
+      num_resamples: bootstrap resamples.
+      seed: of the resampling.
+      vectorized: whether `statistic` takes all resamples at once, [num_resamples,
+        num_tasks, num_seeds], and returns [num_resamples, …].
+
+    Returns:
+      (low, high), of the shape that `statistic` returns for one resample.
+
+    Raises:
+      ValueError: `confidence` is not in (0, 1), or scores have another rank.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be in (0, 1), got {confidence!r}.")
+    arrays = [_scores(x) for x in scores]
+    rng = np.random.default_rng(seed)
+
+    def resample(x):
+        order = rng.integers(x.shape[1], size=(num_resamples, *x.shape))
+        return np.take_along_axis(x[None], order, axis=2)
+
+    resampled = [resample(x) for x in arrays]
+    if vectorized:
+        values = np.asarray(statistic(*resampled))
+    else:
+        values = np.array([statistic(*one) for one in zip(*resampled, strict=True)])
+    tails = ((1 - confidence) / 2, (1 + confidence) / 2)
+    low, high = np.quantile(values, tails, axis=0, method="inverted_cdf")
+    return low, high
+
+
+def probability_of_improvement(scores: Any, other_scores: Any) -> float:
+    """How often a run of one algorithm beats one of another, averaged over tasks.
+
+    P(X > Y) + ½ P(X = Y), with X and Y drawn from the runs on one task: Mann and
+    Whitney's U over the number of pairs.
+
+    Args:
+      scores: [num_tasks, num_seeds].
+      other_scores: [num_tasks, any number of seeds].
+
+    Raises:
+      ValueError: the arrays have another rank or other numbers of tasks.
+    """
+    scores, other_scores = _scores(scores), _scores(other_scores)
+    if len(scores) != len(other_scores):
+        raise ValueError(
+            "scores and other_scores must be of the same tasks, got "
+            f"{len(scores)} and {len(other_scores)} of them."
+        )
+    above = scores[:, :, None] > other_scores[:, None, :]
+    equal = scores[:, :, None] == other_scores[:, None, :]
+    return float((above + equal / 2).mean((1, 2)).mean())
+
+
+def performance_profile(scores: Any, thresholds: Any) -> np.ndarray:
+    """The fraction of runs that score above each threshold, averaged over tasks.
+
+    Args:
+      scores: [num_tasks, num_seeds].
+      thresholds: [K].
+
+    Returns:
+      [K], falling from 1 to 0.
+
+    Raises:
+      ValueError: the scores have another rank.
+    """
+    above = _scores(scores)[:, :, None] > np.asarray(thresholds)
+    return above.mean(1).mean(0)
+
+
+def _scores(scores: Any) -> np.ndarray:
+    array = np.asarray(scores, float)
+    if array.ndim != 2 or 0 in array.shape or np.isnan(array).any():
+        raise ValueError(
+            "scores must be an array [num_tasks, num_seeds] without NaN, got "
+            f"{'NaN' if np.isnan(array).any() else f'shape {array.shape}'}. For a "
+            "single task, add its axis: scores[None]."
+        )
+    return array
 
 
 def mean_interval(
