@@ -1,0 +1,327 @@
+"""Checkpoints of any pytree of arrays, through Orbax. Needs the extra `checkpoint`.
+
+Orbax writes a checkpoint beside its place and renames it when it is whole, so that one
+which was interrupted does not count. What it stores are plain arrays and JSON: nothing
+is unpickled. Beside them lies a description with every leaf's shape, dtype and digest,
+against which all that is read is held.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rljax import struct
+
+FORMAT = 1
+"""Of the layout below; raised when older readers would misread it."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is not there, can't be read, or is not what was asked for."""
+
+
+class SaveError(OSError):
+    """A checkpoint could not be written; older ones are untouched."""
+
+
+class Checkpoint(NamedTuple):
+    """What `Checkpoints.restore` returns."""
+
+    step: int
+    tree: Any
+    """As it was saved: NumPy arrays, and typed keys."""
+    description: dict[str, Any]
+    """As it was saved."""
+    skipped: tuple[str, ...]
+    """Why newer checkpoints were passed over, newest first."""
+
+
+class Checkpoints:
+    """A folder with the last checkpoints of one run, each a folder named by its step.
+
+    With several processes, each of them makes the same calls on a folder that all can
+    reach.
+    """
+
+    def __init__(
+        self,
+        folder: Any,
+        *,
+        keep: int = 3,
+        interval: float = 60.0,
+        fall_back: bool = False,
+    ):
+        """Nothing is read or written yet.
+
+        Args:
+          folder: where to; made when it is needed.
+          keep: how many checkpoints to keep; older ones are deleted after a newer one
+            is whole.
+          interval: seconds between two saves of a loop that asks `due`; 0: always.
+          fall_back: whether `restore` goes on to the previous checkpoint where one
+            can't be read.
+
+        Raises:
+          TypeError, ValueError: names the argument.
+          ImportError: Orbax is not installed.
+        """
+        self._orbax = _import_orbax()
+        self.folder = Path(folder).absolute()
+        self.keep = struct.check_int("keep", keep, minimum=1)
+        if not interval >= 0:
+            raise ValueError(f"interval must be 0 seconds or more, got {interval!r}.")
+        self.interval = interval
+        self.fall_back = fall_back
+        self._last_save = time.monotonic()
+
+    def steps(self) -> list[int]:
+        """Of all whole checkpoints, in ascending order."""
+        if not self.folder.is_dir():
+            return []
+        names = (path.name for path in self.folder.iterdir() if path.is_dir())
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def due(self) -> bool:
+        """Whether `interval` has passed since the last save."""
+        return time.monotonic() - self._last_save >= self.interval
+
+    def save(
+        self, step: int, tree: Any, description: Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes a checkpoint and returns when it is whole.
+
+        Args:
+          step: number of the checkpoint, above those that are there.
+          tree: pytree of NumPy or JAX arrays, typed keys among them.
+          description: JSON, what there is to know besides.
+
+        Raises:
+          ValueError: `step` is not above those that are there.
+          SaveError: it can't be written. Those that were there are still there.
+        """
+        steps = self.steps()
+        if steps and step <= steps[-1]:
+            raise ValueError(
+                f"step must be above those in {self.folder}, the last of which is "
+                f"{steps[-1]}, got {step}."
+            )
+        arrays, leaves = _flatten(tree)
+        content = {"format": FORMAT, "leaves": leaves, "user": dict(description or {})}
+        content["digest"] = _digest_json(content)
+        args = self._orbax.args
+        try:
+            with self._manager() as manager:
+                manager.save(
+                    step,
+                    args=args.Composite(
+                        arrays=args.StandardSave(arrays),
+                        description=args.JsonSave(content),
+                    ),
+                    force=True,
+                )
+                manager.wait_until_finished()
+        except Exception as error:
+            for path in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(path, ignore_errors=True)
+            kept = f"step {steps[-1]} is there and whole" if steps else "there is none"
+            raise SaveError(
+                f"checkpoint {step} could not be written in {self.folder}: "
+                f"{_first_line(error)}. Of older ones, {kept}. See that there is "
+                "space and that the folder can be written, then resume."
+            ) from error
+        self._last_save = time.monotonic()
+
+    def restore(
+        self, like: Any | Callable[[int], Any], step: int | None = None
+    ) -> Checkpoint:
+        """Reads a checkpoint.
+
+        Args:
+          like: tree of arrays or `jax.ShapeDtypeStruct`s, with keys of the kind that
+            were saved; or a function that returns such a tree for a step.
+          step: which one; None: the last one.
+
+        Raises:
+          CheckpointError: there is none; it can't be read; it is none of ours or of
+            another format; or its leaves differ from `like`'s. The message names the
+            folder and what is wrong. With `fall_back`, only if no older one will do.
+        """
+        steps = self.steps()
+        if step is not None:
+            steps = [s for s in steps if s <= step]
+        if not steps or step not in (None, steps[-1]):
+            found = ", ".join(map(str, self.steps())) or "none"
+            wanted = "checkpoint" if step is None else f"checkpoint {step}"
+            raise CheckpointError(
+                f"no {wanted} in {self.folder}; there are: {found}. Checkpoints are "
+                "folders named by their step."
+            )
+        skipped: list[str] = []
+        for candidate in reversed(steps):
+            try:
+                wanted = like(candidate) if callable(like) else like
+                tree, description = self._read(candidate, wanted)
+                self._set_aside(steps[steps.index(candidate) + 1 :])
+                return Checkpoint(candidate, tree, description, tuple(skipped))
+            except CheckpointError as error:
+                skipped.append(str(error))
+                if not self.fall_back:
+                    raise
+        raise CheckpointError("no checkpoint can be used. " + " ".join(skipped))
+
+    def describe(self, step: int) -> dict[str, Any]:
+        """The description that was saved with a checkpoint.
+
+        Raises:
+          CheckpointError: it can't be read, or is none of ours or of another format.
+        """
+        return self._describe(step)["user"]
+
+    def _describe(self, step: int) -> dict[str, Any]:
+        path = self.folder / str(step)
+        if not (path / "description").is_dir():
+            raise CheckpointError(
+                f"{path} is no checkpoint of rljax: it has no description."
+            )
+        args = self._orbax.args
+        content = self._load(step, description=args.JsonRestore()).description
+        if not isinstance(content, dict) or "format" not in content:
+            raise CheckpointError(
+                f"{path} is no checkpoint of rljax: its description has no format."
+            )
+        if content["format"] != FORMAT:
+            raise CheckpointError(
+                f"{path} has format {content['format']}, this version of rljax reads "
+                f"format {FORMAT}. Resume with the version that wrote it."
+            )
+        if content.pop("digest", None) != _digest_json(content):
+            raise CheckpointError(
+                f"{path} is damaged: its description is not what was saved."
+            )
+        return content
+
+    def _read(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        path = self.folder / str(step)
+        content = self._describe(step)
+        saved = content["leaves"]
+        expected = {
+            jax.tree_util.keystr(at): leaf
+            for at, leaf in jax.tree_util.tree_leaves_with_path(like)
+        }
+        for name in [*expected, *saved]:
+            if name not in saved or name not in expected:
+                there, here = ("", "not ") if name in saved else ("not ", "")
+                raise CheckpointError(
+                    f"{path}: the leaf {name} is {there}in the checkpoint but {here}"
+                    "in what is to be restored. Was it another configuration?"
+                )
+        for name, leaf in expected.items():
+            there = (tuple(saved[name]["shape"]), saved[name]["dtype"])
+            here = (tuple(leaf.shape), str(leaf.dtype))
+            if there != here:
+                raise CheckpointError(
+                    f"{path}: the leaf {name} has shape {there[0]} and dtype "
+                    f"{there[1]} in the checkpoint, {here[0]} and {here[1]} in what is "
+                    "to be restored. Was it another configuration?"
+                )
+        restore = self._orbax.args.StandardRestore()
+        arrays = self._load(step, arrays=restore).arrays
+        leaves = []
+        for name, leaf in expected.items():
+            entry = saved[name]
+            array = arrays.get(name) if isinstance(arrays, dict) else None
+            if array is None and 0 in leaf.shape:
+                leaves.append(np.zeros(leaf.shape, leaf.dtype))
+                continue
+            if array is None or _digest(np.asarray(array)) != entry["digest"]:
+                raise CheckpointError(
+                    f"{path} is damaged: the leaf {name} is not what was saved."
+                )
+            leaves.append(_wrap(np.asarray(array), leaf))
+        return jax.tree.unflatten(jax.tree.structure(like), leaves), content["user"]
+
+    def _load(self, step: int, **items: Any) -> Any:
+        path = self.folder / str(step)
+        try:
+            handler = self._orbax.CompositeCheckpointHandler()
+            with self._orbax.Checkpointer(handler) as reader:
+                return reader.restore(path, args=self._orbax.args.Composite(**items))
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} can't be read: {_first_line(error)}"
+            ) from error
+
+    def _manager(self) -> Any:
+        options = self._orbax.CheckpointManagerOptions(
+            max_to_keep=self.keep,
+            create=True,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=False,
+        )
+        return self._orbax.CheckpointManager(self.folder, options=options)
+
+    def _set_aside(self, steps: list[int]) -> None:
+        """Renames checkpoints that could not be used, out of the way of new ones."""
+        for step in steps:
+            if jax.process_index() == 0 and self.fall_back:
+                path = self.folder / str(step)
+                path.rename(path.with_name(f"{step}.unusable"))
+
+
+def _import_orbax() -> Any:
+    try:
+        import orbax.checkpoint as orbax
+    except ImportError as error:
+        raise ImportError(
+            "checkpoints need Orbax: pip install 'rljax-core[checkpoint]'."
+        ) from error
+    return orbax
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _flatten(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays by name, and what the description says of them."""
+    arrays, leaves = {}, {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path)
+        leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        if array.size:  # Orbax refuses empty ones
+            arrays[name] = array
+        leaves[name] = {
+            "shape": list(leaf.shape),
+            "dtype": str(leaf.dtype),
+            "digest": _digest(array),
+        }
+    return arrays, leaves
+
+
+def _wrap(array: np.ndarray, like: Any) -> Any:
+    if not _is_key(like):
+        return array
+    impl = jax.random.key_impl(jnp.empty((), like.dtype))
+    return jax.random.wrap_key_data(jnp.asarray(array), impl=impl)
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _digest_json(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:800] if lines else 'no message'}"
