@@ -9,9 +9,11 @@ train_state, metrics = rljax.train(
 from rljax import (
     agents,
     bandits,
+    checkpoint,
     distributions,
     envs,
     exploration,
+    faults,
     losses,
     metrics,
     networks,
@@ -20,8 +22,11 @@ from rljax import (
     plotting,
     random,
     regret,
+    reports,
+    results,
     returns,
     rollout,
+    settings,
     spaces,
     struct,
     testing,
@@ -46,6 +51,8 @@ from rljax.envs import (
     make,
 )
 from rljax.evaluate import Evaluation, evaluate
+from rljax.results import SweepResult
+from rljax.sweep import sweep
 from rljax.train import Metrics, TrainState, init_train, train, train_step
 from rljax.types import MDP, TimeStep, Transition
 
@@ -67,16 +74,19 @@ __all__ = [
     "QLearning",
     "Reinforce",
     "Sarsa",
+    "SweepResult",
     "TimeLimit",
     "TimeStep",
     "TrainState",
     "Transition",
     "agents",
     "bandits",
+    "checkpoint",
     "distributions",
     "envs",
     "evaluate",
     "exploration",
+    "faults",
     "init_train",
     "losses",
     "make",
@@ -87,10 +97,14 @@ __all__ = [
     "plotting",
     "random",
     "regret",
+    "reports",
+    "results",
     "returns",
     "rollout",
+    "settings",
     "spaces",
     "struct",
+    "sweep",
     "testing",
     "train",
     "train_step",

@@ -19,9 +19,12 @@ LAYERS = [
     ["agents"],
     ["rollout"],
     ["train", "evaluate"],
-    ["parallel"],
-    ["regret", "bandits"],
+    ["parallel", "faults", "settings", "checkpoint"],
+    ["regret", "bandits", "population", "fingerprint"],
     ["metrics"],
+    ["results", "reports"],
+    ["runner"],
+    ["sweep"],
     ["plotting", "testing", "runs"],
 ]
 # Agents never import environments, though those stand above them.

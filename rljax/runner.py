@@ -1,0 +1,271 @@
+"""The loop on the host that drives a sweep's compiled programs, chunk by chunk."""
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from rljax import settings
+from rljax.checkpoint import CheckpointError, Checkpoints
+from rljax.evaluate import Evaluation
+from rljax.faults import Fault, locate_nan
+from rljax.fingerprint import check_same
+from rljax.population import Population, state_bytes, structure_of
+from rljax.reports import Report
+from rljax.results import Outcome, SweepResult
+from rljax.settings import Expansion
+from rljax.train import Metrics
+
+CHUNK_SECONDS = 0.5
+"""How long the devices work between two looks at the clock and the callbacks."""
+
+
+class Runner:
+    """The populations of a sweep, one per compiled program, and what they have done."""
+
+    def __init__(
+        self,
+        expansion: Expansion,
+        keys: jax.Array,
+        num_updates: int,
+        *,
+        devices: Sequence[Any] | None,
+        batch_size: int | None,
+        memory_budget: int,
+        fingerprint: dict[str, Any],
+    ):
+        """Compiles everything; see `sweep` for the arguments."""
+        groups: dict[Any, list[int]] = {}
+        for index, pair in enumerate(expansion.built):
+            groups.setdefault(structure_of(pair), []).append(index)
+        self.expansion = expansion
+        self.num_seeds = len(keys)
+        self.num_updates = num_updates
+        self.fingerprint = fingerprint
+        self.done = 0
+        self.faults: list[Fault] = []
+        self.groups = list(groups.values())
+        pairs = [[expansion.built[i] for i in group] for group in self.groups]
+        # All states stay on the devices; what is left is for one program at a time.
+        sizes = [state_bytes(p[0], keys) * len(p) * len(keys) for p in pairs]
+        self.populations = [
+            Population(
+                p,
+                keys,
+                devices=devices,
+                batch_size=batch_size,
+                memory_budget=memory_budget,
+                reserved=sum(sizes) - size,
+            )
+            for p, size in zip(pairs, sizes, strict=True)
+        ]
+        self.history = [_empty_history(p, num_updates) for p in self.populations]
+
+    def start(self) -> None:
+        """Initialises every run."""
+        for population in self.populations:
+            population.start()
+
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Writes a checkpoint of all that `restore` needs."""
+        states = [p.to_host() for p in self.populations]
+        history = [_part(h, 0, self.done) for h in self.history]
+        checkpoints.save(self.done, (states, history), self.fingerprint)
+
+    def restore(self, checkpoints: Checkpoints) -> None:
+        """Goes on from the last checkpoint that can be used.
+
+        Raises:
+          CheckpointError: there is none, or it is of another run.
+        """
+
+        def like(step):
+            check_same(checkpoints.folder, checkpoints.describe(step), self.fingerprint)
+            states = [p.host_shapes() for p in self.populations]
+            return states, [_empty_history(p, step) for p in self.populations]
+
+        found = checkpoints.restore(like)
+        for reason in found.skipped:
+            warnings.warn(f"passed over a checkpoint: {reason}", stacklevel=3)
+        if found.step > self.num_updates:
+            raise CheckpointError(
+                f"{checkpoints.folder / str(found.step)} is of update {found.step}, "
+                f"but num_updates is {self.num_updates}. Ask for as many or more."
+            )
+        states, history = found.tree
+        for population, state in zip(self.populations, states, strict=True):
+            population.from_host(state)
+        for whole, part in zip(self.history, history, strict=True):
+            _fill(whole, 0, part)
+        self.done = found.step
+
+    def train(
+        self,
+        callbacks: Sequence[Callable[[Report], Any]],
+        checkpoints: Checkpoints | None,
+        stop: Callable[[], bool] | None,
+        debug: bool,
+    ) -> bool:
+        """Does all updates that are left; True if it was stopped before."""
+        length, saved = 1, self.done
+        longest = min(p.max_chunk for p in self.populations)
+        self._report_faults(debug)
+        while self.done < self.num_updates:
+            first, start = self.done, time.perf_counter()
+            self._advance(min(length, self.num_updates - self.done))
+            seconds = time.perf_counter() - start
+            self._report_faults(debug)
+            self._call(callbacks, checkpoints, first, seconds)
+            # Chunks grow and shrink with the clock; no result depends on them.
+            length = int(length * min(2.0, CHUNK_SECONDS / seconds))
+            length, due, stopped = _agree(
+                max(1, min(length, longest)),
+                checkpoints is not None and checkpoints.due(),
+                stop is not None and stop(),
+            )
+            last = stopped or self.done == self.num_updates
+            if checkpoints is not None and (due or last) and saved < self.done:
+                self.save(checkpoints)
+                saved = self.done
+            if stopped:
+                break
+        return self.done < self.num_updates
+
+    def result(self, evaluations: Sequence[Evaluation] | None = None) -> SweepResult:
+        """What there is, setting by setting; `evaluations` by population."""
+        states = self._by_setting([p.to_host() for p in self.populations])
+        metrics = self._by_setting([_part(h, 0, self.done) for h in self.history])
+        evaluated: list[Any] = [None] * len(states)
+        if evaluations is not None:
+            evaluated = self._by_setting(evaluations)
+        outcomes = []
+        for i, setting in enumerate(self.expansion.settings):
+            agent, env = self.expansion.built[i]
+            outcome = Outcome(
+                setting=setting,
+                agent=agent,
+                env=env,
+                train_state=states[i].train_state,
+                metrics=metrics[i],
+                evaluation=evaluated[i],
+                fault_updates=states[i].fault_update,
+            )
+            outcomes.append(outcome)
+        return SweepResult(
+            self.expansion.axes, tuple(outcomes), self.done, tuple(self.faults)
+        )
+
+    def _advance(self, num_updates: int) -> None:
+        for population, history in zip(self.populations, self.history, strict=True):
+            _fill(history, self.done, population.advance(self.done, num_updates))
+        self.done += num_updates
+
+    def _by_setting(self, trees: Sequence[Any]) -> list[Any]:
+        """Splits leaves [num_runs, …] of each population into [num_seeds, …]."""
+        parts: list[Any] = [None] * len(self.expansion.settings)
+        for group, tree in zip(self.groups, trees, strict=True):
+            for i, index in enumerate(group):
+                rows = slice(i * self.num_seeds, (i + 1) * self.num_seeds)
+                parts[index] = jax.tree.map(lambda x, rows=rows: x[rows], tree)
+        return parts
+
+    def _report_faults(self, debug: bool) -> None:
+        """Warns of runs that broke since the last look, or with `debug` raises."""
+        known = set(self.faults)
+        faults = [fault for fault in self._all_faults() if fault not in known]
+        if not faults:
+            return
+        self.faults += faults
+        if debug:
+            outcome = self.result()[faults[0].setting]
+            seed = faults[0].seed
+            state = jax.tree.map(lambda x: jnp.asarray(x[seed]), outcome.train_state)
+            where = locate_nan(outcome.agent, outcome.env, state)
+            raise FloatingPointError(
+                f"{faults[0]}.\n{where or 'It was not seen again in a rerun.'}"
+            )
+        more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+        text = "; ".join(map(str, faults[:3]))
+        warnings.warn(f"{text}{more}", RuntimeWarning, stacklevel=4)
+
+    def _all_faults(self) -> list[Fault]:
+        faults = []
+        for group, population in zip(self.groups, self.populations, strict=True):
+            updates, leaves = population.faults()
+            for run in np.flatnonzero(updates >= 0):
+                i, seed = divmod(int(run), self.num_seeds)
+                label = settings.label(self.expansion.settings[group[i]])
+                leaf = population.leaf_name(int(leaves[run]))
+                faults.append(Fault(label, seed, int(updates[run]), leaf))
+        return faults
+
+    def _call(
+        self,
+        callbacks: Sequence[Callable[[Report], Any]],
+        checkpoints: Checkpoints | None,
+        first: int,
+        seconds: float,
+    ) -> None:
+        if not callbacks or jax.process_index() != 0:
+            return
+        metrics = self._by_setting([_part(h, first, self.done) for h in self.history])
+        steps = [a.num_envs * a.rollout_length for a, _ in self.expansion.built]
+        num_steps = sum(steps) * self.num_seeds * (self.done - first)
+        report = Report(
+            settings=self.expansion.settings,
+            metrics=tuple(metrics),
+            steps_per_update=tuple(steps),
+            first_update=first,
+            num_updates=self.done,
+            total_updates=self.num_updates,
+            steps_per_second=num_steps / seconds,
+            faults=tuple(self.faults),
+        )
+        for callback in callbacks:
+            try:
+                callback(report)
+            except OSError as error:
+                raise OSError(
+                    error.errno,
+                    f"{type(callback).__name__} could not write after update "
+                    f"{self.done}: {error}. {_what_is_saved(checkpoints)}",
+                ) from error
+
+
+def _empty_history(population: Population, num_updates: int) -> Metrics:
+    """Metrics of all runs, leaves [num_runs, num_updates, …]."""
+    shape = (population.num_runs, num_updates)
+    return jax.tree.map(
+        lambda x: np.zeros((*shape, *x.shape), x.dtype), population.metrics_shapes()
+    )
+
+
+def _part(history: Metrics, first: int, last: int) -> Metrics:
+    return jax.tree.map(lambda x: x[:, first:last], history)
+
+
+def _fill(history: Metrics, first: int, part: Metrics) -> None:
+    """Writes `part` into `history` from update `first` on."""
+    arrays = zip(jax.tree.leaves(history), jax.tree.leaves(part), strict=True)
+    for whole, new in arrays:
+        whole[:, first : first + new.shape[1]] = new
+
+
+def _agree(length: int, due: bool, stopped: bool) -> tuple[int, bool, bool]:
+    """What the first process has decided, as clocks and signals differ."""
+    if jax.process_count() > 1:
+        decided = np.array([length, due, stopped], np.int32)
+        length, due, stopped = multihost_utils.broadcast_one_to_all(decided)
+    return int(length), bool(due), bool(stopped)
+
+
+def _what_is_saved(checkpoints: Checkpoints | None) -> str:
+    steps = checkpoints.steps() if checkpoints is not None else []
+    if not steps:
+        return "No checkpoint had been saved."
+    return f"The last checkpoint is update {steps[-1]}; resume from it."

@@ -1,0 +1,184 @@
+"""Settings of a sweep: which fields of agents and environments to change, to what.
+
+A setting is a dictionary from a field's name to its value. "learning_rate" is a field
+of the agent, "env.gravity" one of the environment, also where wrappers lie around it;
+"exploration.epsilon" a field of a field. "agent" and "env" themselves choose among
+alternatives that have a name.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rljax.types import Agent, Env, check_agent, check_env
+
+
+class Expansion(NamedTuple):
+    """What `expand` returns."""
+
+    axes: dict[str, tuple[Any, ...]]
+    """Values by name, the last one varying fastest; for a list of settings the one axis
+    "setting" with their labels."""
+    settings: tuple[dict[str, Any], ...]
+    """All that were asked for, in the order of the axes."""
+    built: tuple[tuple[Agent, Env], ...]
+    """Agent and environment of each setting."""
+
+
+def expand(
+    agent: Agent | Mapping[str, Agent],
+    env: Env | Mapping[str, Env],
+    settings: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | None = None,
+) -> Expansion:
+    """Builds the agent and environment of every setting.
+
+    Args:
+      agent: one, or alternatives by name: then "agent" is the first axis.
+      env: likewise, "env".
+      settings: values by name, whose combinations are all built (a grid); or a list
+        of settings, each with values of its own. Where there are alternatives, each
+        setting of a list names its "agent" or "env".
+
+    Raises:
+      TypeError, ValueError: a name or a value does not fit, or a setting is there
+        twice; the message says which.
+    """
+    agents = _alternatives("agent", agent)
+    envs = _alternatives("env", env)
+    for choice in agents.values():
+        check_agent(choice)
+    for choice in envs.values():
+        check_env(choice)
+    if settings is None:
+        settings = {}
+    if isinstance(settings, Mapping):
+        grid = {str(name): _values(name, values) for name, values in settings.items()}
+        for name, table in (("env", envs), ("agent", agents)):
+            if len(table) > 1 and name not in grid:
+                grid = {name: tuple(table), **grid}
+        combinations = itertools.product(*grid.values())
+        expanded = tuple(
+            dict(zip(grid, values, strict=True)) for values in combinations
+        )
+        axes = grid
+    else:
+        expanded = tuple(dict(setting) for setting in _listed(settings))
+        axes = {"setting": tuple(label(setting) for setting in expanded)}
+    labels = [label(setting) for setting in expanded]
+    for i, text in enumerate(labels):
+        if text in labels[:i]:
+            raise ValueError(f"settings must differ, got {text!r} twice.")
+    built = tuple(
+        (
+            _replaced("agent", _chosen("agent", agents, setting), setting),
+            _replaced("env", _chosen("env", envs, setting), setting),
+        )
+        for setting in expanded
+    )
+    return Expansion(axes, expanded, built)
+
+
+def label(setting: Mapping[str, Any]) -> str:
+    """The setting in one line: "learning_rate=0.001, env.gravity=9.8"."""
+    return ", ".join(f"{k}={text(v)}" for k, v in setting.items()) or "default"
+
+
+def text(value: Any) -> str:
+    """A value of a setting: numbers as they are, functions by their name."""
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__name__)
+    return str(value.item() if hasattr(value, "item") else value)
+
+
+def _alternatives(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {"": value}
+    if not value:
+        raise ValueError(f"{name} must name at least one alternative, got {value!r}.")
+    return {str(key): choice for key, choice in value.items()}
+
+
+def _values(name: str, values: Any) -> tuple[Any, ...]:
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise TypeError(
+            f"settings[{name!r}] must be a sequence of values, got {values!r}. For one "
+            f"value, pass [{values!r}]."
+        )
+    # Elements of an array as Python numbers, so that they print and compare as such.
+    values = tuple(v.item() if getattr(v, "shape", None) == () else v for v in values)
+    if not values:
+        raise ValueError(f"settings[{name!r}] must hold at least one value, got none.")
+    return values
+
+
+def _listed(settings: Any) -> Sequence[Mapping[str, Any]]:
+    if isinstance(settings, str) or not isinstance(settings, Sequence):
+        raise TypeError(
+            "settings must be a dictionary of values by name or a list of such "
+            f"dictionaries with one value each, got {settings!r}."
+        )
+    if not settings:
+        raise ValueError("settings must hold at least one setting, got an empty list.")
+    for setting in settings:
+        if not isinstance(setting, Mapping):
+            raise TypeError(f"each setting must be a dictionary, got {setting!r}.")
+    return settings
+
+
+def _chosen(name: str, table: dict[str, Any], setting: Mapping[str, Any]) -> Any:
+    """The alternative that a setting names."""
+    if name not in setting:
+        if len(table) == 1:
+            return next(iter(table.values()))
+        raise ValueError(
+            f"setting {label(setting)!r} must name its {name!r}, one of "
+            f"{', '.join(map(repr, table))}."
+        )
+    if setting[name] not in table or "" in table:
+        raise ValueError(
+            f"{name} must be one of the alternatives in sweep({name}={{name: …}}), "
+            f"which are {', '.join(map(repr, table))}, got {setting[name]!r}."
+        )
+    return table[setting[name]]
+
+
+def _replaced(part: str, value: Any, setting: Mapping[str, Any]) -> Any:
+    """`value`, which is the agent or the environment, with the setting's fields."""
+    changes = {}
+    for name, new in setting.items():
+        path = tuple(name.split("."))
+        if name not in ("agent", "env") and (path[0] == "env") == (part == "env"):
+            changes[path[part == "env" :]] = (name, new)
+    return _replace(value, changes) if changes else value
+
+
+def _replace(value: Any, changes: Mapping[tuple[str, ...], tuple[str, Any]]) -> Any:
+    """Replaces fields by path; each entry has the setting's name, for errors."""
+    fields = _field_names(value)
+    direct: dict[str, Any] = {}
+    inner: dict[str, dict[tuple[str, ...], tuple[str, Any]]] = {}
+    for path, (name, new) in changes.items():
+        if path[0] in fields and len(path) == 1:
+            direct[path[0]] = new
+        elif path[0] in fields:
+            inner.setdefault(path[0], {})[path[1:]] = (name, new)
+        elif "env" in fields:  # a wrapper
+            inner.setdefault("env", {})[path] = (name, new)
+        else:
+            raise ValueError(
+                f"settings: {type(value).__name__} has no field for {name!r}; it has "
+                f"{', '.join(fields) or 'none'}. Names of the environment's fields "
+                'begin with "env."; where agents differ in their fields, pass a list '
+                "of settings."
+            )
+    for field, changed in inner.items():
+        direct[field] = _replace(direct.get(field, getattr(value, field)), changed)
+    # All at once, so that fields which must fit one another are checked together.
+    return dataclasses.replace(value, **direct)
+
+
+def _field_names(value: Any) -> tuple[str, ...]:
+    if not dataclasses.is_dataclass(value):
+        return ()
+    return tuple(field.name for field in dataclasses.fields(value) if field.init)

@@ -1,0 +1,167 @@
+"""Many runs in one call: agents × settings × environments × seeds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.core import Tracer
+
+from rljax import struct
+from rljax.checkpoint import Checkpoints
+from rljax.fingerprint import check_same, fingerprint
+from rljax.reports import Report
+from rljax.results import SweepResult
+from rljax.runner import Runner
+from rljax.settings import expand
+from rljax.types import Agent, Env, check_key
+
+CPU_MEMORY_BUDGET = 2**31
+
+
+def sweep(
+    agent: Agent | Mapping[str, Agent],
+    env: Env | Mapping[str, Env],
+    key: jax.Array,
+    *,
+    num_seeds: int,
+    num_updates: int,
+    settings: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | None = None,
+    num_episodes: int = 0,
+    max_steps: int = 10_000,
+    devices: Sequence[Any] | None = None,
+    batch_size: int | None = None,
+    memory_budget: int | None = None,
+    callbacks: Sequence[Callable[[Report], Any]] = (),
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
+    stop: Callable[[], bool] | None = None,
+    debug: bool = False,
+) -> SweepResult:
+    """Trains every setting with every seed, then evaluates.
+
+    Seed j of every setting is `train(agent, env, keys[j], num_updates=…)` within
+    float tolerance, with keys = jax.random.split(jax.random.split(key)[0], num_seeds):
+    settings share their seeds' random numbers, so that they differ by the setting.
+
+    Settings that differ in floats (or any leaf) alone share one compiled program,
+    others have one each; other values of the same leaves compile nothing. A run whose
+    parameters become NaN or infinite is frozen as it was before, with a warning; its
+    neighbours go on, bitwise as they would have without it.
+
+    The same key on the same devices gives bitwise the same result, however often the
+    sweep was stopped and resumed; on another number of devices, within float tolerance.
+
+    Args:
+      agent, env: one, or alternatives by name.
+      key: random key.
+      num_seeds: runs of each setting, 1 or more.
+      num_updates: updates of each run, 0 or more.
+      settings: a grid {"learning_rate": [1e-3, 3e-3], "env.gravity": [9.8, 20.0]}, or a
+        list of settings [{"learning_rate": 1e-3}, …]; see `rljax.settings`.
+      num_episodes: greedy episodes per run after training, 0 for none.
+      max_steps: steps after which such an episode is given up.
+      devices: where to run, by default all devices of all processes.
+      batch_size: runs that one device vmaps together; by default those that fit a
+        core's cache on a CPU, all elsewhere, and fewer if memory is short.
+      memory_budget: bytes on this process's devices; by default 2 GiB on a CPU, 90 % of
+        what is free elsewhere.
+      callbacks: called with a `Report` after each chunk of updates (about half a
+        second), by the first process.
+      checkpoints: where to save all that it takes to go on: at the interval set there,
+        at the end, and when stopped.
+      resume: go on from the last checkpoint, if there is one. It must be of the same
+        agents, environments, settings, seeds and key; `num_updates` may be larger.
+      stop: asked after each chunk; once True, the sweep saves and returns what is
+        done, without evaluation.
+      debug: raise where the first NaN arises instead of freezing the run.
+
+    Returns:
+      All runs, by setting and seed.
+
+    Raises:
+      TypeError, ValueError: something is not what its name says; see the message.
+      FileExistsError: there are checkpoints already, but `resume` is False.
+      CheckpointError: the checkpoint can't be used; see the message.
+      MemoryError: not even one run at a time fits the budget.
+      OSError: a checkpoint or a callback's file could not be written. What was saved
+        before is intact.
+      FloatingPointError: with `debug`, at the first fault.
+    """
+    _check_host_arguments(key, callbacks, checkpoints, resume, stop)
+    check_key(key)
+    num_seeds = struct.check_int("num_seeds", num_seeds, minimum=1)
+    num_updates = struct.check_int("num_updates", num_updates, minimum=0)
+    num_episodes = struct.check_int("num_episodes", num_episodes, minimum=0)
+    max_steps = struct.check_int("max_steps", max_steps, minimum=1)
+    expansion = expand(agent, env, settings)
+    identity = fingerprint(expansion, num_seeds, key)
+    steps = [] if checkpoints is None else checkpoints.steps()
+    if checkpoints is not None and steps:
+        if not resume:
+            raise FileExistsError(
+                f"{checkpoints.folder} holds checkpoints already. Pass resume=True to "
+                "go on from them, or choose another folder."
+            )
+        if not checkpoints.fall_back:  # before compiling, not after
+            check_same(checkpoints.folder, checkpoints.describe(steps[-1]), identity)
+    key_train, key_evaluate = jax.random.split(key)
+    if memory_budget is None:
+        memory_budget = _default_budget(devices)
+    memory_budget = struct.check_int("memory_budget", memory_budget, minimum=1)
+    runner = Runner(
+        expansion,
+        jax.random.split(key_train, num_seeds),
+        num_updates,
+        devices=devices,
+        batch_size=batch_size,
+        memory_budget=memory_budget,
+        fingerprint=identity,
+    )
+    if checkpoints is not None and steps:
+        runner.restore(checkpoints)
+    else:
+        runner.start()
+    stopped = runner.train(callbacks, checkpoints, stop, debug)
+    if stopped or not num_episodes:
+        return runner.result()
+    keys = jax.random.split(key_evaluate, num_seeds)
+    return runner.result(
+        [p.evaluate(keys, num_episodes, max_steps) for p in runner.populations]
+    )
+
+
+def _check_host_arguments(
+    key: Any, callbacks: Any, checkpoints: Any, resume: Any, stop: Any
+) -> None:
+    """Raises TypeError or ValueError where what the host loop needs is not there."""
+    if isinstance(key, Tracer):
+        raise TypeError(
+            "sweep is a loop on the host and can't be jitted, vmapped or "
+            "differentiated. Transform rljax.train instead."
+        )
+    if callable(callbacks) or not all(map(callable, callbacks)):
+        raise TypeError(
+            f"callbacks must be a list of functions of a report, got {callbacks!r}."
+        )
+    if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
+        raise TypeError(
+            "checkpoints must be a rljax.checkpoint.Checkpoints(folder), got "
+            f"{checkpoints!r}."
+        )
+    if resume and checkpoints is None:
+        raise ValueError(
+            "resume needs the checkpoints to go on from: "
+            "checkpoints=rljax.checkpoint.Checkpoints(folder)."
+        )
+    if stop is not None and not callable(stop):
+        raise TypeError(f"stop must be a function without arguments, got {stop!r}.")
+
+
+def _default_budget(devices: Sequence[Any] | None) -> int:
+    devices = [d for d in devices or jax.devices() if d in jax.local_devices()]
+    if devices[0].platform == "cpu":
+        return CPU_MEMORY_BUDGET
+    stats = [device.memory_stats() for device in devices]
+    if not all(stats):
+        return 2**62  # a backend that can't tell
+    return int(sum(0.9 * (s["bytes_limit"] - s["bytes_in_use"]) for s in stats))
