@@ -17,6 +17,7 @@ from rljax.metrics import (
 )
 from rljax.planning import Plan
 from rljax.regret import ExactReturns
+from rljax.results import SweepResult
 from rljax.train import Metrics
 
 
@@ -70,6 +71,47 @@ def save_learning_curve(
     axes.set_xlim(0, steps[-1])
     axes.grid(alpha=0.3)
     axes.legend(loc="best", frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def save_sweep(
+    path: str | os.PathLike[str], result: SweepResult, *, title: str
+) -> None:
+    """Draws every setting's scores to a picture file, the best setting on top.
+
+    One dot per seed, the interquartile mean over seeds and its 95 % bootstrap interval.
+    Runs that broke have no dot; they count as −∞.
+
+    Args:
+      path: file to write; its ending chooses the format.
+      result: of a sweep.
+      title: heading.
+    """
+    from matplotlib.figure import Figure
+
+    rows = result.summary()
+    order = sorted(range(len(rows)), key=lambda i: rows[i]["iqm"])
+    figure = Figure(figsize=(8, 1.5 + 0.35 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for y, i in enumerate(order):
+        scores = result.outcomes[i].scores
+        seen = scores[np.isfinite(scores)]
+        axes.plot(seen, np.full(seen.size, y), ".", color="tab:gray", alpha=0.5)
+        ends = [rows[i]["iqm_low"], rows[i]["iqm_high"]]
+        if np.isfinite(ends).all():
+            axes.plot(ends, [y, y], color="tab:blue", linewidth=3, alpha=0.4)
+            axes.plot(rows[i]["iqm"], y, "o", color="tab:blue")
+    axes.plot([], [], "o-", color="tab:blue", label="IQM, 95 % bootstrap interval")
+    axes.plot([], [], ".", color="tab:gray", label="one seed")
+
+    def name(i):
+        broken = rows[i]["num_broken"]
+        return result.outcomes[i].label + (f" ({broken} broken)" if broken else "")
+
+    axes.set(title=title, xlabel="mean return", ylim=(-0.5, len(rows) - 0.5))
+    axes.set_yticks(range(len(rows)), [name(i) for i in order])
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower right", ncols=2, frameon=False)
     figure.savefig(path, dpi=150)
 
 

@@ -1,16 +1,88 @@
 """What the scripts share: a new folder for each run, its configuration, its end."""
 
+import contextlib
+import csv
+import dataclasses
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from rljax import struct
+from rljax import settings, struct
+from rljax.checkpoint import CheckpointError, Checkpoints
+from rljax.results import SweepResult
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointFlags:
+    """Flags of a command line that saves and resumes."""
+
+    resume: Path | None = None
+    """Folder of a run to go on with, by its own configuration; flags given beside it
+    override it, such as --num-updates to train for longer."""
+    save_interval: float = 60.0
+    """Seconds between two checkpoints; one is also saved at the end, and on Ctrl-C."""
+    keep_checkpoints: int = 3
+    """How many checkpoints to keep."""
+    fall_back: bool = False
+    """Go on from an older checkpoint if the last one is damaged."""
+
+    def __post_init__(self):
+        struct.check_int("--keep-checkpoints", self.keep_checkpoints, minimum=1)
+        if not self.save_interval >= 0:
+            raise ValueError(
+                f"--save-interval must be 0 seconds or more, got {self.save_interval}."
+            )
+
+    def build(self, folder: Path) -> Checkpoints:
+        """The checkpoints of the run in `folder`."""
+        return Checkpoints(
+            folder / "checkpoints",
+            keep=self.keep_checkpoints,
+            interval=self.save_interval,
+            fall_back=self.fall_back,
+        )
+
+
+def arguments() -> list[str]:
+    """The command line; after those of the run that `--resume` names, if it does.
+
+    Raises:
+      FileNotFoundError, ValueError: there is no run of this script to be resumed.
+    """
+    given = sys.argv[1:]
+    for i, argument in enumerate(given):
+        if argument == "--resume" and i + 1 < len(given):
+            folder = Path(given[i + 1])
+        elif argument.startswith("--resume="):
+            folder = Path(argument.partition("=")[2])
+        else:
+            continue
+        path = folder / "config.json"
+        try:
+            command = json.loads(path.read_text(encoding="utf-8"))["command"]
+            script, saved = Path(command[1]).name, [str(x) for x in command[2:]]
+        except OSError as error:
+            raise FileNotFoundError(
+                f"--resume must name the folder of a run, but {path} can't be read: "
+                f"{error}."
+            ) from None
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(
+                f"--resume: {path} is no configuration of a run ({error!r})."
+            ) from None
+        if script != Path(sys.argv[0]).name:
+            raise ValueError(f"--resume: {folder} is a run of {script}.")
+        return [*saved, *given]
+    return given
 
 
 def make_run_folder(output: Path, name: str) -> Path:
@@ -76,6 +148,57 @@ def check_flags(config: Any, **minima: int) -> None:
         raise ValueError(f"--seed must be below 2**32, got {config.seed}.")
 
 
+@contextlib.contextmanager
+def deferred_interrupt() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets; the second one interrupts at once."""
+    event = threading.Event()
+    default = signal.getsignal(signal.SIGINT)
+
+    def handle(*_):
+        event.set()
+        signal.signal(signal.SIGINT, default)
+        print("\nStopping as soon as it can be; Ctrl-C again to stop at once.")
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, default)
+
+
+def say(console: Any, text: str) -> None:
+    """Prints a line to a rich console as it is: paths stay whole, brackets are text."""
+    console.print(text, soft_wrap=True, markup=False)
+
+
+def say_interrupted(
+    console: Any, folder: Path, result: SweepResult, total: int
+) -> None:
+    """Says how far an interrupted run has come and how to go on."""
+    say(
+        console,
+        f"Interrupted after {result.num_updates} of {total} updates, without the final "
+        f"evaluation. What was done is in\n{folder}\nGo on with: "
+        f"{sys.executable} {sys.argv[0]} --resume {folder}",
+    )
+
+
+def write_evaluation(path: Path, result: SweepResult) -> None:
+    """Writes every evaluation episode of every run as CSV."""
+    names = list(result.outcomes[0].setting)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*names, "seed", "episode", "episode_return", "episode_length"])
+        for outcome in result.outcomes:
+            values = [settings.text(outcome.setting.get(name)) for name in names]
+            evaluation = outcome.evaluation
+            if evaluation is None:
+                continue
+            lengths = evaluation.episode_lengths
+            for at, value in np.ndenumerate(evaluation.episode_returns):
+                writer.writerow([*values, *at, float(value), lengths[at]])
+
+
 def report_end(folder: Path, run: Callable[[], int]) -> int:
     """The exit status of `run()`; where it is stopped or can't write, says so.
 
@@ -86,8 +209,8 @@ def report_end(folder: Path, run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"Stopped at once. What had been written is in {folder}")
         status = 130
-    except OSError as error:
-        print(f"error: {error}. What had been written is in {folder}", file=sys.stderr)
+    except (OSError, CheckpointError, MemoryError) as error:
+        print(f"error: {error} What had been written is in {folder}", file=sys.stderr)
         return 1
     if status == 130:
         # Without the interpreter's shutdown, which crashes under a running compilation.

@@ -85,6 +85,7 @@ def test_a_run_never_touches_an_older_one(output):
             "metrics.csv",
             "evaluation.csv",
             "learning_curve.png",
+            "checkpoints",
         }
 
 
@@ -206,10 +207,118 @@ def test_ctrl_c_keeps_what_is_done_and_says_where(tmp_path):
         "config.json",
         "metrics.csv",
         "learning_curve.png",
+        "checkpoints",
     }
+    assert f"--resume {folder}" in out
     with open(folder / "metrics.csv", newline="") as file:
         updates = [int(row["update"]) for row in csv.DictReader(file)]
     assert f"after {updates[-1]} of 400000" in out
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(train_script, tmp_path, capsys):
+    arguments = ["actor-critic", *TINY, "--num-seeds", 2, "--num-episodes", 3]
+    for name, num_updates in (("whole", 5), ("part", 3)):
+        output = tmp_path / name
+        assert (
+            run(
+                train_script,
+                *arguments,
+                "--num-updates",
+                num_updates,
+                "--output",
+                output,
+            )
+            == 0
+        )
+    (whole,), (part,) = (list((tmp_path / n).iterdir()) for n in ("whole", "part"))
+    assert run(train_script, "--resume", part, "--num-updates", 5) == 0
+    for name in ("metrics.csv", "evaluation.csv"):
+        assert (part / name).read_text() == (whole / name).read_text()
+    # Another learning rate is another run; what is there stays.
+    capsys.readouterr()
+    status, words = status_and_words(
+        train_script, capsys, "--resume", part, "--learning-rate", 0.5
+    )
+    assert status == 1
+    assert "agents[0].learning_rate is" in words and "0.5 here" in words
+    assert (part / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "--resume must name the folder of a run, but"),
+        ("{}", "is no configuration of a run"),
+        ("[", "is no configuration of a run"),
+        ('{"command": ["python", "sweep.py"]}', "is a run of sweep.py"),
+    ],
+)
+def test_a_folder_that_is_no_run_can_not_be_resumed(
+    train_script, capsys, tmp_path, content, message
+):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    status, words = status_and_words(train_script, capsys, "--resume", tmp_path)
+    assert status == 2
+    assert message in words
+
+
+@pytest.fixture(scope="module")
+def sweep_script():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        return load("sweep")
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+
+
+def test_sweep_compares_settings_and_resumes(sweep_script, tmp_path, capsys):
+    arguments = ["reinforce", *TINY, "--grid", "learning_rate=1e-3,1e30"]
+    arguments += ["env.gravity=9.8,20", "--num-seeds", 2, "--num-episodes", 3]
+    status, words = status_and_words(
+        sweep_script, capsys, *arguments, "--num-updates", 4, "--output", tmp_path
+    )
+    assert status == 0
+    assert "4 settings of Reinforce" in words
+    assert "broken: setting 'learning_rate=1e+30, env.gravity=9.8', seed 0" in words
+    (folder,) = tmp_path.iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "metrics.csv",
+        "evaluation.csv",
+        "summary.csv",
+        "sweep.png",
+        "checkpoints",
+    }
+    assert len(rows_of(folder / "metrics.csv")) == 4 * 2 * 4
+    assert len(rows_of(folder / "evaluation.csv")) == 4 * 2 * 3
+    rows = rows_of(folder / "summary.csv")
+    assert [row["num_broken"] for row in rows] == ["0", "0", "2", "2"]
+    assert rows[0]["learning_rate"] == "0.001" and float(rows[0]["iqm"]) > 0
+    assert run(sweep_script, "--resume", folder, "--num-updates", 6) == 0
+    assert len(rows_of(folder / "metrics.csv")) == 4 * 2 * 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--grid", "learning_rate"], "--grid takes name=value,value"),
+        (["--grid", "mass=1"], "PPO has no field for 'mass'"),
+        (["--grid", "learning_rate=-1"], "PPO.learning_rate must be"),
+        (["--grid", "activation=tanh,sin"], "PPO.activation must be one of"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["--keep-checkpoints", "0"], "--keep-checkpoints must be at least 1, got 0"),
+        (["--save-interval", "-1"], "--save-interval must be 0 seconds or more"),
+    ],
+)
+def test_sweep_refuses_bad_input(sweep_script, capsys, tmp_path, arguments, message):
+    output = tmp_path / "runs"
+    status, words = status_and_words(
+        sweep_script, capsys, *arguments, "--output", output
+    )
+    assert status == 2
+    assert message in words
+    assert not output.exists()
 
 
 def test_gridworld_plans_learns_and_saves(tmp_path, capsys):
