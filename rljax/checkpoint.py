@@ -6,11 +6,14 @@ is unpickled. Beside them lies a description with every leaf's shape, dtype and 
 against which all that is read is held.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
+import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,7 +121,8 @@ class Checkpoints:
         content["digest"] = _digest_json(content)
         args = self._orbax.args
         try:
-            with self._manager() as manager:
+            self._check_space(sum(array.nbytes for array in arrays.values()))
+            with _quietly(), self._manager() as manager:
                 manager.save(
                     step,
                     args=args.Composite(
@@ -252,7 +256,7 @@ class Checkpoints:
         path = self.folder / str(step)
         try:
             handler = self._orbax.CompositeCheckpointHandler()
-            with self._orbax.Checkpointer(handler) as reader:
+            with _quietly(), self._orbax.Checkpointer(handler) as reader:
                 return reader.restore(path, args=self._orbax.args.Composite(**items))
         except Exception as error:
             raise CheckpointError(
@@ -268,12 +272,34 @@ class Checkpoints:
         )
         return self._orbax.CheckpointManager(self.folder, options=options)
 
+    def _check_space(self, needed: int) -> None:
+        """Raises OSError where there is no room; Orbax would say so less clearly."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise OSError(
+                errno.ENOSPC,
+                f"No space left on device: {needed / 2**20:.1f} MiB are needed, "
+                f"{free / 2**20:.1f} MiB are free",
+            )
+
     def _set_aside(self, steps: list[int]) -> None:
         """Renames checkpoints that could not be used, out of the way of new ones."""
         for step in steps:
             if jax.process_index() == 0 and self.fall_back:
                 path = self.folder / str(step)
                 path.rename(path.with_name(f"{step}.unusable"))
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps what Orbax logs of a failure from hiding the error that we raise."""
+    logger = logging.getLogger("absl")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
 
 
 def _import_orbax() -> Any:
