@@ -9,6 +9,7 @@ against which all that is read is held.
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import logging
 import shutil
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rljax import struct
+from rljax.random import is_typed_key
 
 FORMAT = 1
 """Of the layout below; raised when older readers would misread it."""
@@ -79,6 +81,8 @@ class Checkpoints:
         self._orbax = _import_orbax()
         self.folder = Path(folder).absolute()
         self.keep = struct.check_int("keep", keep, minimum=1)
+        if isinstance(interval, bool) or not isinstance(interval, int | float):
+            raise TypeError(f"interval must be seconds, got {interval!r}.")
         if not interval >= 0:
             raise ValueError(f"interval must be 0 seconds or more, got {interval!r}.")
         self.interval = interval
@@ -90,7 +94,8 @@ class Checkpoints:
         if not self.folder.is_dir():
             return []
         names = (path.name for path in self.folder.iterdir() if path.is_dir())
-        return sorted(int(name) for name in names if name.isdecimal())
+        # Not 007: its folder would not be found again.
+        return sorted(int(n) for n in names if n.isdecimal() and str(int(n)) == n)
 
     def due(self) -> bool:
         """Whether `interval` has passed since the last save."""
@@ -107,14 +112,14 @@ class Checkpoints:
           description: JSON, what there is to know besides.
 
         Raises:
-          ValueError: `step` is not above those that are there.
-          SaveError: it can't be written. Those that were there are still there.
+          SaveError: it can't be written, or `step` is not above those that are there.
+            Those that were there are still there.
         """
         steps = self.steps()
         if steps and step <= steps[-1]:
-            raise ValueError(
+            raise SaveError(
                 f"step must be above those in {self.folder}, the last of which is "
-                f"{steps[-1]}, got {step}."
+                f"{steps[-1]}, got {step}. Does another run write there?"
             )
         arrays, leaves = _flatten(tree)
         content = {"format": FORMAT, "leaves": leaves, "user": dict(description or {})}
@@ -288,7 +293,9 @@ class Checkpoints:
         for step in steps:
             if jax.process_index() == 0 and self.fall_back:
                 path = self.folder / str(step)
-                path.rename(path.with_name(f"{step}.unusable"))
+                names = (f"{step}.unusable{i or ''}" for i in itertools.count())
+                free = (p for p in map(path.with_name, names) if not p.exists())
+                path.rename(next(free))
 
 
 @contextlib.contextmanager
@@ -312,17 +319,13 @@ def _import_orbax() -> Any:
     return orbax
 
 
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _flatten(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays by name, and what the description says of them."""
     arrays, leaves = {}, {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path)
         leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        array = np.asarray(jax.random.key_data(leaf) if is_typed_key(leaf) else leaf)
         if array.size:  # Orbax refuses empty ones
             arrays[name] = array
         leaves[name] = {
@@ -334,14 +337,15 @@ def _flatten(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _wrap(array: np.ndarray, like: Any) -> Any:
-    if not _is_key(like):
+    if not is_typed_key(like):
         return array
     impl = jax.random.key_impl(jnp.empty((), like.dtype))
     return jax.random.wrap_key_data(jnp.asarray(array), impl=impl)
 
 
 def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    kind = f"{array.dtype.str} {array.shape} ".encode()
+    return hashlib.sha256(kind + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _digest_json(content: Any) -> str:

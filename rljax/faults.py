@@ -25,9 +25,12 @@ class Fault(NamedTuple):
     """The first leaf of the agent state that became NaN or infinite."""
 
     def __str__(self) -> str:
+        who = f"setting {self.setting!r}, seed {self.seed}: {self.leaf}"
+        if self.update == 0:
+            return f"{who} was NaN from the start, as the agent's init made it"
         return (
-            f"setting {self.setting!r}, seed {self.seed}: {self.leaf} became NaN or "
-            f"infinite in update {self.update}; the run is frozen as it was before"
+            f"{who} became NaN or infinite in update {self.update}; the run is frozen "
+            "as it was before"
         )
 
 
@@ -73,7 +76,7 @@ def is_broken(new: Any, old: Any = None) -> jax.Array:
     """
 
     def broken(new, old=None):
-        if not jnp.issubdtype(new.dtype, jnp.inexact):
+        if not jnp.issubdtype(jnp.result_type(new), jnp.inexact):
             return jnp.bool_(False)
         if old is None:
             return jnp.any(jnp.isnan(new))

@@ -1,56 +1,87 @@
-"""What must be the same for a run to go on from a checkpoint: as JSON, and compared."""
+"""Values as JSON, and where two of them differ: whether a run is the one it was."""
 
 import dataclasses
+import functools
+import hashlib
+import json
+import types
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rljax.checkpoint import CheckpointError
-from rljax.settings import Expansion, label
+from rljax.random import is_typed_key
 
 
-def fingerprint(expansion: Expansion, num_seeds: int, key: jax.Array) -> dict[str, Any]:
-    """Of a sweep: its settings, agents, environments, seeds and key."""
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    words = jax.random.key_data(key) if typed else key
-    return {
-        "settings": [label(setting) for setting in expansion.settings],
-        "agents": [_describe(agent) for agent, _ in expansion.built],
-        "envs": [_describe(env) for _, env in expansion.built],
-        "num_seeds": num_seeds,
-        "key": {"words": np.asarray(words).tolist(), "dtype": str(key.dtype)},
-    }
+def describe(value: Any) -> Any:
+    """A value as JSON, whatever its fields hold.
 
-
-def _describe(value: Any) -> Any:
-    """A value as JSON, whatever its fields hold; arrays by their contents."""
+    Dataclasses by their fields, functions of a module by their name, lambdas and
+    closures by their code and what they have captured, arrays by their contents.
+    """
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [f.name for f in dataclasses.fields(value) if f.repr]
-        content = {name: _describe(getattr(value, name)) for name in fields}
-        return {"class": type(value).__qualname__, **content}
+    if isinstance(value, jax.Array) and is_typed_key(value):
+        return {"key": np.asarray(jax.random.key_data(value)).tolist()}
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         return np.asarray(value).tolist()
+    if isinstance(value, Mapping):
+        return {str(k): describe(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
-        return [_describe(item) for item in value]
-    return getattr(value, "__qualname__", type(value).__qualname__)
+        return [describe(item) for item in value]
+    if isinstance(value, functools.partial):
+        parts = (value.func, value.args, value.keywords)
+        return {"partial": [describe(part) for part in parts]}
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = (f.name for f in dataclasses.fields(value) if f.init)
+        return {"class": name} | {f: describe(getattr(value, f)) for f in fields}
+    if "<" in name and isinstance(value, types.FunctionType):
+        captured = [cell.cell_contents for cell in value.__closure__ or ()]
+        return {
+            "function": name,
+            "code": _code(value.__code__),
+            "captured": describe([*captured, *(value.__defaults__ or ())]),
+        }
+    return name
+
+
+def digest(value: Any) -> str:
+    """Eight characters that tell values with different descriptions apart."""
+    return hashlib.sha256(json.dumps(describe(value)).encode()).hexdigest()[:8]
 
 
 def check_same(folder: Any, there: Any, here: Any, path: str = "") -> None:
-    """Raises CheckpointError where two fingerprints first differ."""
+    """Raises CheckpointError where two descriptions first differ.
+
+    Args:
+      folder: of the checkpoint, for the message.
+      there: what the checkpoint says.
+      here: what is asked for.
+      path: to the values compared.
+    """
     if isinstance(there, dict) and isinstance(here, dict):
         for name in [*here, *there]:
+            inner = f"{path}.{name}".lstrip(".")
             if name not in there or name not in here:
-                raise CheckpointError(f"{folder} is of another kind of run: {name}.")
-            check_same(folder, there[name], here[name], f"{path}.{name}".lstrip("."))
+                where = "not there" if name not in there else "there alone"
+                raise CheckpointError(
+                    f"{folder} is of another run: {inner} is {where}."
+                )
+            check_same(folder, there[name], here[name], inner)
     elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         for i, pair in enumerate(zip(there, here, strict=True)):
             check_same(folder, *pair, f"{path}[{i}]")
-    elif there != here:
+    elif json.dumps(there) != json.dumps(here):  # so that NaN equals NaN
         raise CheckpointError(
             f"{folder} is of another run: {path} is {there!r} there and {here!r} here. "
             "Resume with the same, or choose another folder."
         )
+
+
+def _code(code: Any) -> list[Any]:
+    """What a function does, as far as its code says."""
+    constants = [_code(c) if hasattr(c, "co_code") else repr(c) for c in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]

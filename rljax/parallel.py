@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rljax import struct
+from rljax.random import is_typed_key
 
 
 def use_cpu_cores(max_devices: int | None = None) -> None:
@@ -69,7 +70,7 @@ class Layout(NamedTuple):
         order = np.minimum(np.arange(self.num_padded), self.num_runs - 1)
 
         def put(x):
-            if _is_key(x):
+            if is_typed_key(x):
                 data = put(jax.random.key_data(x))
                 return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
             padded = np.asarray(x)[order]
@@ -86,7 +87,7 @@ class Layout(NamedTuple):
         """
 
         def get(x):
-            if _is_key(x):
+            if is_typed_key(x):
                 data = jnp.asarray(get(jax.random.key_data(x)))
                 return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
             if not x.is_fully_addressable:
@@ -146,13 +147,11 @@ def lay_out(
       batch_size: runs that one device vmaps together, at most; None: all of its share.
 
     Raises:
-      TypeError, ValueError: `num_runs` or `batch_size` is no integer of 1 or more; no
-        devices.
+      TypeError, ValueError: `num_runs` or `batch_size` is no integer of 1 or more;
+        `devices` is no list of different devices.
     """
     num_runs = struct.check_int("num_runs", num_runs, minimum=1)
-    devices = list(jax.devices() if devices is None else devices)
-    if not devices:
-        raise ValueError("devices must name at least one device, got none.")
+    devices = check_devices(jax.devices() if devices is None else devices)
     if jax.process_count() == 1:
         devices = devices[:num_runs]
     share = -(-num_runs // len(devices))
@@ -186,9 +185,7 @@ def map_seeds(
       ValueError: no devices; or, when called, arguments whose leading axes differ or
         are empty.
     """
-    devices = list(jax.local_devices() if devices is None else devices)
-    if not devices:
-        raise ValueError("devices must name at least one device, got none.")
+    devices = check_devices(jax.local_devices() if devices is None else devices)
 
     def mapped(*args):
         sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(args)}
@@ -209,5 +206,20 @@ def map_seeds(
     return jax.jit(mapped)
 
 
-def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+def check_devices(devices: Any) -> list[Any]:
+    """The devices as a list.
+
+    Raises:
+      TypeError, ValueError: they are not devices, none, or one of them is there twice.
+    """
+    is_sequence = isinstance(devices, Sequence) and not isinstance(devices, str)
+    if not is_sequence or not all(isinstance(d, jax.Device) for d in devices):
+        raise TypeError(
+            f"devices must be a list of devices such as jax.devices(), got {devices!r}."
+        )
+    if not devices or len(set(devices)) < len(devices):
+        raise ValueError(
+            "devices must name at least one device, and each once, got "
+            f"{devices if devices else 'none'}."
+        )
+    return list(devices)

@@ -80,7 +80,7 @@ def save_sweep(
     """Draws every setting's scores to a picture file, the best setting on top.
 
     One dot per seed, the interquartile mean over seeds and its 95 % bootstrap interval.
-    Runs that broke have no dot; they count as −∞.
+    Runs that broke have no dot; they count as −∞, where an interval ends at the left.
 
     Args:
       path: file to write; its ending chooses the format.
@@ -90,15 +90,19 @@ def save_sweep(
     from matplotlib.figure import Figure
 
     rows = result.summary()
-    order = sorted(range(len(rows)), key=lambda i: rows[i]["iqm"])
+    order = sorted(
+        range(len(rows)), key=lambda i: np.nan_to_num(rows[i]["iqm"], nan=-np.inf)
+    )
+    finite = result.scores[np.isfinite(result.scores)]
+    lowest = finite.min() if finite.size else 0.0
     figure = Figure(figsize=(8, 1.5 + 0.35 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for y, i in enumerate(order):
         scores = result.outcomes[i].scores
         seen = scores[np.isfinite(scores)]
         axes.plot(seen, np.full(seen.size, y), ".", color="tab:gray", alpha=0.5)
-        ends = [rows[i]["iqm_low"], rows[i]["iqm_high"]]
-        if np.isfinite(ends).all():
+        if np.isfinite(rows[i]["iqm"]):
+            ends = np.maximum([rows[i]["iqm_low"], rows[i]["iqm_high"]], lowest)
             axes.plot(ends, [y, y], color="tab:blue", linewidth=3, alpha=0.4)
             axes.plot(rows[i]["iqm"], y, "o", color="tab:blue")
     axes.plot([], [], "o-", color="tab:blue", label="IQM, 95 % bootstrap interval")

@@ -20,6 +20,7 @@ from rljax import rollout
 from rljax.evaluate import Evaluation, evaluate
 from rljax.faults import is_broken
 from rljax.parallel import Layout, lay_out
+from rljax.random import is_typed_key
 from rljax.train import Metrics, TrainState, init_train, train_step
 from rljax.types import Agent, Env
 
@@ -30,6 +31,12 @@ FEW_TABLES = 16
 METRICS_BYTES = 2**24
 """Metrics that may lie on the devices before they go to the host."""
 MAX_CHUNK = 256
+CONFIG = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_threefry_partitionable",
+    "jax_numpy_dtype_promotion",
+)
 
 
 class RunState(NamedTuple):
@@ -54,6 +61,8 @@ class _Structure(NamedTuple):
     varied: tuple[bool, ...]
     """Leaf by leaf: whether it differs from run to run."""
     key: jax.ShapeDtypeStruct
+    config: tuple[Any, ...]
+    """Settings of JAX that change what is compiled."""
 
     def build(self, shared: Sequence[Any], varied: Sequence[Any]) -> Any:
         """One run's agent and environment."""
@@ -104,6 +113,7 @@ class Population:
             tuple(jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in stacked),
             varied,
             jax.ShapeDtypeStruct(keys.shape[1:], keys.dtype),
+            tuple(getattr(jax.config, name) for name in CONFIG),
         )
         self._shared = tuple(
             None if differs else column[0]
@@ -141,8 +151,8 @@ class Population:
                 return
             if self.layout.batch_size == 1:
                 raise MemoryError(
-                    f"memory_budget is {memory_budget / 2**20:.0f} MiB, but {num_runs} "
-                    f"runs need {needed / 2**20:.0f} MiB on the devices of a process "
+                    f"memory_budget is {memory_budget / 2**20:.3g} MiB, but {num_runs} "
+                    f"runs need {needed / 2**20:.3g} MiB on the devices of a process "
                     "even one at a time. Sweep over fewer seeds or settings per call."
                 )
             room = max(0, memory_budget - (needed - temporary))
@@ -216,8 +226,18 @@ class Population:
 
 def structure_of(pair: tuple[Agent, Env]) -> Any:
     """What two settings must have in common to share a compiled program; hashable."""
-    leaves = [_canonical(leaf) for leaf in jax.tree.leaves(pair)]
-    return jax.tree.structure(pair), tuple((x.shape, x.dtype) for x in leaves)
+    shapes = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(pair):
+        who = type(pair[path[0].idx]).__name__ + jax.tree_util.keystr(path[1:])
+        if hasattr(leaf, "dtype") and is_typed_key(leaf):
+            raise TypeError(
+                f"{who} must not be a random key: a sweep has its own keys."
+            )
+        array = _canonical(leaf)
+        if array.dtype.kind in "iu" and not np.array_equal(array, leaf):
+            raise ValueError(f"{who} does not fit {array.dtype}, got {leaf!r}.")
+        shapes.append((array.shape, array.dtype))
+    return jax.tree.structure(pair), tuple(shapes)
 
 
 def state_bytes(pair: tuple[Agent, Env], keys: jax.Array) -> int:
@@ -323,8 +343,9 @@ def _working_set(structure: _Structure) -> int:
 
 def _bytes(shapes: Any) -> int:
     def size(x):
-        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-        return x.size * (8 if is_key else x.dtype.itemsize)
+        if is_typed_key(x):
+            x = jax.eval_shape(jax.random.key_data, x)
+        return x.size * x.dtype.itemsize
 
     return sum(map(size, jax.tree.leaves(shapes)))
 

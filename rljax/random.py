@@ -12,6 +12,7 @@ Source: Salmon et al. (2011), Parallel Random Numbers: As Easy as 1, 2, 3.
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,3 +104,8 @@ def _unit_interval(words: jax.Array, dtype: np.dtype) -> jax.Array:
     shift = words.dtype.type(8 * dtype.itemsize - fraction)
     one = np.array(1, dtype).view(words.dtype)
     return jax.lax.bitcast_convert_type((words >> shift) | one, dtype) - dtype.type(1)
+
+
+def is_typed_key(x: Any) -> bool:
+    """Whether an array, or what has its dtype, holds typed random keys."""
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

@@ -22,7 +22,7 @@ from rljax.train import Metrics
 
 
 class Report(NamedTuple):
-    """What happened since the last report."""
+    """What happened since the last report; the first one after a resume, all before."""
 
     settings: tuple[dict[str, Any], ...]
     metrics: tuple[Metrics, ...]
@@ -37,16 +37,27 @@ class Report(NamedTuple):
     total_updates: int
     """Updates to be done in all."""
     steps_per_second: float
-    """Environment steps of all runs in this chunk, by its wall-clock time."""
+    """Environment steps of all runs in this chunk, by its wall-clock time; NaN in the
+    report of what was done before a resume."""
     faults: tuple[Fault, ...]
     """All so far."""
+
+    def columns(self) -> list[str]:
+        """The names in `rows`: of settings, of the run and the time, of metrics."""
+        settings = dict.fromkeys(name for s in self.settings for name in s)
+        time = ("seed", "update", "steps")
+        episodes = ("num_episodes", "episode_return", "episode_length")
+        return [*settings, *time, *episodes, *self._metric_names()]
+
+    def _metric_names(self) -> list[str]:
+        return sorted({name for m in self.metrics for name in m.agent})
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One dictionary per update, setting and seed, in this order.
 
-        Means are None where no episode ended, or of a frozen run.
+        Values are None where no episode ended, of a frozen run, and where NaN.
         """
-        names = sorted({name for m in self.metrics for name in m.agent})
+        names = self._metric_names()
         for i in range(self.num_updates - self.first_update):
             update = self.first_update + i + 1
             for setting, metrics, steps in zip(
@@ -78,91 +89,109 @@ def _row(metrics: Metrics, names: list[str], at: tuple[int, int]) -> dict[str, A
 class _RowWriter:
     """Writes each row of each report as a line of a text file."""
 
-    header: str | None = None
-
     def __init__(self, path: str | os.PathLike[str], *, append: bool = False):
-        """Makes the file, or takes it up.
+        """Writes nothing before the first report.
 
         Args:
           path: file to write.
-          append: go on with a file that is there, as after a resume: rows of updates
-            that are about to be done again are dropped first.
+          append: go on with the file that a resumed sweep has left. As its first report
+            holds all that was done, the file is written anew from it: rows of updates
+            that are about to be done again go, rows that were lost come back.
 
         Raises:
           FileExistsError: the file is there and `append` is False.
-          OSError: it can't be written.
         """
         self.path = Path(path)
-        if not append and self.path.exists():
+        self._append = append
+        self._started = False
+        if not append:
+            self._refuse_existing()
+
+    def _refuse_existing(self) -> None:
+        if self.path.exists():
             raise FileExistsError(
                 f"{self.path} is there already. Choose another file, or append=True to "
                 "go on with it."
             )
-        self._columns: list[str] | None = None
-        with open(self.path, "a", encoding="utf-8"):
-            pass
 
     def __call__(self, report: Report) -> None:
-        """Writes the report's rows."""
-        rows = list(report.rows())
-        if self._columns is None:
-            columns = dict.fromkeys(name for row in rows for name in row)
-            # Settings first, whichever of them a row has.
-            settings = dict.fromkeys(name for s in report.settings for name in s)
-            self._columns = list(settings | columns)
-            self._cut(report.first_update)
-        lines = "".join(map(self._format, rows))
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
-            file.write(lines)
+        """Writes the report's rows.
 
-    def _cut(self, num_updates: int) -> None:
-        """Keeps the whole rows of the first `num_updates` updates only."""
-        old = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [
-            line
-            for line in old[self._num_headers :]
-            if line.endswith("\n") and self._update_of(line, old) <= num_updates
-        ]
+        Raises:
+          ValueError: the file to go on with is of something else, or the writer of
+            another sweep. Nothing was written then.
+        """
+        columns = report.columns()
+        lines = "".join(self._format(row, columns) for row in report.rows())
+        if report.first_update > 0:
+            with open(self.path, "a", encoding="utf-8", newline="") as file:
+                file.write(lines)
+            return
+        if self._started:
+            raise ValueError(
+                f"the writer of {self.path} has served a sweep already; make a new one."
+            )
+        self._started = True
+        header = self._header(columns)
+        if not self._append:
+            self._refuse_existing()
+        elif self.path.exists():
+            old = self.path.read_bytes()
+            if old and not self._is_ours(old, header, columns):
+                raise ValueError(
+                    f"{self.path} holds other columns than {', '.join(columns)}. It is "
+                    "left as it is; choose another file."
+                )
         new = self.path.with_name(f"{self.path.name}.new")
-        new.write_text("".join([*self._headers(), *kept]), encoding="utf-8", newline="")
+        new.write_text(header + lines, encoding="utf-8", newline="")
         os.replace(new, self.path)
 
-    _num_headers = 0
-
-    def _headers(self) -> list[str]:
-        return []
-
-    def _format(self, row: dict[str, Any]) -> str:
+    def _header(self, columns: list[str]) -> str:
         raise NotImplementedError
 
-    def _update_of(self, line: str, lines: list[str]) -> int:
+    def _format(self, row: dict[str, Any], columns: list[str]) -> str:
+        raise NotImplementedError
+
+    def _is_ours(self, content: bytes, header: str, columns: list[str]) -> bool:
         raise NotImplementedError
 
 
 class CSVWriter(_RowWriter):
     """Comma-separated values: a line per update, setting and seed, empty for None."""
 
-    _num_headers = 1
+    def _header(self, columns):
+        return _csv_line(columns)
 
-    def _headers(self):
-        return [_csv_line(self._columns)]
+    def _format(self, row, columns):
+        return _csv_line([row.get(name) for name in columns])
 
-    def _format(self, row):
-        return _csv_line([row.get(name) for name in self._columns or ()])
-
-    def _update_of(self, line, lines):
-        header, row = csv.reader([lines[0], line])
-        return int(dict(zip(header, row, strict=True))["update"])
+    def _is_ours(self, content, header, columns):
+        # As much of the header as a killed process may have written.
+        start = header.encode()
+        return content.startswith(start) or start.startswith(content)
 
 
 class JSONLinesWriter(_RowWriter):
-    """JSON lines: an object per update, setting and seed, null for None."""
+    """JSON lines: an object per update, setting and seed; null for None, NaN and ∞."""
 
-    def _format(self, row):
-        return json.dumps(row) + "\n"
+    def _header(self, columns):
+        return ""
 
-    def _update_of(self, line, lines):
-        return json.loads(line)["update"]
+    def _format(self, row, columns):
+        values = {name: row.get(name) for name in columns}
+        return json.dumps({k: _finite(v) for k, v in values.items()}) + "\n"
+
+    def _is_ours(self, content, header, columns):
+        try:
+            first = json.loads(content.split(b"\n")[0])
+        except ValueError:
+            return b"\n" not in content and content.startswith(b"{")
+        return isinstance(first, dict) and list(first) == columns
+
+
+def _finite(value: Any) -> Any:
+    """What JSON can say of a value."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _csv_line(values: Any) -> str:
@@ -237,7 +266,7 @@ class TensorBoardWriter(_Tracker):
         name = label(setting).replace("/", "_")
         return self._module.SummaryWriter(
             str(self._folder / name / f"seed_{seed}"),
-            purge_step=report.first_update + 1 if report.first_update else None,
+            purge_step=1,  # what was logged before a resume is logged again
         )
 
     def _log(self, run, values, update):
@@ -252,7 +281,7 @@ class WandBWriter(_Tracker):
     """Weights & Biases: a run per setting and seed, grouped by setting, over updates.
 
     Needs wandb, whose own settings apply (WANDB_MODE=offline …). For tens of runs, not
-    thousands.
+    thousands. After a resume they are logged anew, from the first update on.
     """
 
     def __init__(self, project: str, **init: Any):
@@ -320,7 +349,9 @@ class ProgressBar(contextlib.AbstractContextManager):
 
     def __call__(self, report: Report) -> None:
         """Moves the bar."""
-        note = f"{report.steps_per_second:,.0f} steps/s · {_median_return(report)}"
+        note = _median_return(report)
+        if not np.isnan(report.steps_per_second):
+            note = f"{report.steps_per_second:,.0f} steps/s · {note}"
         if report.faults:
             note += f" · {len(report.faults)} broken"
         if self._task is None:
@@ -329,7 +360,7 @@ class ProgressBar(contextlib.AbstractContextManager):
             self._task = self._bar.add_task(
                 "training",
                 total=report.total_updates,
-                completed=report.first_update,
+                completed=report.num_updates,
                 note=note,
             )
         self._bar.update(self._task, completed=report.num_updates, note=note)

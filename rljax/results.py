@@ -8,13 +8,13 @@ import numpy as np
 from rljax import metrics as statistics
 from rljax.evaluate import Evaluation
 from rljax.faults import Fault
-from rljax.settings import label
+from rljax.settings import label, text
 from rljax.train import Metrics, TrainState
 from rljax.types import Agent, Env
 
 
 class Outcome(NamedTuple):
-    """All runs of one setting; leaves are NumPy arrays [num_seeds, …]."""
+    """All runs of one setting; leaves [num_seeds, …], NumPy arrays or typed keys."""
 
     setting: dict[str, Any]
     """Values by name."""
@@ -134,15 +134,30 @@ class SweepResult:
     def task_scores(self) -> dict[str, np.ndarray]:
         """By label without the environment, scores [num_tasks, num_seeds].
 
-        The tasks are the alternatives of "env", a single one without them. For
-        `metrics.stratified_interval`, `probability_of_improvement` and
-        `performance_profile`; where tasks have other scales, normalise them first.
+        The tasks are the alternatives of "env", in one order for all labels; a single
+        one without them. For `metrics.stratified_interval`,
+        `probability_of_improvement` and `performance_profile`; where tasks have other
+        scales, normalise them first.
+
+        Raises:
+          ValueError: labels were not all run on the same tasks.
         """
-        tasks: dict[str, list[np.ndarray]] = {}
+        scores: dict[str, dict[Any, np.ndarray]] = {}
         for outcome in self.outcomes:
             rest = {k: v for k, v in outcome.setting.items() if k != "env"}
-            tasks.setdefault(label(rest), []).append(outcome.scores)
-        return {name: np.stack(rows) for name, rows in tasks.items()}
+            of_label = scores.setdefault(label(rest), {})
+            of_label[outcome.setting.get("env")] = outcome.scores
+        tasks = list(next(iter(scores.values())))
+        for name, of_label in scores.items():
+            if set(of_label) != set(tasks):
+                raise ValueError(
+                    f"{name!r} was run on {list(of_label)}, others on {tasks}: they "
+                    "can't be compared over tasks."
+                )
+        return {
+            name: np.stack([of_label[task] for task in tasks])
+            for name, of_label in scores.items()
+        }
 
     def to_xarray(self) -> Any:
         """An xarray.Dataset with the axes' names, "seed", "update" and "episode".
@@ -188,4 +203,4 @@ class SweepResult:
 def _coordinate(value: Any) -> Any:
     """Numbers as they are, everything else by its name."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number or isinstance(value, str) else label({"": value})[1:]
+    return value if is_number or isinstance(value, str) else text(value)

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -35,24 +35,27 @@ class Runner:
         num_updates: int,
         *,
         devices: Sequence[Any] | None,
-        batch_size: int | None,
+        batch_sizes: Sequence[int | None] | int | None,
         memory_budget: int,
-        fingerprint: dict[str, Any],
+        identity: dict[str, Any],
     ):
-        """Compiles everything; see `sweep` for the arguments."""
+        """Compiles the training; see `sweep` for the arguments."""
         groups: dict[Any, list[int]] = {}
         for index, pair in enumerate(expansion.built):
             groups.setdefault(structure_of(pair), []).append(index)
         self.expansion = expansion
         self.num_seeds = len(keys)
         self.num_updates = num_updates
-        self.fingerprint = fingerprint
+        self.identity = identity
         self.done = 0
         self.faults: list[Fault] = []
         self.groups = list(groups.values())
         pairs = [[expansion.built[i] for i in group] for group in self.groups]
         # All states stay on the devices; what is left is for one program at a time.
-        sizes = [state_bytes(p[0], keys) * len(p) * len(keys) for p in pairs]
+        share = len(jax.local_devices()) / jax.device_count()
+        sizes = [state_bytes(p[0], keys) * len(p) * len(keys) * share for p in pairs]
+        if batch_sizes is None or isinstance(batch_sizes, int):
+            batch_sizes = [batch_sizes] * len(pairs)
         self.populations = [
             Population(
                 p,
@@ -60,9 +63,9 @@ class Runner:
                 devices=devices,
                 batch_size=batch_size,
                 memory_budget=memory_budget,
-                reserved=sum(sizes) - size,
+                reserved=int(sum(sizes) - size),
             )
-            for p, size in zip(pairs, sizes, strict=True)
+            for p, size, batch_size in zip(pairs, sizes, batch_sizes, strict=True)
         ]
         self.history = [_empty_history(p, num_updates) for p in self.populations]
 
@@ -75,7 +78,12 @@ class Runner:
         """Writes a checkpoint of all that `restore` needs."""
         states = [p.to_host() for p in self.populations]
         history = [_part(h, 0, self.done) for h in self.history]
-        checkpoints.save(self.done, (states, history), self.fingerprint)
+        description = {
+            "identity": self.identity,
+            "num_devices": self.populations[0].layout.mesh.size,
+            "batch_sizes": [p.layout.batch_size for p in self.populations],
+        }
+        checkpoints.save(self.done, (states, history), description)
 
     def restore(self, checkpoints: Checkpoints) -> None:
         """Goes on from the last checkpoint that can be used.
@@ -85,18 +93,21 @@ class Runner:
         """
 
         def like(step):
-            check_same(checkpoints.folder, checkpoints.describe(step), self.fingerprint)
+            there = checkpoints.describe(step).get("identity")
+            check_same(checkpoints.folder, there, self.identity)
             states = [p.host_shapes() for p in self.populations]
             return states, [_empty_history(p, step) for p in self.populations]
 
         found = checkpoints.restore(like)
+        if jax.process_count() > 1:
+            steps = multihost_utils.process_allgather(np.array(found.step))
+            if len(set(steps.tolist())) > 1:
+                raise CheckpointError(
+                    f"processes see different checkpoints in {checkpoints.folder}, of "
+                    f"updates {steps.tolist()}. It must be one folder for all of them."
+                )
         for reason in found.skipped:
             warnings.warn(f"passed over a checkpoint: {reason}", stacklevel=3)
-        if found.step > self.num_updates:
-            raise CheckpointError(
-                f"{checkpoints.folder / str(found.step)} is of update {found.step}, "
-                f"but num_updates is {self.num_updates}. Ask for as many or more."
-            )
         states, history = found.tree
         for population, state in zip(self.populations, states, strict=True):
             population.from_host(state)
@@ -115,18 +126,22 @@ class Runner:
         length, saved = 1, self.done
         longest = min(p.max_chunk for p in self.populations)
         self._report_faults(debug)
+        if self.done:
+            error = self._call(callbacks, checkpoints, 0, seconds=float("nan"))
+            _agree(length, False, False, error)
         while self.done < self.num_updates:
             first, start = self.done, time.perf_counter()
             self._advance(min(length, self.num_updates - self.done))
             seconds = time.perf_counter() - start
             self._report_faults(debug)
-            self._call(callbacks, checkpoints, first, seconds)
+            error = self._call(callbacks, checkpoints, first, seconds)
             # Chunks grow and shrink with the clock; no result depends on them.
             length = int(length * min(2.0, CHUNK_SECONDS / seconds))
             length, due, stopped = _agree(
                 max(1, min(length, longest)),
                 checkpoints is not None and checkpoints.due(),
                 stop is not None and stop(),
+                error,
             )
             last = stopped or self.done == self.num_updates
             if checkpoints is not None and (due or last) and saved < self.done:
@@ -182,16 +197,22 @@ class Runner:
             return
         self.faults += faults
         if debug:
-            outcome = self.result()[faults[0].setting]
-            seed = faults[0].seed
-            state = jax.tree.map(lambda x: jnp.asarray(x[seed]), outcome.train_state)
-            where = locate_nan(outcome.agent, outcome.env, state)
-            raise FloatingPointError(
-                f"{faults[0]}.\n{where or 'It was not seen again in a rerun.'}"
-            )
+            self._raise_where(min(faults, key=lambda fault: fault.update))
         more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
         text = "; ".join(map(str, faults[:3]))
         warnings.warn(f"{text}{more}", RuntimeWarning, stacklevel=4)
+
+    def _raise_where(self, fault: Fault) -> NoReturn:
+        """Does the update again that broke a run, and raises what is found."""
+        where = None
+        if fault.update > 0:
+            outcome = self.result()[fault.setting]
+            state = jax.tree.map(
+                lambda x: jnp.asarray(x[fault.seed]), outcome.train_state
+            )
+            where = locate_nan(outcome.agent, outcome.env, state, max_updates=1)
+            where = where or "Done again, it made no NaN: a number became infinite."
+        raise FloatingPointError("\n".join(filter(None, [f"{fault}.", where])))
 
     def _all_faults(self) -> list[Fault]:
         faults = []
@@ -210,9 +231,10 @@ class Runner:
         checkpoints: Checkpoints | None,
         first: int,
         seconds: float,
-    ) -> None:
+    ) -> Exception | None:
+        """Calls them with a report; what one of them has raised."""
         if not callbacks or jax.process_index() != 0:
-            return
+            return None
         metrics = self._by_setting([_part(h, first, self.done) for h in self.history])
         steps = [a.num_envs * a.rollout_length for a, _ in self.expansion.built]
         num_steps = sum(steps) * self.num_seeds * (self.done - first)
@@ -230,11 +252,17 @@ class Runner:
             try:
                 callback(report)
             except OSError as error:
-                raise OSError(
+                name = getattr(callback, "__qualname__", type(callback).__qualname__)
+                wrapped = OSError(
                     error.errno,
-                    f"{type(callback).__name__} could not write after update "
-                    f"{self.done}: {error}. {_what_is_saved(checkpoints)}",
-                ) from error
+                    f"{name} could not write after update {self.done}: {error}. "
+                    f"{_what_is_saved(checkpoints)}",
+                )
+                wrapped.__cause__ = error
+                return wrapped
+            except Exception as error:
+                return error
+        return None
 
 
 def _empty_history(population: Population, num_updates: int) -> Metrics:
@@ -256,12 +284,24 @@ def _fill(history: Metrics, first: int, part: Metrics) -> None:
         whole[:, first : first + new.shape[1]] = new
 
 
-def _agree(length: int, due: bool, stopped: bool) -> tuple[int, bool, bool]:
-    """What the first process has decided, as clocks and signals differ."""
+def _agree(
+    length: int, due: bool, stopped: bool, error: Exception | None
+) -> tuple[int, bool, bool]:
+    """What the first process has decided, as clocks and signals differ.
+
+    Raises:
+      Exception: `error`; or RuntimeError where it is the first process that has one.
+    """
+    failed = error is not None
     if jax.process_count() > 1:
-        decided = np.array([length, due, stopped], np.int32)
-        length, due, stopped = multihost_utils.broadcast_one_to_all(decided)
-    return int(length), bool(due), bool(stopped)
+        decided = np.array([length, due, stopped, failed], np.int32)
+        decided = multihost_utils.broadcast_one_to_all(decided)
+        length, due, stopped, failed = (x.item() for x in decided)
+    if error is not None:
+        raise error
+    if failed:
+        raise RuntimeError("a callback of the first process has failed; see there.")
+    return length, bool(due), bool(stopped)
 
 
 def _what_is_saved(checkpoints: Checkpoints | None) -> str:

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -59,13 +60,13 @@ def arguments() -> list[str]:
       FileNotFoundError, ValueError: there is no run of this script to be resumed.
     """
     given = sys.argv[1:]
-    for i, argument in enumerate(given):
-        if argument == "--resume" and i + 1 < len(given):
-            folder = Path(given[i + 1])
-        elif argument.startswith("--resume="):
-            folder = Path(argument.partition("=")[2])
-        else:
-            continue
+    named = [
+        argument.partition("=")[2] if "=" in argument else following
+        for argument, following in zip(given, [*given[1:], ""], strict=True)
+        if argument.partition("=")[0] == "--resume"
+    ]
+    if named and named[-1]:
+        folder = Path(named[-1])
         path = folder / "config.json"
         try:
             command = json.loads(path.read_text(encoding="utf-8"))["command"]
@@ -120,7 +121,7 @@ def write_config(folder: Path, config: Mapping[str, Any], *, version: str) -> No
       version: rljax.__version__.
     """
     content = {
-        "command": [sys.executable, *sys.argv],
+        "command": [sys.executable, sys.argv[0], *_without_resume(arguments())],
         **config,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "devices": [str(device) for device in jax.local_devices()],
@@ -132,6 +133,18 @@ def write_config(folder: Path, config: Mapping[str, Any], *, version: str) -> No
     }
     text = json.dumps(content, indent=2, default=_describe)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _without_resume(given: list[str]) -> list[str]:
+    """The flags of the run as it now is, which `--resume` has changed or not."""
+    kept = []
+    following = False
+    for argument in given:
+        is_flag = argument.partition("=")[0] == "--resume"
+        if not following and not is_flag:
+            kept.append(argument)
+        following = is_flag and "=" not in argument
+    return kept
 
 
 def check_flags(config: Any, **minima: int) -> None:
@@ -175,11 +188,12 @@ def say_interrupted(
     console: Any, folder: Path, result: SweepResult, total: int
 ) -> None:
     """Says how far an interrupted run has come and how to go on."""
+    command = [sys.executable, sys.argv[0], "--resume", str(folder)]
+    command += ["--num-updates", str(total)]
     say(
         console,
         f"Interrupted after {result.num_updates} of {total} updates, without the final "
-        f"evaluation. What was done is in\n{folder}\nGo on with: "
-        f"{sys.executable} {sys.argv[0]} --resume {folder}",
+        f"evaluation. What was done is in\n{folder}\nGo on with: {shlex.join(command)}",
     )
 
 
@@ -209,8 +223,9 @@ def report_end(folder: Path, run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"Stopped at once. What had been written is in {folder}")
         status = 130
-    except (OSError, CheckpointError, MemoryError) as error:
-        print(f"error: {error} What had been written is in {folder}", file=sys.stderr)
+    except (OSError, CheckpointError, MemoryError, FloatingPointError) as error:
+        text = str(error).rstrip(".")
+        print(f"error: {text}. What had been written is in {folder}", file=sys.stderr)
         return 1
     if status == 130:
         # Without the interpreter's shutdown, which crashes under a running compilation.

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rljax.fingerprint import digest
 from rljax.types import Agent, Env, check_agent, check_env
 
 
@@ -53,9 +54,10 @@ def expand(
     if settings is None:
         settings = {}
     if isinstance(settings, Mapping):
-        grid = {str(name): _values(name, values) for name, values in settings.items()}
+        _check_names(settings)
+        grid = {name: _values(name, values) for name, values in settings.items()}
         for name, table in (("env", envs), ("agent", agents)):
-            if len(table) > 1 and name not in grid:
+            if "" not in table and name not in grid:
                 grid = {name: tuple(table), **grid}
         combinations = itertools.product(*grid.values())
         expanded = tuple(
@@ -65,10 +67,11 @@ def expand(
     else:
         expanded = tuple(dict(setting) for setting in _listed(settings))
         axes = {"setting": tuple(label(setting) for setting in expanded)}
-    labels = [label(setting) for setting in expanded]
-    for i, text in enumerate(labels):
-        if text in labels[:i]:
-            raise ValueError(f"settings must differ, got {text!r} twice.")
+    seen = set()
+    for name in map(label, expanded):
+        if name in seen:
+            raise ValueError(f"settings must differ, got {name!r} twice.")
+        seen.add(name)
     built = tuple(
         (
             _replaced("agent", _chosen("agent", agents, setting), setting),
@@ -85,18 +88,28 @@ def label(setting: Mapping[str, Any]) -> str:
 
 
 def text(value: Any) -> str:
-    """A value of a setting: numbers as they are, functions by their name."""
+    """A value of a setting: numbers as they are, functions by their name.
+
+    Lambdas, closures and arrays get a digest, which tells them apart.
+    """
+    shape = getattr(value, "shape", None)
+    if shape:
+        return f"array{list(shape)}#{digest(value)}"
     if callable(value):
-        return getattr(value, "__qualname__", type(value).__name__)
-    return str(value.item() if hasattr(value, "item") else value)
+        name = getattr(value, "__qualname__", type(value).__name__)
+        return f"{name}#{digest(value)}" if "<" in name else name
+    return str(value.item() if shape == () else value)
 
 
 def _alternatives(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         return {"": value}
-    if not value:
-        raise ValueError(f"{name} must name at least one alternative, got {value!r}.")
-    return {str(key): choice for key, choice in value.items()}
+    if not value or not all(isinstance(key, str) and key for key in value):
+        raise ValueError(
+            f"{name} must be one or a dictionary of at least one, by name, got the "
+            f"names {list(value)!r}."
+        )
+    return dict(value)
 
 
 def _values(name: str, values: Any) -> tuple[Any, ...]:
@@ -123,7 +136,17 @@ def _listed(settings: Any) -> Sequence[Mapping[str, Any]]:
     for setting in settings:
         if not isinstance(setting, Mapping):
             raise TypeError(f"each setting must be a dictionary, got {setting!r}.")
+        _check_names(setting)
     return settings
+
+
+def _check_names(setting: Mapping[str, Any]) -> None:
+    for name in setting:
+        if not isinstance(name, str):
+            raise TypeError(
+                "the names in settings must be strings such as 'learning_rate' or "
+                f"'env.gravity', got {name!r}."
+            )
 
 
 def _chosen(name: str, table: dict[str, Any], setting: Mapping[str, Any]) -> Any:
@@ -135,12 +158,14 @@ def _chosen(name: str, table: dict[str, Any], setting: Mapping[str, Any]) -> Any
             f"setting {label(setting)!r} must name its {name!r}, one of "
             f"{', '.join(map(repr, table))}."
         )
-    if setting[name] not in table or "" in table:
+    choice = setting[name]
+    if "" in table or not isinstance(choice, str) or choice not in table:
+        known = "there are none" if "" in table else ", ".join(map(repr, table))
         raise ValueError(
-            f"{name} must be one of the alternatives in sweep({name}={{name: …}}), "
-            f"which are {', '.join(map(repr, table))}, got {setting[name]!r}."
+            f"{name} must be the name of an alternative, given to the sweep as {name}="
+            f"{{name: …}} ({known}), got {choice!r}."
         )
-    return table[setting[name]]
+    return table[choice]
 
 
 def _replaced(part: str, value: Any, setting: Mapping[str, Any]) -> Any:

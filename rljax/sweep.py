@@ -4,15 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.core import Tracer
+from jax.experimental import multihost_utils
 
 from rljax import struct
-from rljax.checkpoint import Checkpoints
-from rljax.fingerprint import check_same, fingerprint
+from rljax.checkpoint import CheckpointError, Checkpoints
+from rljax.fingerprint import check_same, describe
+from rljax.parallel import check_devices
 from rljax.reports import Report
 from rljax.results import SweepResult
 from rljax.runner import Runner
-from rljax.settings import expand
+from rljax.settings import Expansion, expand, label
 from rljax.types import Agent, Env, check_key
 
 CPU_MEMORY_BUDGET = 2**31
@@ -49,7 +52,8 @@ def sweep(
     neighbours go on, bitwise as they would have without it.
 
     The same key on the same devices gives bitwise the same result, however often the
-    sweep was stopped and resumed; on another number of devices, within float tolerance.
+    sweep was stopped and resumed; with another number of devices or another
+    `batch_size`, within float tolerance.
 
     Args:
       agent, env: one, or alternatives by name.
@@ -63,17 +67,20 @@ def sweep(
       devices: where to run, by default all devices of all processes.
       batch_size: runs that one device vmaps together; by default those that fit a
         core's cache on a CPU, all elsewhere, and fewer if memory is short.
-      memory_budget: bytes on this process's devices; by default 2 GiB on a CPU, 90 % of
-        what is free elsewhere.
-      callbacks: called with a `Report` after each chunk of updates (about half a
-        second), by the first process.
+      memory_budget: bytes on this process's devices for the training; by default 2 GiB
+        on a CPU, 90 % of what is free elsewhere. The evaluation's memory, for
+        `num_episodes` at once, comes on top.
+      callbacks: called by the first process with a `Report`, after each chunk of
+        updates (half a second at most, unless one update takes longer) and, after a
+        resume, of all that was done before.
       checkpoints: where to save all that it takes to go on: at the interval set there,
-        at the end, and when stopped.
+        after the last update, and when stopped.
       resume: go on from the last checkpoint, if there is one. It must be of the same
         agents, environments, settings, seeds and key; `num_updates` may be larger.
-      stop: asked after each chunk; once True, the sweep saves and returns what is
-        done, without evaluation.
-      debug: raise where the first NaN arises instead of freezing the run.
+      stop: asked after each chunk, of the first process; once True, the sweep saves
+        and returns what is done, without evaluation unless that is all.
+      debug: raise where the first NaN arises instead of freezing the run; also if
+        JAX's own jax_debug_nans is set.
 
     Returns:
       All runs, by setting and seed.
@@ -93,17 +100,22 @@ def sweep(
     num_updates = struct.check_int("num_updates", num_updates, minimum=0)
     num_episodes = struct.check_int("num_episodes", num_episodes, minimum=0)
     max_steps = struct.check_int("max_steps", max_steps, minimum=1)
+    for name, value in (("num_seeds", num_seeds), ("num_updates", num_updates)):
+        if value >= 2**31:
+            raise ValueError(f"{name} must be below 2**31, got {value}.")
     expansion = expand(agent, env, settings)
-    identity = fingerprint(expansion, num_seeds, key)
-    steps = [] if checkpoints is None else checkpoints.steps()
-    if checkpoints is not None and steps:
-        if not resume:
-            raise FileExistsError(
-                f"{checkpoints.folder} holds checkpoints already. Pass resume=True to "
-                "go on from them, or choose another folder."
-            )
-        if not checkpoints.fall_back:  # before compiling, not after
-            check_same(checkpoints.folder, checkpoints.describe(steps[-1]), identity)
+    identity = _identity(expansion, num_seeds, key)
+    if devices is not None:
+        devices = check_devices(devices)
+    saved = _saved(checkpoints, resume, identity, num_updates)
+    batch_sizes: Any = batch_size
+    if saved is not None and batch_size is None:
+        # Another batch size rounds differently: the same devices take the same one.
+        num_devices = min(
+            len(devices or jax.devices()), len(identity["settings"]) * num_seeds
+        )
+        if saved["num_devices"] == num_devices:
+            batch_sizes = saved["batch_sizes"]
     key_train, key_evaluate = jax.random.split(key)
     if memory_budget is None:
         memory_budget = _default_budget(devices)
@@ -113,15 +125,17 @@ def sweep(
         jax.random.split(key_train, num_seeds),
         num_updates,
         devices=devices,
-        batch_size=batch_size,
+        batch_sizes=batch_sizes,
         memory_budget=memory_budget,
-        fingerprint=identity,
+        identity=identity,
     )
-    if checkpoints is not None and steps:
+    if checkpoints is not None and saved is not None:
         runner.restore(checkpoints)
     else:
         runner.start()
-    stopped = runner.train(callbacks, checkpoints, stop, debug)
+    debug = debug or bool(jax.config.jax_debug_nans)  # pyright: ignore[reportAttributeAccessIssue]
+    with jax.debug_nans(False):  # frozen runs report NaN on purpose
+        stopped = runner.train(callbacks, checkpoints, stop, debug)
     if stopped or not num_episodes:
         return runner.result()
     keys = jax.random.split(key_evaluate, num_seeds)
@@ -139,7 +153,8 @@ def _check_host_arguments(
             "sweep is a loop on the host and can't be jitted, vmapped or "
             "differentiated. Transform rljax.train instead."
         )
-    if callable(callbacks) or not all(map(callable, callbacks)):
+    listed = isinstance(callbacks, Sequence)
+    if not listed or not all(map(callable, callbacks)):
         raise TypeError(
             f"callbacks must be a list of functions of a report, got {callbacks!r}."
         )
@@ -157,11 +172,64 @@ def _check_host_arguments(
         raise TypeError(f"stop must be a function without arguments, got {stop!r}.")
 
 
+def _saved(
+    checkpoints: Checkpoints | None,
+    resume: bool,
+    identity: dict[str, Any],
+    num_updates: int,
+) -> dict[str, Any] | None:
+    """What the last checkpoint says of itself, held against what is asked for.
+
+    Before anything is compiled, which takes its time.
+    """
+    steps = [] if checkpoints is None else checkpoints.steps()
+    if checkpoints is None or not steps:
+        return None
+    if not resume:
+        raise FileExistsError(
+            f"{checkpoints.folder} holds checkpoints already. Pass resume=True to go "
+            "on from them, or choose another folder."
+        )
+    for step in reversed(steps):
+        try:
+            saved = checkpoints.describe(step)
+        except CheckpointError:
+            if checkpoints.fall_back and step != steps[0]:
+                continue
+            raise
+        check_same(checkpoints.folder, saved.get("identity"), identity)
+        if step > num_updates:
+            raise CheckpointError(
+                f"{checkpoints.folder / str(step)} is of update {step}, but "
+                f"num_updates is {num_updates}. Ask for as many or more."
+            )
+        return saved
+    return None
+
+
+def _identity(expansion: Expansion, num_seeds: int, key: jax.Array) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be gone on from; JSON."""
+    return {
+        "settings": [label(setting) for setting in expansion.settings],
+        "agents": [describe(agent) for agent, _ in expansion.built],
+        "envs": [describe(env) for _, env in expansion.built],
+        "num_seeds": num_seeds,
+        "key": describe(key),
+        "key_dtype": str(key.dtype),
+    }
+
+
 def _default_budget(devices: Sequence[Any] | None) -> int:
-    devices = [d for d in devices or jax.devices() if d in jax.local_devices()]
-    if devices[0].platform == "cpu":
-        return CPU_MEMORY_BUDGET
-    stats = [device.memory_stats() for device in devices]
-    if not all(stats):
-        return 2**62  # a backend that can't tell
-    return int(sum(0.9 * (s["bytes_limit"] - s["bytes_in_use"]) for s in stats))
+    """The least that any process has."""
+    local = [d for d in devices or jax.devices() if d in jax.local_devices()]
+    stats = [device.memory_stats() for device in local if device.platform != "cpu"]
+    if any(device.platform == "cpu" for device in local):
+        budget = CPU_MEMORY_BUDGET
+    elif all(stats):
+        budget = int(sum(0.9 * (s["bytes_limit"] - s["bytes_in_use"]) for s in stats))
+    else:
+        budget = 2**62  # a backend that can't tell
+    if jax.process_count() > 1:
+        mebibytes = np.array(min(budget >> 20, 2**31 - 1), np.int32)
+        budget = int(multihost_utils.process_allgather(mebibytes).min()) << 20
+    return budget

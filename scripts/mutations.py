@@ -482,9 +482,9 @@ MUTATIONS = [
     ),
     Mutation(
         "Resume: rows written after the last checkpoint stay in the file",
-        "reports.py",
-        "self._update_of(line, old) <= num_updates",
-        "self._update_of(line, old) >= 0",
+        "runner.py",
+        'error = self._call(callbacks, checkpoints, 0, seconds=float("nan"))',
+        "error = None",
         "test_sweep.py",
     ),
     Mutation(

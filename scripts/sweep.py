@@ -122,12 +122,12 @@ def run(
 ) -> int:
     """Sweeps, compares and leaves everything in `folder`; returns the exit status."""
     resumes = config.checkpoints.resume is not None
+    content = {
+        "agent_class": type(config.agent).__name__,
+        **dataclasses.asdict(config),
+        "env_settings": dataclasses.asdict(env),
+    }
     if not resumes:
-        content = {
-            "agent_class": type(config.agent).__name__,
-            **dataclasses.asdict(config),
-            "env_settings": dataclasses.asdict(env),
-        }
         runs.write_config(folder, content, version=rljax.__version__)
     with reports.ProgressBar(console) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the table tells of faults
@@ -149,6 +149,8 @@ def run(
             stop=interrupted.is_set,
             debug=config.debug,
         )
+    if resumes:  # with other flags, perhaps
+        runs.write_config(folder, content, version=rljax.__version__)
     for fault in result.faults[:5]:
         runs.say(console, f"broken: {fault}")
     if len(result.faults) > 5:

@@ -162,6 +162,8 @@ def run(
             stop=interrupted.is_set,
         )
     (outcome,) = result.outcomes
+    if resumes:  # with other flags, perhaps
+        write_config(config, env, folder)
     plotting.save_learning_curve(
         folder / "learning_curve.png",
         outcome.metrics,

@@ -145,6 +145,12 @@ def test_an_older_one_is_used_when_asked(saved):
     assert (saved.folder / "3.unusable").is_dir()
     careful.save(3, TREE)
     assert careful.restore(TREE).step == 3
+    shutil.rmtree(saved.folder / "3" / "arrays")
+    assert careful.restore(TREE).step == 2
+    assert (saved.folder / "3.unusable1").is_dir()
+    careful.save(3, TREE)
+    (saved.folder / "007").mkdir()
+    assert careful.steps() == [2, 3]
     shutil.rmtree(saved.folder / "2" / "description")
     shutil.rmtree(saved.folder / "3" / "arrays")
     with pytest.raises(
@@ -194,7 +200,7 @@ def test_a_half_written_one_does_not_count(saved):
 
 
 def test_nothing_is_overwritten(saved):
-    with pytest.raises(ValueError, match=r"step must be above .* which is 3, got 2"):
+    with pytest.raises(SaveError, match=r"step must be above .* which is 3, got 2"):
         saved.save(2, TREE)
     assert equal(saved.restore(TREE, 2).tree, TREE)
 

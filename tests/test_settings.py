@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import rljax
@@ -98,8 +99,14 @@ def test_arrays_of_values_become_numbers():
         ([], ValueError, "at least one setting, got an empty list"),
         ([1e-3], TypeError, "each setting must be a dictionary, got 0.001"),
         (7, TypeError, "settings must be a dictionary of values by name or a list"),
-        ({"agent": ["ppo"]}, ValueError, "agent must be one of the alternatives"),
+        (
+            {"agent": ["ppo"]},
+            ValueError,
+            r"agent=\{name: …\} \(there are none\), got 'ppo'",
+        ),
         ({"learning_rate.x": [1.0]}, ValueError, "float has no field"),
+        ({3: [1.0]}, TypeError, "must be strings such as 'learning_rate' or .*, got 3"),
+        ([{3: 1.0}], TypeError, "must be strings such as 'learning_rate' or .*, got 3"),
     ],
 )
 def test_what_does_not_fit_is_refused(settings, error, message):
@@ -113,11 +120,34 @@ def test_alternatives_that_do_not_fit_are_refused():
         ValueError, match=r"setting 'discount=0.9' must name its 'agent'"
     ):
         expand(both, MAZE, [{"discount": 0.9}])
-    with pytest.raises(ValueError, match=r"which are 'ppo', 'q', got 'sarsa'"):
+    with pytest.raises(ValueError, match=r"\('ppo', 'q'\), got 'sarsa'"):
         expand(both, MAZE, [{"agent": "sarsa"}])
     with pytest.raises(ValueError, match="QLearning has no field for 'learning_rate'"):
         expand(both, MAZE, {"learning_rate": [1e-3]})
-    with pytest.raises(ValueError, match="agent must name at least one alternative"):
+    with pytest.raises(ValueError, match="agent must be one or a dictionary"):
         expand({}, MAZE)
     with pytest.raises(TypeError, match="agent must be an agent"):
         expand({"ppo": 3}, MAZE)
+
+
+def test_functions_and_arrays_are_told_apart_by_a_digest():
+    schedules = [optax.constant_schedule(0.1), optax.constant_schedule(0.9)]
+    settings = expand(Q_LEARNING, MAZE, {"exploration.epsilon": schedules}).settings
+    first, second = map(label, settings)
+    assert first != second
+    assert first.startswith("exploration.epsilon=constant_schedule.<locals>.<lambda>#")
+    assert label({"x": np.zeros(3)}) != label({"x": np.ones(3)})
+    assert label({"x": np.zeros((2000, 2))}).startswith("x=array[2000, 2]#")
+    assert label({"x": np.float32(0.5)}) == "x=0.5"
+    with pytest.raises(ValueError, match="twice"):
+        expand(Q_LEARNING, MAZE, {"exploration.epsilon": schedules[:1] * 2})
+
+
+def test_a_single_named_alternative_has_its_axis():
+    assert expand({"ppo": PPO}, CARTPOLE, {"discount": [0.9]}).axes == {
+        "agent": ("ppo",),
+        "discount": (0.9,),
+    }
+    for names in ({1: PPO, "1": PPO}, {"": PPO}):
+        with pytest.raises(ValueError, match="agent must be one or a dictionary"):
+            expand(names, CARTPOLE)

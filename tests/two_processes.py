@@ -16,8 +16,6 @@ AGENT = rljax.PPO(num_envs=2, rollout_length=16, num_minibatches=2, hidden_sizes
 
 
 def run(folder, num_updates, resume):
-    writes = jax.process_index() == 0
-    path = folder / "metrics.csv"
     return rljax.sweep(
         AGENT,
         rljax.make("CartPole-v1"),
@@ -26,7 +24,7 @@ def run(folder, num_updates, resume):
         num_updates=num_updates,
         settings={"learning_rate": [1e-3, 3e-3, 1e-2]},
         num_episodes=4,
-        callbacks=[reports.CSVWriter(path, append=resume)] if writes else [],
+        callbacks=[reports.CSVWriter(folder / "metrics.csv", append=resume)],
         checkpoints=checkpoint.Checkpoints(folder / "checkpoints", interval=0.0),
         resume=resume,
     )
