@@ -46,6 +46,7 @@ class Runner:
         self.expansion = expansion
         self.num_seeds = len(keys)
         self.num_updates = num_updates
+        self.num_devices = len(devices or jax.devices())
         self.identity = identity
         self.done = 0
         self.faults: list[Fault] = []
@@ -80,7 +81,7 @@ class Runner:
         history = [_part(h, 0, self.done) for h in self.history]
         description = {
             "identity": self.identity,
-            "num_devices": self.populations[0].layout.mesh.size,
+            "num_devices": self.num_devices,
             "batch_sizes": [p.layout.batch_size for p in self.populations],
         }
         checkpoints.save(self.done, (states, history), description)

@@ -109,13 +109,9 @@ def sweep(
         devices = check_devices(devices)
     saved = _saved(checkpoints, resume, identity, num_updates)
     batch_sizes: Any = batch_size
-    if saved is not None and batch_size is None:
-        # Another batch size rounds differently: the same devices take the same one.
-        num_devices = min(
-            len(devices or jax.devices()), len(identity["settings"]) * num_seeds
-        )
-        if saved["num_devices"] == num_devices:
-            batch_sizes = saved["batch_sizes"]
+    num_devices = len(devices or jax.devices())
+    if batch_size is None and saved is not None and saved["num_devices"] == num_devices:
+        batch_sizes = saved["batch_sizes"]  # another one would round differently
     key_train, key_evaluate = jax.random.split(key)
     if memory_budget is None:
         memory_budget = _default_budget(devices)

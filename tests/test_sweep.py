@@ -17,6 +17,7 @@ import rljax
 from rljax import faults, population, reports, runner, struct
 from rljax.checkpoint import CheckpointError, Checkpoints
 from rljax.fingerprint import check_same, describe
+from rljax.sweep import _default_budget as default_budget
 from tests.conftest import enable_x64
 
 ENV = rljax.make("CartPole-v1", max_steps=20)
@@ -301,6 +302,45 @@ def test_runs_are_taken_in_batches_that_fit_the_budget():
     assert population._memory(fits._advance, fits.layout)[0] <= budget
     with pytest.raises(MemoryError, match="even one at a time. Sweep over fewer seeds"):
         population.Population(pairs, keys, **arguments, memory_budget=1000)
+
+
+def test_programs_share_the_budget():
+    """The states of one wait on the devices while another's runs are trained."""
+    keys = jax.random.split(KEY, 64)
+    other = dataclasses.replace(AGENT, hidden_sizes=(64, 64))
+    alone = population.Population(
+        [(AGENT, ENV)], keys, devices=None, batch_size=1, memory_budget=2**30
+    )
+    needed, _ = population._memory(alone._advance, alone.layout)
+    of_other = 64 * population.state_bytes((other, ENV), keys)
+    assert of_other > 2**20
+    arguments = {"devices": None, "batch_size": 1, "memory_budget": needed + of_other}
+    population.Population([(AGENT, ENV)], keys, **arguments, reserved=of_other)
+    with pytest.raises(MemoryError, match="Sweep over fewer seeds or settings"):
+        population.Population([(AGENT, ENV)], keys, **arguments, reserved=of_other + 1)
+    with pytest.raises(MemoryError, match="Sweep over fewer seeds or settings"):
+        sweep(
+            num_seeds=64,
+            settings={"hidden_sizes": [(8,), (64, 64)]},
+            memory_budget=needed + of_other // 2,
+            batch_size=1,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    free: int
+    platform = "gpu"
+
+    def memory_stats(self):
+        return {"bytes_limit": self.free + 100, "bytes_in_use": 100}
+
+
+def test_the_default_budget_is_most_of_what_is_free(monkeypatch):
+    assert default_budget(None) == 2 * 2**30  # on a CPU
+    cards = [Accelerator(2**33), Accelerator(2**34)]
+    monkeypatch.setattr(jax, "local_devices", lambda: cards)
+    assert default_budget(cards) == int(0.9 * (2**33 + 2**34))
 
 
 def test_a_core_s_cache_bounds_the_batches_on_a_cpu():
