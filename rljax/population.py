@@ -372,7 +372,7 @@ def _of_all(shapes: Any, layout: Layout) -> Any:
     )
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _compile(structure: _Structure, layout: Layout, capacity: int) -> tuple[Any, Any]:
     """The programs that initialise all runs and that advance them."""
     shared, varied = _arguments(structure, layout)
@@ -395,7 +395,7 @@ def _compile(structure: _Structure, layout: Layout, capacity: int) -> tuple[Any,
     return compiled_init, compiled_advance
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _compile_evaluate(
     structure: _Structure, layout: Layout, num_episodes: int, max_steps: int
 ) -> Any:

@@ -1,11 +1,14 @@
 """Two CPU devices for the whole suite, as CI's machine has two cores."""
 
+import gc
 import os
+from pathlib import Path
 
 import hypothesis
 import jax
 import pytest
 
+from rljax import population
 from rljax.testing.gradients import enable_x64
 
 jax.config.update("jax_num_cpu_devices", 2)
@@ -34,6 +37,18 @@ def pytest_terminal_summary(terminalreporter):
             for name, text in report.user_properties:
                 if name == "evidence":
                     terminalreporter.write_line(text)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def not_too_many_programs():
+    """Linux lets a process map 65,530 regions; a compiled program takes a hundred."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > 20_000:
+        jax.clear_caches()
+        population._compile.cache_clear()
+        population._compile_evaluate.cache_clear()
+        gc.collect()
 
 
 @pytest.fixture
