@@ -22,6 +22,7 @@ from rljax import (
     plotting,
     random,
     regret,
+    regularized,
     reports,
     results,
     returns,
@@ -48,6 +49,7 @@ from rljax.envs import (
     GaussianBandit,
     GridWorld,
     TimeLimit,
+    TokenMDP,
     make,
 )
 from rljax.evaluate import Evaluation, evaluate
@@ -77,6 +79,7 @@ __all__ = [
     "SweepResult",
     "TimeLimit",
     "TimeStep",
+    "TokenMDP",
     "TrainState",
     "Transition",
     "agents",
@@ -97,6 +100,7 @@ __all__ = [
     "plotting",
     "random",
     "regret",
+    "regularized",
     "reports",
     "results",
     "returns",

@@ -151,6 +151,65 @@ def td_errors(
     return rewards + bootstrap - taken
 
 
+def bradley_terry_loss(
+    chosen_rewards: jax.Array, rejected_rewards: jax.Array
+) -> jax.Array:
+    """L = −mean_b log σ(r(x_b, y⁺_b) − r(x_b, y⁻_b)), for a reward model.
+
+    The negative log-likelihood of the preferences y⁺ ≻ y⁻ when
+    P(y ≻ y') = σ(r(x, y) − r(x, y')). Rewards are determined up to a constant for each
+    prompt.
+
+    Args:
+      chosen_rewards: [B] r(x, y⁺) of what was preferred, differentiable.
+      rejected_rewards: [B] r(x, y⁻) of what was not, differentiable.
+
+    Returns:
+      [] loss.
+
+    Source: Bradley and Terry (1952); Christiano et al. (2017), arXiv:1706.03741, eq. 1.
+    """
+    _check_same_shape(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards)
+    return jnp.mean(jax.nn.softplus(rejected_rewards - chosen_rewards))
+
+
+def dpo_loss(
+    chosen_log_probs: jax.Array,
+    rejected_log_probs: jax.Array,
+    reference_chosen_log_probs: jax.Array,
+    reference_rejected_log_probs: jax.Array,
+    kl_coef: jax.typing.ArrayLike,
+) -> jax.Array:
+    """L = −mean_b log σ(β[log π(y⁺)/π_ref(y⁺) − log π(y⁻)/π_ref(y⁻)]).
+
+    The Bradley–Terry loss of the rewards β log π/π_ref, for which π is the optimum of
+    the reward with a KL penalty: no reward model, no sampling.
+
+    Args:
+      chosen_log_probs: [B] log π(y⁺|x) of whole sequences, differentiable.
+      rejected_log_probs: [B] log π(y⁻|x), differentiable.
+      reference_chosen_log_probs: [B] log π_ref(y⁺|x).
+      reference_rejected_log_probs: [B] log π_ref(y⁻|x).
+      kl_coef: β > 0, scalar.
+
+    Returns:
+      [] loss.
+
+    Source: Rafailov et al. (2023), arXiv:2305.18290, eq. 7.
+    """
+    _check_same_shape(
+        chosen_log_probs=chosen_log_probs,
+        rejected_log_probs=rejected_log_probs,
+        reference_chosen_log_probs=reference_chosen_log_probs,
+        reference_rejected_log_probs=reference_rejected_log_probs,
+    )
+    kl_coef = jnp.asarray(kl_coef)
+    return bradley_terry_loss(
+        kl_coef * (chosen_log_probs - reference_chosen_log_probs),
+        kl_coef * (rejected_log_probs - reference_rejected_log_probs),
+    )
+
+
 def _check_same_shape(**arrays: jax.Array) -> None:
     shapes = {name: jnp.shape(array) for name, array in arrays.items()}
     if len(set(shapes.values())) > 1:

@@ -15,6 +15,7 @@ LAYERS = [
     ["distributions", "networks", "returns", "losses"],
     ["exploration"],
     ["planning"],
+    ["regularized"],
     ["envs"],
     ["agents"],
     ["rollout"],

@@ -83,6 +83,40 @@ def test_ppo_clip_loss(cases, plain):
     )
 
 
+@given(batches(2), PLAIN)
+def test_bradley_terry_loss(cases, plain):
+    assert_equals_oracle(
+        losses.bradley_terry_loss,
+        times(oracle.bradley_terry),
+        cases,
+        argnums=(0, 1),
+        plain=plain,
+    )
+
+
+@given(batches(4, reals(0, 2)), PLAIN)
+def test_dpo_loss(cases, plain):
+    assert_equals_oracle(
+        losses.dpo_loss,
+        times(oracle.dpo),
+        cases,
+        argnums=(0, 1, 2, 3, 4),
+        plain=plain,
+        scale=8.0,
+    )
+
+
+def test_preferences_of_any_size_are_finite():
+    """A preference held with certainty costs nothing, its opposite its margin."""
+    far = jnp.array([1e4])
+    value, (up, down) = jax.value_and_grad(losses.bradley_terry_loss, (0, 1))(far, -far)
+    assert (value, up[0], down[0]) == (0, 0, 0)
+    value, (up, down) = jax.value_and_grad(losses.bradley_terry_loss, (0, 1))(-far, far)
+    assert (value, up[0], down[0]) == (2e4, -1, 1)
+    with pytest.raises(ValueError, match="shapes must be equal"):
+        losses.bradley_terry_loss(far, far[:, None])
+
+
 @pytest.mark.parametrize("advantage", [3.0, -3.0, 0.0])
 @pytest.mark.parametrize("side", [1, -1])
 def test_a_ratio_exactly_on_its_bound_counts_as_inside(x64, side, advantage):

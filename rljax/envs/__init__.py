@@ -4,6 +4,7 @@ from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
 from rljax.envs.gridworld import GridWorld
 from rljax.envs.registry import make
+from rljax.envs.tokens import TableReward, TokenMDP
 from rljax.envs.wrappers import TimeLimit
 
 __all__ = [
@@ -11,6 +12,8 @@ __all__ = [
     "CartPole",
     "GaussianBandit",
     "GridWorld",
+    "TableReward",
     "TimeLimit",
+    "TokenMDP",
     "make",
 ]

@@ -97,3 +97,28 @@ def td_errors(q_values, actions, rewards, next_q_values, terminated, discount, w
             d_next[t, best] = discount * w
             d_discount += w * next_q_values[t, best]
     return deltas, (d_q, weights.copy(), d_next, d_discount)
+
+
+def bradley_terry(chosen, rejected):
+    """L = 1/B Σ_b log(1 + exp(−d_b)), d = r⁺ − r⁻.
+
+    ∂L/∂d_b = −σ(−d_b)/B, so ∂L/∂r⁺ = −σ(−d)/B and ∂L/∂r⁻ = σ(−d)/B. Both are
+    written so that no exponential overflows.
+    """
+    difference = chosen - rejected
+    small = np.exp(-np.abs(difference))
+    value = np.mean(np.maximum(-difference, 0) + np.log1p(small))
+    sigma = np.where(difference >= 0, small, 1) / (1 + small)
+    return value, (-sigma / sigma.size, sigma / sigma.size)
+
+
+def dpo(chosen, rejected, reference_chosen, reference_rejected, beta):
+    """Bradley–Terry of r = β(log π − log π_ref).
+
+    With g⁺, g⁻ = ∂L/∂r⁺, ∂L/∂r⁻:  ∂L/∂log π⁺ = β g⁺,  ∂L/∂log π_ref⁺ = −β g⁺,
+    the same for ⁻, and ∂L/∂β = Σ_b g⁺_b (log π⁺ − log π_ref⁺)_b + the same for ⁻.
+    """
+    above, below = chosen - reference_chosen, rejected - reference_rejected
+    value, (plus, minus) = bradley_terry(beta * above, beta * below)
+    d_beta = (plus * above + minus * below).sum()
+    return value, (beta * plus, beta * minus, -beta * plus, -beta * minus, d_beta)

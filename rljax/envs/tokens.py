@@ -1,0 +1,204 @@
+"""Writing a sequence of tokens, as a Markov decision process that is small enough to
+enumerate: the bridge from control to language models.
+
+The state is the prompt and the prefix written so far; an action appends a token; the
+reward comes with the last one. States are numbered, so that tables, networks and
+planning serve it alike: prefixes by length and then in the order of their digits,
+
+    index(prompt, y_1 … y_h) = prompt · N + (V^h − 1)/(V − 1) + Σ_i y_i V^(h−i)
+
+with N = (V^(H+1) − 1)/(V − 1) prefixes of up to H tokens.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rljax import spaces, struct
+from rljax.types import MDP, SparseTransitions, TimeStep
+
+
+class TokenState(NamedTuple):
+    """What has been written."""
+
+    prefix: jax.Array
+    """[] int32: the number of the prompt and the prefix, the observation."""
+    length: jax.Array
+    """[] int32: tokens so far."""
+
+
+@struct.dataclass
+class RewardFunction:
+    """A plain function of (prompt, tokens) as a reward without parameters."""
+
+    function: Callable[[jax.Array, jax.Array], jax.Array] = struct.static()
+
+    def __call__(self, prompt: jax.Array, tokens: jax.Array) -> jax.Array:
+        """Its value."""
+        return self.function(prompt, tokens)
+
+
+@struct.dataclass
+class TableReward:
+    """A reward for each sequence of each prompt."""
+
+    table: jax.Array
+    """[num_prompts, V^H] floating; sequences in the order of their digits."""
+    vocabulary_size: int = struct.static()
+
+    def __call__(self, prompt: jax.Array, tokens: jax.Array) -> jax.Array:
+        """The sequence's entry."""
+        weights = self.vocabulary_size ** np.arange(tokens.shape[-1])[::-1]
+        return self.table[prompt, jnp.sum(tokens * jnp.asarray(weights, jnp.int32))]
+
+
+@struct.dataclass
+class TokenMDP:
+    """Writes H tokens out of V after one of several prompts; rewarded at the end.
+
+    Prompts are drawn uniformly. An episode has H steps and is terminated, never
+    truncated. Undiscounted, its return is `reward(prompt, tokens)`.
+    """
+
+    reward: Any
+    """Function of (prompt [] int32, tokens [H] int32) that returns a floating scalar: a
+    pytree such as `TableReward`, whose leaves can be swept, or a plain function."""
+    vocabulary_size: int = struct.static(default=8)
+    """V, 2 or more."""
+    horizon: int = struct.static(default=4)
+    """H, 1 or more."""
+    num_prompts: int = struct.static(default=1)
+
+    def __post_init__(self):
+        struct.check_ints(self, "vocabulary_size", minimum=2)
+        struct.check_ints(self, "horizon", "num_prompts", minimum=1)
+        if not callable(self.reward):
+            raise TypeError(
+                "TokenMDP.reward must be a function of (prompt, tokens), got "
+                f"{self.reward!r}."
+            )
+        reward: Any = self.reward
+        if jax.tree_util.all_leaves([reward]):
+            object.__setattr__(self, "reward", RewardFunction(reward))
+        if self.num_prompts * self.num_prefixes >= 2**31:
+            raise ValueError(
+                f"TokenMDP has {self.num_prompts * self.num_prefixes:,} states, more "
+                "than an int32 can number. Lower vocabulary_size, horizon or "
+                "num_prompts."
+            )
+
+    @property
+    def num_prefixes(self) -> int:
+        """N, the empty one and the whole sequences included."""
+        return _first_index(self.vocabulary_size, self.horizon + 1)
+
+    @property
+    def observation_space(self) -> spaces.Discrete:
+        """The states."""
+        return spaces.Discrete(self.num_prompts * self.num_prefixes)
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        """The vocabulary."""
+        return spaces.Discrete(self.vocabulary_size)
+
+    def reset(self, key: jax.Array) -> tuple[TokenState, jax.Array]:
+        """Draws a prompt; nothing is written yet."""
+        prompt = jax.random.randint(key, (), 0, self.num_prompts, jnp.int32)
+        index = prompt * self.num_prefixes
+        return TokenState(index, jnp.zeros((), jnp.int32)), index
+
+    def step(
+        self, state: TokenState, action: jax.Array, key: jax.Array
+    ) -> tuple[TokenState, TimeStep]:
+        """Appends a token."""
+        return self.advance(state, action, ())
+
+    def draw(self, shape: tuple[int, ...], key: jax.Array) -> tuple[()]:
+        """Nothing: writing is deterministic."""
+        return ()
+
+    def advance(
+        self, state: TokenState, action: jax.Array, noise: Any
+    ) -> tuple[TokenState, TimeStep]:
+        """`step`, which needs no noise."""
+        action = spaces.check_element(self.action_space, action, "a token")
+        index, length = self._append(state.prefix, action), state.length + 1
+        ended = length == self.horizon
+        prompt, tokens, _ = self.decode(index)
+        reward = jnp.asarray(self.reward(prompt, tokens), jnp.result_type(float))
+        if reward.shape != ():
+            raise ValueError(
+                f"TokenMDP.reward must return a scalar, returns shape {reward.shape}."
+            )
+        time_step = TimeStep(
+            index, jnp.where(ended, reward, 0), ended, jnp.zeros((), bool)
+        )
+        return TokenState(index, length), time_step
+
+    def decode(self, index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The prompt, the tokens and their number that an observation stands for.
+
+        Args:
+          index: [] int32.
+
+        Returns:
+          prompt [] int32; tokens [H] int32, 0 beyond the prefix; length [] int32.
+        """
+        vocabulary_size, horizon = self.vocabulary_size, self.horizon
+        prompt, prefix = jnp.divmod(index, self.num_prefixes)
+        firsts = jnp.asarray(
+            [_first_index(vocabulary_size, h) for h in range(horizon + 1)], jnp.int32
+        )
+        length = jnp.sum(prefix >= firsts, dtype=jnp.int32) - 1
+        code = prefix - firsts[length]
+        # Token i of a prefix of h tokens is the digit of weight V^(h − 1 − i).
+        exponents = length - 1 - jnp.arange(horizon, dtype=jnp.int32)
+        powers = jnp.asarray(vocabulary_size ** np.arange(horizon), jnp.int32)
+        digits = code // powers[jnp.maximum(exponents, 0)] % vocabulary_size
+        return prompt, jnp.where(exponents >= 0, digits, 0).astype(jnp.int32), length
+
+    def to_mdp(self, *, sparse: bool = True) -> MDP:
+        """The exact model: every prefix of every prompt is a state.
+
+        Args:
+          sparse: whether the transitions are a list of outcomes instead of [S, A, S].
+        """
+        indices = jnp.arange(self.observation_space.n, dtype=jnp.int32)
+        tokens = jnp.arange(self.vocabulary_size, dtype=jnp.int32)
+        _, _, lengths = jax.vmap(self.decode)(indices)
+        terminal = lengths == self.horizon
+        states = TokenState(indices, lengths)
+        over_tokens = jax.vmap(lambda s, a: self.advance(s, a, ())[1], (None, 0))
+        outcomes = jax.vmap(over_tokens, (0, None))(states, tokens)
+        ended = terminal[:, None]
+        next_states = jnp.where(ended, indices[:, None], outcomes.obs)[..., None]
+        transitions: Any = SparseTransitions(
+            next_states, jnp.ones(next_states.shape, jnp.result_type(float))
+        )
+        if not sparse:
+            transitions = transitions.dense(len(indices))
+        starts = indices % self.num_prefixes == 0
+        return MDP(
+            transitions=transitions,
+            rewards=jnp.where(ended, 0, outcomes.reward),
+            terminal=terminal,
+            initial=starts / self.num_prompts,
+        )
+
+    def _append(self, index: jax.Array, token: jax.Array) -> jax.Array:
+        """The index of the prefix with one more token.
+
+        With o_h = (V^h − 1)/(V − 1): o_{h+1} + V c + y = V (o_h + c) + y + 1.
+        """
+        prompt, prefix = jnp.divmod(index, self.num_prefixes)
+        appended = prefix * self.vocabulary_size + token + 1
+        return (prompt * self.num_prefixes + appended).astype(jnp.int32)
+
+
+def _first_index(vocabulary_size: int, length: int) -> int:
+    """(V^h − 1)/(V − 1), the number of prefixes shorter than h."""
+    return (vocabulary_size**length - 1) // (vocabulary_size - 1)

@@ -1,0 +1,216 @@
+"""Planning with a price on leaving a reference policy.
+
+    J_β(π) = E_π[Σ_t r_t] − β KL(π ‖ π_ref)
+    KL(π ‖ π_ref) = E_π[Σ_t log π(a_t|s_t)/π_ref(a_t|s_t)]
+
+undiscounted, over whole episodes: the objective of RLHF where the states are prefixes
+of a text. Shape letters: S states, A actions. Every episode must end, as those of an
+acyclic process do; a sweep then settles after as many steps as the longest one has.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from rljax import planning
+from rljax.mdp import MDP
+
+__all__ = ["Objective", "SoftPlan", "objective", "soft_value_iteration"]
+
+_MAX_SWEEPS = 100_000
+
+
+class SoftPlan(NamedTuple):
+    """The best policy at a price β, and what it is worth."""
+
+    values: jax.Array
+    """[S] V(s) = β log Σ_a π_ref(a|s) exp(Q(s,a)/β); 0 at terminal states."""
+    q_values: jax.Array
+    """[S, A] Q(s,a) = R(s,a) + Σ_s' P(s'|s,a) V(s')."""
+    log_policy: jax.Array
+    """[S, A] log π*(a|s) = log π_ref(a|s) + (Q(s,a) − V(s))/β."""
+    objective: jax.Array
+    """[] J_β(π*), the largest there is."""
+
+
+class Objective(NamedTuple):
+    """J_β(π) and its parts, exact."""
+
+    objective: jax.Array
+    """[] expected_return − β · kl."""
+    expected_return: jax.Array
+    """[] E_π[Σ r]."""
+    kl: jax.Array
+    """[] KL(π ‖ π_ref) of whole episodes, in nats."""
+
+
+def soft_value_iteration(
+    mdp: MDP, reference: jax.Array, kl_coef: jax.typing.ArrayLike
+) -> SoftPlan:
+    """The policy that maximises J_β, by dynamic programming.
+
+        V(s) = β log Σ_a π_ref(a|s) exp(Q(s,a)/β),   π*(a|s) ∝ π_ref(a|s) exp(Q(s,a)/β)
+
+    At β = 0 that is value iteration among the actions that π_ref takes at all (ties
+    shared in proportion to π_ref); at β = ∞ it is π_ref itself. Where transitions are
+    deterministic, π* gives whole episodes y the probabilities
+    π*(y) ∝ π_ref(y) exp(r(y)/β).
+
+    Args:
+      mdp: a process whose episodes all end.
+      reference: [S, A] probabilities π_ref(a|s).
+      kl_coef: β, 0 or more, ∞ allowed.
+
+    Raises:
+      TypeError, ValueError: something is not what its name says; see the message.
+
+    Source: Todorov (2006); Levine (2018), arXiv:1805.00909, §2; with the reference in
+      the place of a uniform prior.
+    """
+    reference = _check_policy("reference", mdp, reference)
+    _check_kl_coef(kl_coef)
+    return _soft_value_iteration(mdp, reference, kl_coef)
+
+
+def objective(
+    mdp: MDP,
+    policy: jax.Array,
+    reference: jax.Array,
+    kl_coef: jax.typing.ArrayLike,
+) -> Objective:
+    """J_β of any policy, from the model.
+
+    Args:
+      mdp: a process whose episodes all end.
+      policy: [S, A] probabilities π(a|s).
+      reference: [S, A] probabilities π_ref(a|s).
+      kl_coef: β, 0 or more and finite.
+
+    Returns:
+      The objective and its parts. The KL is ∞ where π takes an action that π_ref never
+      does, in a state that it comes to.
+
+    Raises:
+      TypeError, ValueError: something is not what its name says; see the message.
+    """
+    policy = _check_policy("policy", mdp, policy)
+    reference = _check_policy("reference", mdp, reference)
+    _check_kl_coef(kl_coef)
+    return _objective(mdp, policy, reference, kl_coef)
+
+
+@jax.jit
+def _soft_value_iteration(mdp, reference, kl_coef):
+    beta = jnp.asarray(kl_coef, mdp.rewards.dtype)
+
+    def values_of(q):
+        return _soft_maximum(q, reference, beta)
+
+    def sweep(values):
+        return jnp.where(
+            mdp.terminal, 0, values_of(planning.q_values(mdp, values, 1.0))
+        )
+
+    values = _settle(sweep, mdp)
+    q = planning.q_values(mdp, values, 1.0)
+    log_policy = _soft_policy(q, reference, beta)
+    return SoftPlan(values, q, log_policy, jnp.sum(mdp.initial * values))
+
+
+def _soft_maximum(q, reference, beta):
+    """β log Σ_a π_ref(a) exp(Q(a)/β), its limits at β = 0 and ∞ included.
+
+    As max + β log1p(Σ π_ref expm1((Q − max)/β)), which keeps its digits for large β.
+    """
+    highest = jnp.max(jnp.where(reference > 0, q, -jnp.inf), axis=-1, keepdims=True)
+    gap = jnp.where(reference > 0, q - highest, 0)
+    inner = jnp.where((beta > 0) & jnp.isfinite(beta), beta, 1)
+    tilted = jnp.sum(reference * jnp.expm1(gap / inner), axis=-1)
+    soft = highest[..., 0] + inner * jnp.log1p(tilted)
+    average = jnp.sum(reference * jnp.where(reference > 0, q, 0), axis=-1)
+    return jnp.where(
+        beta == 0, highest[..., 0], jnp.where(jnp.isinf(beta), average, soft)
+    )
+
+
+def _soft_policy(q, reference, beta):
+    """log π_ref(a) + (Q(a) − V)/β, normalised."""
+    log_reference = jnp.log(reference)
+    highest = jnp.max(jnp.where(reference > 0, q, -jnp.inf), axis=-1, keepdims=True)
+    best = jnp.where(q == highest, log_reference, -jnp.inf)
+    inner = jnp.where(beta > 0, beta, 1)
+    tilted = log_reference + jnp.where(jnp.isinf(beta), 0, (q - highest) / inner)
+    return jax.nn.log_softmax(jnp.where(beta == 0, best, tilted), axis=-1)
+
+
+@jax.jit
+def _objective(mdp, policy, reference, kl_coef):
+    both = (policy > 0) & (reference > 0)
+    log_ratio = jnp.where(both, jnp.log(policy) - jnp.log(reference), 0)
+    barred = jnp.where((policy > 0) & (reference == 0), 1.0, 0.0)
+    returns = _evaluate(mdp, policy, mdp.rewards)
+    # Infinity stays out of the sweeps, where 0 · ∞ would make it NaN.
+    kl = _evaluate(mdp, policy, log_ratio)
+    kl = jnp.where(_evaluate(mdp, policy, barred) > 0, jnp.inf, kl)
+    penalty = jnp.where(kl_coef == 0, 0, kl_coef * kl)
+    return Objective(returns - penalty, returns, kl)
+
+
+def _evaluate(mdp, policy, rewards):
+    """E_π[Σ rewards] over whole episodes."""
+
+    def sweep(values):
+        q = planning.q_values(_with_rewards(mdp, rewards), values, 1.0)
+        return jnp.where(mdp.terminal, 0, jnp.sum(policy * q, axis=-1))
+
+    return jnp.sum(mdp.initial * _settle(sweep, mdp))
+
+
+def _with_rewards(mdp, rewards):
+    leaves = (mdp.transitions, rewards, mdp.terminal, mdp.initial)
+    return jax.tree.unflatten(jax.tree.structure(mdp), jax.tree.leaves(leaves))
+
+
+def _settle(sweep, mdp):
+    """V ← sweep(V) from 0 until nothing changes: exact where episodes end."""
+
+    def going(carry):
+        _, count, changed = carry
+        return changed & (count < _MAX_SWEEPS)
+
+    def step(carry):
+        values, count, _ = carry
+        new = sweep(values)
+        return new, count + 1, jnp.any(new != values)
+
+    values = jnp.zeros_like(mdp.rewards, shape=mdp.num_states)
+    return jax.lax.while_loop(going, step, (values, 0, jnp.bool_(True)))[0]
+
+
+def _check_policy(name: str, mdp: Any, policy: Any) -> jax.Array:
+    if not isinstance(mdp, MDP):
+        raise TypeError(f"mdp must be an MDP, such as env.to_mdp() gives, got {mdp!r}.")
+    array = jnp.asarray(policy, mdp.rewards.dtype)
+    if array.shape != mdp.rewards.shape:
+        raise ValueError(
+            f"{name} must be probabilities [S, A] = {list(mdp.rewards.shape)}, got "
+            f"shape {list(array.shape)}."
+        )
+    if not isinstance(array, Tracer):
+        concrete = np.asarray(array)
+        wrong = (np.abs(concrete.sum(-1) - 1) > 1e-3) | (concrete < 0).any(-1)
+        if wrong.any():
+            state = int(np.argmax(wrong))
+            raise ValueError(
+                f"{name}[{state}] must be probabilities that sum to 1, got "
+                f"{concrete[state]}."
+            )
+    return array
+
+
+def _check_kl_coef(kl_coef: Any) -> None:
+    if not isinstance(kl_coef, Tracer) and not (np.asarray(kl_coef) >= 0).all():
+        raise ValueError(f"kl_coef must be 0 or more, got {kl_coef!r}.")

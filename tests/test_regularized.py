@@ -1,0 +1,143 @@
+"""Soft value iteration and exact objectives against enumeration of all sequences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rljax import planning, regularized
+from rljax.envs.tokens import TableReward, TokenMDP
+from tests.oracles import regularized as oracle
+
+V, H, P = 4, 3, 2
+
+
+def problem(seed=0):
+    """Rewards [P, V^H], the MDP, and reference and policy [S, V]."""
+    rng = np.random.default_rng(seed)
+    rewards = rng.normal(size=(P, V**H))
+    reward = TableReward(jnp.asarray(rewards), vocabulary_size=V)
+    env = TokenMDP(reward, vocabulary_size=V, horizon=H, num_prompts=P)
+    shape = (env.observation_space.n, V)
+    reference, policy = rng.dirichlet(np.full(V, 0.7), (2, shape[0]))
+    return rewards, env.to_mdp(), reference, policy
+
+
+def sequences(policy, prompt):
+    return oracle.sequence_probabilities(np.asarray(policy), V, H, prompt)
+
+
+@pytest.mark.parametrize("kl_coef", [1e-3, 0.05, 0.2, 1.0, 30.0])
+def test_soft_value_iteration_is_enumeration(x64, kl_coef):
+    rewards, mdp, reference, _ = problem()
+    plan = regularized.soft_value_iteration(mdp, reference, kl_coef)
+    total = 0.0
+    for prompt in range(P):
+        best, value = oracle.optimum(
+            sequences(reference, prompt), rewards[prompt], kl_coef
+        )
+        policy = sequences(jnp.exp(plan.log_policy), prompt)
+        np.testing.assert_allclose(policy, best, rtol=0, atol=1e-10)
+        start = prompt * oracle.first_index(V, H + 1)
+        np.testing.assert_allclose(plan.values[start], value, rtol=1e-10)
+        total += value / P
+    np.testing.assert_allclose(plan.objective, total, rtol=1e-10)
+    # Its own evaluation agrees.
+    own = regularized.objective(mdp, jnp.exp(plan.log_policy), reference, kl_coef)
+    np.testing.assert_allclose(own.objective, plan.objective, rtol=1e-9)
+
+
+def test_the_objective_is_enumeration(x64):
+    rewards, mdp, reference, policy = problem(1)
+    found = regularized.objective(mdp, policy, reference, 0.3)
+    expected = np.mean(
+        [
+            oracle.objective(
+                sequences(policy, p), sequences(reference, p), rewards[p], 0.3
+            )
+            for p in range(P)
+        ],
+        axis=0,
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_no_policy_is_better_and_the_gap_is_a_kl(x64):
+    """J(π*) − J(π) = β KL(π ‖ π*), with several random policies."""
+    _, mdp, reference, _ = problem(2)
+    plan = regularized.soft_value_iteration(mdp, reference, 0.2)
+    for seed in range(5):
+        policy = np.random.default_rng(seed).dirichlet(np.ones(V), len(reference))
+        value = regularized.objective(mdp, policy, reference, 0.2).objective
+        kl = regularized.objective(mdp, policy, jnp.exp(plan.log_policy), 0.0).kl
+        np.testing.assert_allclose(plan.objective - value, 0.2 * kl, rtol=1e-9)
+
+
+def test_the_limits_are_the_best_sequence_and_the_reference(x64):
+    rewards, mdp, reference, _ = problem(3)
+    free = regularized.soft_value_iteration(mdp, reference, 0.0)
+    np.testing.assert_allclose(free.objective, rewards.max(1).mean(), rtol=1e-12)
+    np.testing.assert_allclose(
+        free.values, planning.value_iteration(mdp, 1.0).values, rtol=1e-12
+    )
+    bound = regularized.soft_value_iteration(mdp, reference, jnp.inf)
+    live = ~np.asarray(mdp.terminal)
+    np.testing.assert_allclose(
+        jnp.exp(bound.log_policy)[live], reference[live], rtol=1e-12
+    )
+    at_reference = regularized.objective(mdp, reference, reference, 1.0)
+    np.testing.assert_allclose(
+        bound.objective, at_reference.expected_return, rtol=1e-12
+    )
+    assert at_reference.kl == 0
+    # Approached from inside.
+    near = regularized.soft_value_iteration(mdp, reference, 1e9).objective
+    np.testing.assert_allclose(near, bound.objective, atol=1e-7)
+
+
+def test_actions_that_the_reference_never_takes(x64):
+    _, mdp, reference, policy = problem(4)
+    barred = reference.copy()
+    barred[:, 0] = 0
+    barred /= barred.sum(1, keepdims=True)
+    for kl_coef in (0.0, 0.2, jnp.inf):
+        plan = regularized.soft_value_iteration(mdp, barred, kl_coef)
+        live = ~np.asarray(mdp.terminal)
+        assert (plan.log_policy[live, 0] == -jnp.inf).all()
+        assert np.isfinite(plan.values).all()
+    assert regularized.objective(mdp, policy, barred, 0.2).kl == jnp.inf
+    assert np.isfinite(regularized.objective(mdp, barred, reference, 0.2).objective)
+
+
+def test_it_vmaps_over_prices_and_differentiates(x64):
+    _, mdp, reference, _ = problem(5)
+    prices = jnp.array([0.0, 0.1, 1.0, jnp.inf])
+    plans = jax.vmap(
+        lambda beta: regularized.soft_value_iteration(mdp, reference, beta)
+    )(prices)
+    lone = regularized.soft_value_iteration(mdp, reference, 0.1)
+    np.testing.assert_allclose(plans.objective[1], lone.objective, rtol=1e-12)
+    assert (np.diff(plans.objective) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kl_coef": -1.0}, "kl_coef must be 0 or more, got -1.0"),
+        (
+            {"reference": np.ones((3, 4)) / 4},
+            r"reference must be probabilities \[S, A\]",
+        ),
+        (
+            {"reference": np.ones((170, 4))},
+            r"reference\[0\] must be probabilities that",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(change, message):
+    _, mdp, reference, _ = problem()
+    arguments = {"mdp": mdp, "reference": reference, "kl_coef": 1.0} | change
+    with pytest.raises(ValueError, match=message):
+        regularized.soft_value_iteration(**arguments)
+    with pytest.raises(TypeError, match="mdp must be an MDP"):
+        regularized.soft_value_iteration(reference, reference, 1.0)
