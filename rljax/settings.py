@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 from rljax.fingerprint import digest
 from rljax.types import Agent, Env, check_agent, check_env
 
+_LONGEST = 60
+"""Characters of an object that is written out in a label."""
+
 
 class Expansion(NamedTuple):
     """What `expand` returns."""
@@ -90,11 +93,16 @@ def label(setting: Mapping[str, Any]) -> str:
 def text(value: Any) -> str:
     """A value of a setting: numbers as they are, functions by their name.
 
-    Lambdas, closures and arrays get a digest, which tells them apart.
+    Lambdas, closures, arrays and long objects get a digest, which tells them apart.
     """
     shape = getattr(value, "shape", None)
     if shape:
         return f"array{list(shape)}#{digest(value)}"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        whole = repr(value)
+        if len(whole) <= _LONGEST and "\n" not in whole and " at 0x" not in whole:
+            return whole
+        return f"{type(value).__qualname__}#{digest(value)}"
     if callable(value):
         name = getattr(value, "__qualname__", type(value).__name__)
         return f"{name}#{digest(value)}" if "<" in name else name

@@ -139,6 +139,12 @@ def test_functions_and_arrays_are_told_apart_by_a_digest():
     assert label({"x": np.zeros(3)}) != label({"x": np.ones(3)})
     assert label({"x": np.zeros((2000, 2))}).startswith("x=array[2000, 2]#")
     assert label({"x": np.float32(0.5)}) == "x=0.5"
+    rule = rljax.exploration.EpsilonGreedy
+    assert label({"exploration": rule(0.1)}) == "exploration=EpsilonGreedy(epsilon=0.1)"
+    rewards = [rljax.envs.TableReward(jnp.full((1, 9), x), 3) for x in (0.0, 1.0)]
+    first, second = (label({"env.reward": reward}) for reward in rewards)
+    assert first != second
+    assert first.startswith("env.reward=TableReward#") and "\n" not in first
     with pytest.raises(ValueError, match="twice"):
         expand(Q_LEARNING, MAZE, {"exploration.epsilon": schedules[:1] * 2})
 
