@@ -62,7 +62,7 @@ def arguments() -> list[str]:
     given = sys.argv[1:]
     named = [
         argument.partition("=")[2] if "=" in argument else following
-        for argument, following in zip(given, [*given[1:], ""], strict=True)
+        for argument, following in zip(given, [*given, ""][1:], strict=True)
         if argument.partition("=")[0] == "--resume"
     ]
     if named and named[-1]:

@@ -17,6 +17,7 @@ import optax
 import pytest
 
 import rljax
+from rljax import runs
 from rljax.agents.common import AgentState
 from tests.conftest import enable_x64
 from tests.oracles import published
@@ -242,6 +243,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(train_script, tmp_path, capsy
     assert status == 1
     assert "agents[0].learning_rate is" in words and "0.5 here" in words
     assert (part / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+
+
+def test_a_run_without_flags_has_none(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    assert runs.arguments() == []
+    monkeypatch.setattr(sys, "argv", ["train.py", "ppo", "--num-seeds", "2"])
+    assert runs.arguments() == ["ppo", "--num-seeds", "2"]
 
 
 @pytest.mark.parametrize(
