@@ -59,8 +59,18 @@ class TableReward:
 class TokenMDP:
     """Writes H tokens out of V after one of several prompts; rewarded at the end.
 
-    Prompts are drawn uniformly. An episode has H steps and is terminated, never
-    truncated. Undiscounted, its return is `reward(prompt, tokens)`.
+        s_{h+1} = (s_h, y_{h+1}),   r_h = 0 for h < H,   r_H = reward(x, y_1 … y_H)
+
+    Prompts x are drawn uniformly. An episode has H steps and is terminated, never
+    truncated; its undiscounted return is the reward. Observations are the state's
+    number, [] int32; `decode` gives the tokens.
+
+    Raises:
+      TypeError: `reward` is not callable.
+      ValueError: a size is too small, or an int32 can not number the states.
+
+    Source: generation as a token-level MDP, Ramamurthy et al. (2022),
+      arXiv:2210.01241.
     """
 
     reward: Any
