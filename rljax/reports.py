@@ -296,7 +296,7 @@ class WandBWriter(_Tracker):
         """
         super().__init__()
         try:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ImportError("WandBWriter needs wandb: pip install wandb.") from error
         self._module = wandb
