@@ -6,6 +6,7 @@ single one, without a batch axis; agents vmap `apply`. What the output must be, 
 agent says. Without a network of the user's, agents use those of this module.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -31,6 +32,26 @@ class Network(Protocol):
     def apply(self, params: Any, obs: Any, /) -> Any:
         """The output for one observation."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two networks as one that returns (logits [A], value []), as PPO wants it."""
+
+    actor: Network
+    """Returns [A]."""
+    critic: Network
+    """Returns [1]."""
+
+    def init(self, key: jax.Array, obs: Any) -> tuple[Any, Any]:
+        """Parameters of both."""
+        key_actor, key_critic = jax.random.split(key)
+        return self.actor.init(key_actor, obs), self.critic.init(key_critic, obs)
+
+    def apply(self, params: tuple[Any, Any], obs: Any) -> tuple[jax.Array, jax.Array]:
+        """Logits and value of one observation."""
+        actor, critic = params
+        return self.actor.apply(actor, obs), self.critic.apply(critic, obs).squeeze(-1)
 
 
 class Dense(NamedTuple):

@@ -4,7 +4,7 @@ from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
 from rljax.envs.gridworld import GridWorld
 from rljax.envs.registry import make
-from rljax.envs.tokens import TableReward, TokenMDP
+from rljax.envs.tokens import TokenMDP
 from rljax.envs.wrappers import TimeLimit
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "CartPole",
     "GaussianBandit",
     "GridWorld",
-    "TableReward",
     "TimeLimit",
     "TokenMDP",
     "make",

@@ -2,22 +2,17 @@
 enumerate: the bridge from control to language models.
 
 The state is the prompt and the prefix written so far; an action appends a token; the
-reward comes with the last one. States are numbered, so that tables, networks and
-planning serve it alike: prefixes by length and then in the order of their digits,
-
-    index(prompt, y_1 … y_h) = prompt · N + (V^h − 1)/(V − 1) + Σ_i y_i V^(h−i)
-
-with N = (V^(H+1) − 1)/(V − 1) prefixes of up to H tokens.
+reward comes with the last one. States are numbered as in `rljax.sequences`, so that
+tables, networks and planning serve it alike.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from rljax import spaces, struct
+from rljax import sequences, spaces, struct
+from rljax.rewards import RewardFunction
 from rljax.types import MDP, SparseTransitions, TimeStep
 
 
@@ -28,31 +23,6 @@ class TokenState(NamedTuple):
     """[] int32: the number of the prompt and the prefix, the observation."""
     length: jax.Array
     """[] int32: tokens so far."""
-
-
-@struct.dataclass
-class RewardFunction:
-    """A plain function of (prompt, tokens) as a reward without parameters."""
-
-    function: Callable[[jax.Array, jax.Array], jax.Array] = struct.static()
-
-    def __call__(self, prompt: jax.Array, tokens: jax.Array) -> jax.Array:
-        """Its value."""
-        return self.function(prompt, tokens)
-
-
-@struct.dataclass
-class TableReward:
-    """A reward for each sequence of each prompt."""
-
-    table: jax.Array
-    """[num_prompts, V^H] floating; sequences in the order of their digits."""
-    vocabulary_size: int = struct.static()
-
-    def __call__(self, prompt: jax.Array, tokens: jax.Array) -> jax.Array:
-        """The sequence's entry."""
-        weights = self.vocabulary_size ** np.arange(tokens.shape[-1])[::-1]
-        return self.table[prompt, jnp.sum(tokens * jnp.asarray(weights, jnp.int32))]
 
 
 @struct.dataclass
@@ -75,7 +45,8 @@ class TokenMDP:
 
     reward: Any
     """Function of (prompt [] int32, tokens [H] int32) that returns a floating scalar: a
-    pytree such as `TableReward`, whose leaves can be swept, or a plain function."""
+    pytree such as those of `rljax.rewards`, whose leaves can be swept, or a plain
+    function."""
     vocabulary_size: int = struct.static(default=8)
     """V, 2 or more."""
     horizon: int = struct.static(default=4)
@@ -103,7 +74,7 @@ class TokenMDP:
     @property
     def num_prefixes(self) -> int:
         """N, the empty one and the whole sequences included."""
-        return _first_index(self.vocabulary_size, self.horizon + 1)
+        return sequences.num_shorter(self.vocabulary_size, self.horizon + 1)
 
     @property
     def observation_space(self) -> spaces.Discrete:
@@ -136,40 +107,36 @@ class TokenMDP:
     ) -> tuple[TokenState, TimeStep]:
         """`step`, which needs no noise."""
         action = spaces.check_element(self.action_space, action, "a token")
-        index, length = self._append(state.prefix, action), state.length + 1
+        index = sequences.append(
+            state.prefix, action, self.vocabulary_size, self.horizon
+        )
+        length = state.length + 1
         ended = length == self.horizon
         prompt, tokens, _ = self.decode(index)
-        reward = jnp.asarray(self.reward(prompt, tokens), jnp.result_type(float))
-        if reward.shape != ():
-            raise ValueError(
-                f"TokenMDP.reward must return a scalar, returns shape {reward.shape}."
-            )
+        reward = self._reward(prompt, tokens)
         time_step = TimeStep(
             index, jnp.where(ended, reward, 0), ended, jnp.zeros((), bool)
         )
         return TokenState(index, length), time_step
 
     def decode(self, index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The prompt, the tokens and their number that an observation stands for.
+        """The prompt, the tokens and their number: see `sequences.decode`."""
+        return sequences.decode(index, self.vocabulary_size, self.horizon)
 
-        Args:
-          index: [] int32.
+    def sequence_rewards(self) -> jax.Array:
+        """[P, V^H] the reward of every whole sequence, in the order of the digits."""
+        tokens = jnp.asarray(sequences.all_tokens(self.vocabulary_size, self.horizon))
+        prompts = jnp.arange(self.num_prompts, dtype=jnp.int32)
+        over_tokens = jax.vmap(self._reward, (None, 0))
+        return jax.vmap(over_tokens, (0, None))(prompts, tokens)
 
-        Returns:
-          prompt [] int32; tokens [H] int32, 0 beyond the prefix; length [] int32.
-        """
-        vocabulary_size, horizon = self.vocabulary_size, self.horizon
-        prompt, prefix = jnp.divmod(index, self.num_prefixes)
-        firsts = jnp.asarray(
-            [_first_index(vocabulary_size, h) for h in range(horizon + 1)], jnp.int32
-        )
-        length = jnp.sum(prefix >= firsts, dtype=jnp.int32) - 1
-        code = prefix - firsts[length]
-        # Token i of a prefix of h tokens is the digit of weight V^(h − 1 − i).
-        exponents = length - 1 - jnp.arange(horizon, dtype=jnp.int32)
-        powers = jnp.asarray(vocabulary_size ** np.arange(horizon), jnp.int32)
-        digits = code // powers[jnp.maximum(exponents, 0)] % vocabulary_size
-        return prompt, jnp.where(exponents >= 0, digits, 0).astype(jnp.int32), length
+    def _reward(self, prompt: jax.Array, tokens: jax.Array) -> jax.Array:
+        reward = jnp.asarray(self.reward(prompt, tokens), jnp.result_type(float))
+        if reward.shape != ():
+            raise ValueError(
+                f"TokenMDP.reward must return a scalar, returns shape {reward.shape}."
+            )
+        return reward
 
     def to_mdp(self, *, sparse: bool = True) -> MDP:
         """The exact model: every prefix of every prompt is a state.
@@ -198,17 +165,3 @@ class TokenMDP:
             terminal=terminal,
             initial=starts / self.num_prompts,
         )
-
-    def _append(self, index: jax.Array, token: jax.Array) -> jax.Array:
-        """The index of the prefix with one more token.
-
-        With o_h = (V^h − 1)/(V − 1): o_{h+1} + V c + y = V (o_h + c) + y + 1.
-        """
-        prompt, prefix = jnp.divmod(index, self.num_prefixes)
-        appended = prefix * self.vocabulary_size + token + 1
-        return (prompt * self.num_prefixes + appended).astype(jnp.int32)
-
-
-def _first_index(vocabulary_size: int, length: int) -> int:
-    """(V^h − 1)/(V − 1), the number of prefixes shorter than h."""
-    return (vocabulary_size**length - 1) // (vocabulary_size - 1)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from rljax import struct, testing
-from rljax.envs.tokens import TableReward, TokenMDP, TokenState
+from rljax.envs.tokens import TokenMDP, TokenState
+from rljax.rewards import TableReward
 
 
 def count_ones(prompt, tokens):
@@ -53,7 +54,6 @@ def test_writing_appends_and_pays_at_the_end():
 
 
 def test_the_contract_holds():
-    testing.check_env(ENV, jax.random.key(0))
     table = TableReward(jnp.arange(8.0).reshape(2, 4), vocabulary_size=2)
     testing.check_env(
         TokenMDP(table, vocabulary_size=2, horizon=2, num_prompts=2), jax.random.key(0)

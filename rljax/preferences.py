@@ -1,0 +1,184 @@
+"""Pairwise preferences between token sequences, and reward models fitted to them."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.core import Tracer
+
+from rljax import causal, losses, sequences, struct
+from rljax.rewards import RewardModel
+
+
+@struct.dataclass
+class Preferences:
+    """M pairs of finished sequences, one of each preferred to the other.
+
+    Raises:
+      ValueError: shapes do not fit, or a number is not a prompt or a token.
+    """
+
+    prompts: jax.Array
+    """[M] int32, in [0, P)."""
+    chosen: jax.Array
+    """[M, H] int32 tokens of y⁺, in [0, V)."""
+    rejected: jax.Array
+    """[M, H] int32 tokens of y⁻."""
+    vocabulary_size: int = struct.static()
+    """V."""
+    num_prompts: int = struct.static(default=1)
+    """P."""
+
+    def __post_init__(self):
+        struct.check_ints(self, "vocabulary_size", minimum=2)
+        struct.check_ints(self, "num_prompts", minimum=1)
+        shapes = [jnp.shape(x) for x in (self.prompts, self.chosen, self.rejected)]
+        (*count,), (*pairs,) = shapes[:2]
+        if len(count) != 1 or shapes[2] != shapes[1] or pairs[:-1] != count:
+            raise ValueError(
+                "Preferences take prompts [M], chosen [M, H] and rejected [M, H], got "
+                f"shapes {shapes[0]}, {shapes[1]} and {shapes[2]}."
+            )
+        if not count[0]:
+            raise ValueError("Preferences must be at least one pair, got none.")
+        limits = {
+            "prompts": self.num_prompts,
+            "chosen": self.vocabulary_size,
+            "rejected": self.vocabulary_size,
+        }
+        for name, limit in limits.items():
+            value = getattr(self, name)
+            if isinstance(value, Tracer):
+                continue
+            array = np.asarray(value)
+            inside = array.dtype.kind in "iu" and ((array >= 0) & (array < limit)).all()
+            if not inside:
+                raise ValueError(
+                    f"Preferences.{name} must be integers in [0, {limit}), got {value}."
+                )
+            object.__setattr__(self, name, jnp.asarray(value, jnp.int32))
+
+
+def sample_preferences(
+    env: Any, log_probs: jax.Array, key: jax.Array, *, num_pairs: int
+) -> Preferences:
+    """Pairs of sequences, each preferred with the odds that its reward gives it.
+
+        x uniform,  y, y' ~ π(·|x) independently,  P(y ≻ y') = σ(r(x,y) − r(x,y'))
+
+    Args:
+      env: TokenMDP, with the reward that the preferences are to follow.
+      log_probs: [P, V^H] log π(y|x), see `sequences.sequence_log_probs`.
+      key: random key.
+      num_pairs: M.
+
+    Returns:
+      The pairs; y and y' may be the same sequence.
+
+    Raises:
+      ValueError: the shape of `log_probs` does not fit, or num_pairs is below 1.
+
+    Source: Bradley and Terry (1952).
+    """
+    num_pairs = struct.check_int("num_pairs", num_pairs, minimum=1)
+    rewards = env.sequence_rewards()
+    if jnp.shape(log_probs) != rewards.shape:
+        raise ValueError(
+            f"log_probs must be [P, V^H] = {list(rewards.shape)}, got shape "
+            f"{list(jnp.shape(log_probs))}."
+        )
+    return _sample(env, log_probs, rewards, key, num_pairs)
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _sample(env, log_probs, rewards, key, num_pairs):
+    key_prompt, key_pair, key_label = jax.random.split(key, 3)
+    prompts = jax.random.randint(key_prompt, (num_pairs,), 0, env.num_prompts)
+    cumulative = jnp.cumsum(jnp.exp(log_probs), axis=-1)
+    u = jax.random.uniform(key_pair, (num_pairs, 2), cumulative.dtype)
+
+    def pair(prompt, u):
+        own = cumulative[prompt]
+        drawn = jnp.searchsorted(own, u * own[-1], side="right")
+        drawn = jnp.minimum(drawn, len(own) - 1)
+        return drawn, rewards[prompt, drawn]
+
+    codes, of_pair = jax.vmap(pair)(prompts, u)
+    p_first = jax.nn.sigmoid(of_pair[:, 0] - of_pair[:, 1])
+    swap = jax.random.uniform(key_label, (num_pairs,), p_first.dtype) >= p_first
+    codes = jnp.where(swap[:, None], codes[:, ::-1], codes)
+    tokens = jnp.asarray(sequences.all_tokens(env.vocabulary_size, env.horizon))
+    chosen, rejected = tokens[codes[:, 0]], tokens[codes[:, 1]]
+    return Preferences(prompts, chosen, rejected, env.vocabulary_size, env.num_prompts)
+
+
+def fit_reward_model(
+    network: Any,
+    preferences: Preferences,
+    key: jax.Array,
+    *,
+    num_steps: int = 300,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.0,
+) -> tuple[RewardModel, jax.Array]:
+    """A reward model of most likelihood under Bradley and Terry, by Adam on all pairs.
+
+    Args:
+      network: a causal network with `outputs=1`, not a table: `causal.MLP` or
+        `causal.Transformer`.
+      preferences: the pairs.
+      key: random key, for the initial parameters.
+      num_steps: gradient steps.
+      learning_rate: Adam's step size, at first; it falls linearly to 0.
+      weight_decay: of AdamW.
+
+    Returns:
+      The model, and `losses.bradley_terry_loss` before each step, [num_steps]. The
+      model's rewards are determined up to a constant for each prompt.
+
+    Raises:
+      TypeError, ValueError: something is not what its name says; see the message.
+
+    Source: Christiano et al. (2017), arXiv:1706.03741; Ouyang et al. (2022),
+      arXiv:2203.02155, eq. 1.
+    """
+    num_steps = struct.check_int("num_steps", num_steps, minimum=1)
+    own = (
+        getattr(network, "vocabulary_size", None),
+        getattr(network, "horizon", None),
+        getattr(network, "outputs", None),
+    )
+    wanted = (preferences.vocabulary_size, preferences.chosen.shape[-1], 1)
+    if own != wanted or isinstance(network, causal.Table):
+        raise ValueError(
+            "network must be a causal network, no table, with (vocabulary_size, "
+            f"horizon, outputs) = {wanted}, got {network!r}."
+        )
+    return _fit(network, preferences, key, num_steps, learning_rate, weight_decay)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _fit(network, preferences, key, num_steps, learning_rate, weight_decay):
+    def loss_fn(params):
+        over_pairs = jax.vmap(RewardModel(params, network))
+        return losses.bradley_terry_loss(
+            over_pairs(preferences.prompts, preferences.chosen),
+            over_pairs(preferences.prompts, preferences.rejected),
+        )
+
+    params = network.init(key, jnp.zeros((), jnp.int32))
+    schedule = optax.linear_schedule(learning_rate, 0.0, num_steps)
+    optimizer = optax.adamw(schedule, weight_decay=weight_decay)
+
+    def step(carry, _):
+        params, opt_state = carry
+        loss, grads = jax.value_and_grad(loss_fn)(params)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), loss
+
+    start = (params, optimizer.init(params))
+    (params, _), history = jax.lax.scan(step, start, length=num_steps)
+    return RewardModel(params, network), history

@@ -1,0 +1,136 @@
+"""Sequences of tokens: how their prefixes are numbered, and distributions over all.
+
+Shape letters: P prompts, V tokens of the vocabulary, H tokens of a whole sequence. The
+prefixes of a prompt are numbered by length and then in the order of their digits, so
+that those of length h are the V^h numbers from (V^h − 1)/(V − 1) on:
+
+    index(y_1 … y_h) = (V^h − 1)/(V − 1) + Σ_i y_i V^(h−i)
+
+and those of prompt x begin at x · N, N = (V^(H+1) − 1)/(V − 1). A table with a row per
+prefix that is not finished yet has U = (V^H − 1)/(V − 1) rows for each prompt.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def num_shorter(vocabulary_size: int, length: int) -> int:
+    """(V^h − 1)/(V − 1), the number of prefixes that are shorter than h."""
+    return (vocabulary_size**length - 1) // (vocabulary_size - 1)
+
+
+def code(tokens: jax.Array, vocabulary_size: int) -> jax.Array:
+    """Σ_i y_i V^(H−i), [] int32: where a whole sequence stands among all of them."""
+    weights = vocabulary_size ** np.arange(tokens.shape[-1])[::-1]
+    return jnp.sum(tokens * jnp.asarray(weights, jnp.int32), axis=-1, dtype=jnp.int32)
+
+
+def append(
+    index: jax.Array, token: jax.Array, vocabulary_size: int, horizon: int
+) -> jax.Array:
+    """The number of the prefix with one more token.
+
+    With o_h = (V^h − 1)/(V − 1): o_{h+1} + V c + y = V (o_h + c) + y + 1.
+    """
+    count = num_shorter(vocabulary_size, horizon + 1)
+    prompt, prefix = jnp.divmod(index, count)
+    appended = prefix * vocabulary_size + token + 1
+    return (prompt * count + appended).astype(jnp.int32)
+
+
+def decode(
+    index: jax.Array, vocabulary_size: int, horizon: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The prompt, the tokens and their number that a prefix's number stands for.
+
+    Args:
+      index: [] int32.
+      vocabulary_size: V.
+      horizon: H.
+
+    Returns:
+      prompt [] int32; tokens [H] int32, 0 beyond the prefix; length [] int32.
+    """
+    prompt, prefix = jnp.divmod(index, num_shorter(vocabulary_size, horizon + 1))
+    firsts = jnp.asarray(
+        [num_shorter(vocabulary_size, h) for h in range(horizon + 1)], jnp.int32
+    )
+    length = jnp.sum(prefix >= firsts, dtype=jnp.int32) - 1
+    code = prefix - firsts[length]
+    # Token i of a prefix of h tokens is the digit of weight V^(h − 1 − i).
+    exponents = length - 1 - jnp.arange(horizon, dtype=jnp.int32)
+    powers = jnp.asarray(vocabulary_size ** np.arange(horizon), jnp.int32)
+    digits = code // powers[jnp.maximum(exponents, 0)] % vocabulary_size
+    return prompt, jnp.where(exponents >= 0, digits, 0).astype(jnp.int32), length
+
+
+def prefixes(prompt: jax.Array, tokens: jax.Array, vocabulary_size: int) -> jax.Array:
+    """The numbers of a sequence's prefixes, the observations before each token.
+
+    Args:
+      prompt: [] int32.
+      tokens: [H] int32.
+      vocabulary_size: V.
+
+    Returns:
+      [H] int32, of the prefixes of 0 … H − 1 tokens.
+    """
+    horizon = len(tokens)
+    index = (prompt * num_shorter(vocabulary_size, horizon + 1)).astype(jnp.int32)
+    indices = []
+    for token in tokens:
+        indices.append(index)
+        index = append(index, token, vocabulary_size, horizon)
+    return jnp.stack(indices)
+
+
+def finished(prompt: jax.Array, tokens: jax.Array, vocabulary_size: int) -> jax.Array:
+    """The number of a whole sequence, [] int32, from its tokens [H]."""
+    horizon = tokens.shape[-1]
+    start = prompt * num_shorter(vocabulary_size, horizon + 1)
+    first = num_shorter(vocabulary_size, horizon)
+    return (start + first + code(tokens, vocabulary_size)).astype(jnp.int32)
+
+
+def unfinished(vocabulary_size: int, horizon: int, num_prompts: int) -> np.ndarray:
+    """[P, U] int32: the numbers of all prefixes that still take a token."""
+    prompts = np.arange(num_prompts)[:, None] * num_shorter(
+        vocabulary_size, horizon + 1
+    )
+    own = np.arange(num_shorter(vocabulary_size, horizon))
+    return (prompts + own).astype(np.int32)
+
+
+def all_tokens(vocabulary_size: int, horizon: int) -> np.ndarray:
+    """[V^H, H] int32: all whole sequences, in the order of their digits."""
+    grid = np.indices([vocabulary_size] * horizon).reshape(horizon, -1)
+    return grid.T.astype(np.int32)
+
+
+def sequence_log_probs(log_policy: jax.Array, horizon: int) -> jax.Array:
+    """log π(y|x) = Σ_h log π(y_h | x, y_1 … y_{h−1}) of all whole sequences.
+
+    Args:
+      log_policy: [..., U, V] log π(y|prefix) in the order of the prefixes' numbers.
+      horizon: H.
+
+    Returns:
+      [..., V^H], in the order of the sequences' digits.
+
+    Raises:
+      ValueError: there are not U = (V^H − 1)/(V − 1) prefixes.
+    """
+    *batch, rows, vocabulary_size = jnp.shape(log_policy)
+    if rows != num_shorter(vocabulary_size, horizon):
+        raise ValueError(
+            f"log_policy must have {num_shorter(vocabulary_size, horizon)} rows for "
+            f"{vocabulary_size} tokens and a horizon of {horizon}, has {rows}."
+        )
+    total = jnp.zeros((*batch, 1), jnp.result_type(log_policy))
+    # Level by level: a prefix's V extensions follow one another.
+    for h in range(horizon):
+        start = num_shorter(vocabulary_size, h)
+        level = log_policy[..., start : start + vocabulary_size**h, :]
+        total = (total[..., None] + level).reshape(*batch, -1)
+    return total
