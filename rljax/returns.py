@@ -185,6 +185,62 @@ def first_episode(terminated: jax.Array, truncated: jax.Array) -> jax.Array:
     return jnp.cumsum(done) - done == 0
 
 
+def leave_one_out_advantages(returns: jax.Array) -> jax.Array:
+    """A_i = R_i − 1/(G−1) Σ_{j≠i} R_j: the others of a group are its baseline.
+
+    That baseline does not depend on the actions of episode i, so the policy gradient
+    with these advantages is unbiased.
+
+    Args:
+      returns: [G] of episodes with one and the same start, G ≥ 2.
+
+    Returns:
+      [G].
+
+    Raises:
+      ValueError: not a vector of two or more.
+
+    Source: Kool et al. (2019), Buy 4 REINFORCE samples, get a baseline for free!;
+      Ahmadian et al. (2024), arXiv:2402.14740 (RLOO).
+    """
+    returns = _one_group(returns)
+    size = len(returns)
+    return (returns - jnp.mean(returns)) * (size / (size - 1))
+
+
+def group_normalized_advantages(returns: jax.Array) -> jax.Array:
+    """A_i = (R_i − mean R) / sqrt(var R + 1e-8), both over the group.
+
+    The deviation divides the rewards of each start by another number: starts whose
+    episodes differ little count as much as those whose episodes differ much, and the
+    price β of a KL term that is added to the loss is in units of that deviation.
+
+    Args:
+      returns: [G] of episodes with one and the same start, G ≥ 2.
+
+    Returns:
+      [G].
+
+    Raises:
+      ValueError: not a vector of two or more.
+
+    Source: Shao et al. (2024), arXiv:2402.03300, §4.1 (GRPO); on the bias, Liu et al.
+      (2025), arXiv:2503.20783.
+    """
+    returns = _one_group(returns)
+    centred = returns - jnp.mean(returns)
+    return centred / jnp.sqrt(jnp.var(returns) + 1e-8)
+
+
+def _one_group(returns: jax.Array) -> jax.Array:
+    if jnp.ndim(returns) != 1 or len(returns) < 2:
+        raise ValueError(
+            "returns must be those of one group of two or more, [G], got shape "
+            f"{jnp.shape(returns)}. vmap over several groups."
+        )
+    return jnp.asarray(returns, jnp.result_type(returns, 1.0))
+
+
 def _scan_back(backward: Any, steps: tuple[jax.Array, ...]) -> jax.Array:
     return jax.lax.scan(
         backward, jnp.zeros_like(steps[0], shape=()), steps, reverse=True

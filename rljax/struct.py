@@ -10,7 +10,8 @@ structure: whatever fixes a shape or a branch.
         num_envs: int = struct.static(default=8)
 
 A field declared with `scheduled` is a leaf when it holds a number and structure when it
-holds a schedule, a function of the step such as optax's.
+holds a schedule, a function of the step such as optax's. One declared with `data` holds
+arrays, such as a data set or parameters, where other leaves are scalars.
 
 `__init__` and `__post_init__` run when a user builds an object, never when JAX
 rebuilds one: a tree of gradients, axes or shardings has the agent's structure and
@@ -40,13 +41,29 @@ def scheduled(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"scheduled": True})
 
 
+def data(default: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field whose leaves are arrays: data, not a setting to be swept."""
+    return dataclasses.field(default=default, metadata={"data": True})
+
+
+def settings(obj: Any) -> Any:
+    """`obj` without the fields that are data, None in their place; unchecked."""
+    if not dataclasses.is_dataclass(obj):
+        return obj
+    copy = object.__new__(type(obj))
+    for field in dataclasses.fields(obj):
+        value = None if field.metadata.get("data") else getattr(obj, field.name)
+        object.__setattr__(copy, field.name, value)
+    return copy
+
+
 def at_step(value: Any, step: jax.Array) -> Any:
     """The value of a scheduled field at a step: `value(step)`, or `value` itself."""
     return value(step) if callable(value) else value
 
 
 @dataclass_transform(
-    frozen_default=True, field_specifiers=(static, scheduled, dataclasses.field)
+    frozen_default=True, field_specifiers=(static, scheduled, data, dataclasses.field)
 )
 def dataclass(cls: type[T]) -> type[T]:
     """Makes `cls` a frozen dataclass and registers it as a pytree."""
@@ -166,10 +183,12 @@ def _check_schedule(label: str, schedule: Any) -> None:
 def check_scalars(obj: Any) -> None:
     """Checks that every leaf is a scalar, as it is inside a vmap over settings.
 
+    Fields declared with `data` apart.
+
     Raises:
       ValueError: a leaf is an array of settings, to be vmapped over.
     """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(obj):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(settings(obj)):
         if np.ndim(leaf):
             raise ValueError(
                 f"{type(obj).__name__}{jax.tree_util.keystr(path)} must be a scalar "

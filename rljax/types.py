@@ -112,7 +112,9 @@ class Agent(Protocol):
     time-major batch of trajectories whose leaves are [rollout_length, num_envs, …].
 
     An agent that also has a true `fresh_episodes` is given rollouts that all begin
-    with a reset, instead of ones that go on where the last one stopped.
+    with a reset, instead of ones that go on where the last one stopped. If besides it
+    has a `group_size` G, a divisor of `num_envs`, each G neighbouring rollouts begin
+    with the same reset: episodes from one start, to be compared.
 
     An agent that also has a true `online` learns within the rollout, after every step:
     instead of `update`, training then calls

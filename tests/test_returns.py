@@ -229,3 +229,30 @@ def test_shapes_that_differ_are_refused():
         )
     with pytest.raises(ValueError, match="vmap"):
         returns.gae(*[jnp.zeros((5, 2))] * 3, *[jnp.zeros((5, 2), bool)] * 2, 1, 1)
+
+
+@pytest.mark.parametrize("size", [2, 5])
+@given(st.data(), PLAIN)
+def test_group_advantages_equal_their_loops(size, data, plain):
+    # Of one scale: where they are almost equal, the deviation is all rounding.
+    spread = np.arange(size, dtype=float)
+    cases = [
+        (spread + data.draw(arrays(size, reals(-0.25, 0.25))), data.draw(arrays(size)))
+        for _ in range(2)
+    ]
+    for fn, expected in (
+        (returns.leave_one_out_advantages, oracle.leave_one_out),
+        (returns.group_normalized_advantages, oracle.group_normalized),
+    ):
+        assert_equals_oracle(fn, expected, cases, argnums=(0,), plain=plain)
+
+
+def test_a_group_of_equals_has_no_advantage():
+    for fn in (returns.leave_one_out_advantages, returns.group_normalized_advantages):
+        np.testing.assert_array_equal(fn(jnp.full(4, 3.0)), np.zeros(4))
+        gradient = jax.jacobian(fn)(jnp.full(4, 3.0))
+        assert np.isfinite(gradient).all()
+        with pytest.raises(ValueError, match=r"one group of two or more, \[G\], got"):
+            fn(jnp.ones(1))
+        with pytest.raises(ValueError, match="vmap over several groups"):
+            fn(jnp.ones((3, 4)))

@@ -53,7 +53,8 @@ def check_settings(agent: Any) -> None:
     object.__setattr__(agent, "hidden_sizes", sizes)
     struct.check_choice(agent, "activation", networks.ACTIVATIONS)
     struct.check_reals(agent, "learning_rate", minimum=0.0)
-    struct.check_reals(agent, "discount", minimum=0.0, maximum=1.0)
+    if hasattr(agent, "discount"):
+        struct.check_reals(agent, "discount", minimum=0.0, maximum=1.0)
     network = agent.network
     if network is not None and (
         isinstance(network, type) or not isinstance(network, networks.Network)
@@ -150,6 +151,14 @@ def clipped(
     return optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)
 
 
+def annealed(agent: Any, num_updates: jax.Array) -> Any:
+    """The learning rate after some updates; falls to 0 over `anneal_updates`."""
+    if agent.anneal_updates is None:
+        return agent.learning_rate
+    remaining = 1.0 - num_updates / agent.anneal_updates
+    return agent.learning_rate * jnp.maximum(remaining, 0.0)
+
+
 def init_actor_critic(agent: Any, env: Env, initialization: str, key: jax.Array) -> Any:
     """Parameters of an actor and a critic: the agent's own kind or the user's."""
     struct.check_scalars(agent)
@@ -175,6 +184,31 @@ def apply_actor_critic(
     if agent.network is not None:
         return agent.network.apply(params, obs)
     return networks.actor_critic_apply(params, obs, agent.activation)
+
+
+def init_policy(agent: Any, env: Env, key: jax.Array) -> Any:
+    """Parameters of a policy alone: an MLP of the agent's or the user's network."""
+    struct.check_scalars(agent)
+    who = type(agent).__name__
+    num_actions = spaces.num_actions(env.action_space, who)
+    if agent.network is not None:
+        space = env.observation_space
+        return init_network(agent.network, space, (num_actions,), who, key)
+    inputs = input_size(env.observation_space, who)
+    return networks.mlp_init((inputs, *agent.hidden_sizes, num_actions), key)
+
+
+def apply_policy(agent: Any, params: Any, obs: Any) -> jax.Array:
+    """Logits [A] of one observation."""
+    if agent.network is not None:
+        return agent.network.apply(params, obs)
+    return networks.mlp_apply(params, obs, agent.activation)
+
+
+def batch_policy(agent: Any, params: Any, obs: Any) -> jax.Array:
+    """Logits [T, N, A] of observations [T, N, …]."""
+    single = functools.partial(apply_policy, agent, params)
+    return jax.vmap(jax.vmap(single))(obs)
 
 
 def batch_apply(agent: Any, params: Any, obs: Any) -> tuple[jax.Array, jax.Array]:

@@ -149,6 +149,9 @@ class PPO:
         Raises:
           ValueError: the minibatches do not divide the trajectory's steps.
         """
+        return self._learn(state, trajectory, key)
+
+    def _learn(self, state: Any, trajectory: Transition, key: jax.Array) -> Any:
         advantages, targets, values = common.advantages_and_targets(
             self, state.params, trajectory, self.time_limit_is_termination
         )
@@ -163,7 +166,8 @@ class PPO:
         keys = jax.random.split(key, self.num_epochs)
         order = jax.vmap(lambda k: jax.random.permutation(k, batch_size))(keys)
         order = order.reshape(self.num_epochs * self.num_minibatches, -1)
-        optimizer = self._optimizer(self._annealed_learning_rate(state.num_updates))
+        learning_rate = common.annealed(self, state.num_updates)
+        optimizer = self._optimizer(learning_rate)
 
         def minibatch_step(carry, indices):
             params, opt_state = carry
@@ -177,14 +181,10 @@ class PPO:
         (params, opt_state), metrics = jax.lax.scan(
             minibatch_step, (state.params, state.opt_state), order
         )
-        metrics = jax.tree.map(jnp.mean, metrics)
-        return AgentState(params, opt_state, state.num_updates + 1), metrics
-
-    def _annealed_learning_rate(self, num_updates: jax.Array) -> Any:
-        if self.anneal_updates is None:
-            return self.learning_rate
-        remaining = 1.0 - num_updates / self.anneal_updates
-        return self.learning_rate * jnp.maximum(remaining, 0.0)
+        state = state._replace(
+            params=params, opt_state=opt_state, num_updates=state.num_updates + 1
+        )
+        return state, jax.tree.map(jnp.mean, metrics)
 
     def _loss(self, params, steps: Transition, advantages, targets, old_values):
         """The loss above over one minibatch [B], and its parts."""
@@ -217,7 +217,11 @@ class PPO:
             ),
         }
         loss = policy_loss + self.value_coef * value_loss - self.entropy_coef * entropy
-        return loss, metrics
+        return loss + self._penalty(logits, steps), metrics
+
+    def _penalty(self, logits: jax.Array, steps: Transition) -> Any:
+        """What a subclass adds to the loss of one minibatch."""
+        return 0.0
 
 
 def purejaxrl_settings(num_updates: int = 976) -> PPO:

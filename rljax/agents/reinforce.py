@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rljax import distributions, networks, returns, spaces, struct
+from rljax import distributions, networks, returns, struct
 from rljax.agents import common
 from rljax.agents.common import AgentState
 from rljax.types import Env, Transition
@@ -58,26 +58,13 @@ class Reinforce:
 
     def init(self, key: jax.Array, env: Env) -> AgentState:
         """Draws He-normal weights and zero biases; zeroes the optimiser's moments."""
-        struct.check_scalars(self)
-        num_actions = spaces.num_actions(env.action_space, "Reinforce")
-        if self.network is None:
-            inputs = common.input_size(env.observation_space, "Reinforce")
-            params = networks.mlp_init((inputs, *self.hidden_sizes, num_actions), key)
-        else:
-            params = common.init_network(
-                self.network, env.observation_space, (num_actions,), "Reinforce", key
-            )
+        params = common.init_policy(self, env, key)
         opt_state = self.optimizer(self.learning_rate).init(params)
         return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
 
     def logits(self, state: AgentState, obs: Any) -> jax.Array:
         """Logits of π(·|obs), [A]."""
-        return self._apply(state.params, obs)
-
-    def _apply(self, params: Any, obs: Any) -> jax.Array:
-        if self.network is not None:
-            return self.network.apply(params, obs)
-        return networks.mlp_apply(params, obs, self.activation)
+        return common.apply_policy(self, state.params, obs)
 
     def act(self, state: AgentState, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
         """Samples a ~ π(·|obs)."""
@@ -95,9 +82,7 @@ class Reinforce:
         weights, mask = self._weights(trajectory)
 
         def loss_fn(params):
-            logits = jax.vmap(jax.vmap(self._apply, (None, 0)), (None, 0))(
-                params, trajectory.obs
-            )
+            logits = common.batch_policy(self, params, trajectory.obs)
             log_probs = distributions.categorical_log_prob(logits, trajectory.action)
             # A sum over each episode's steps, a mean over episodes. Not in terms of
             # losses.policy_gradient_loss, which stops the gradient into the weights,

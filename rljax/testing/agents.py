@@ -16,8 +16,8 @@ from rljax.types import Agent, Env
 def check_agent(agent: Agent, env: Env, key: jax.Array) -> None:
     """Holds an agent against the contract of `types.Agent`, in an environment.
 
-    - It is a pytree that survives flattening, its leaves are scalars; signatures are
-      the protocol's.
+    - It is a pytree that survives flattening, its leaves are scalars (fields of
+      `struct.data` apart); signatures are the protocol's.
     - `init`, `act`, `greedy`, `update` (`learn`, if it is online) are pure: the same
       from two calls with one key, under jit, under vmap as in a loop, and no traced
       value is left behind.
@@ -68,7 +68,7 @@ def _check_pytree(agent: Agent) -> None:
         f"{type(agent).__name__} has another structure after it was flattened and put "
         "together again, perhaps as a field is neither a leaf nor static",
     )
-    for path, leaf in jax.tree_util.tree_leaves_with_path(agent):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(struct.settings(agent)):
         where = f"{type(agent).__name__}{jax.tree_util.keystr(path)}"
         try:
             shape = jnp.shape(jnp.asarray(leaf))

@@ -173,3 +173,28 @@ def _deltas(rewards, values, next_values, terminated, discount):
             for t in range(len(rewards))
         ]
     )
+
+
+def leave_one_out(returns, weights):
+    """A_i = R_i − 1/(G−1) Σ_{j≠i} R_j; ∂Σ w A/∂R_j = w_j − 1/(G−1) Σ_{i≠j} w_i."""
+    size = len(returns)
+    advantages, gradient = np.zeros(size), np.zeros(size)
+    for i in range(size):
+        others = [j for j in range(size) if j != i]
+        advantages[i] = returns[i] - sum(returns[j] for j in others) / (size - 1)
+        gradient[i] = weights[i] - sum(weights[j] for j in others) / (size - 1)
+    return advantages, (gradient,)
+
+
+def group_normalized(returns, weights):
+    """A_i = c_i/s, c = R − mean R, s = sqrt(mean c² + 1e-8).
+
+    ∂c_i/∂R_j = 1[i = j] − 1/G and ∂s/∂R_j = c_j/(G s) give
+
+        ∂Σ w A/∂R_j = (w_j − mean w)/s − c_j Σ_i w_i c_i / (G s³).
+    """
+    size = len(returns)
+    c = returns - returns.mean()
+    s = np.sqrt((c**2).mean() + 1e-8)
+    gradient = (weights - weights.mean()) / s - c * (weights @ c) / (size * s**3)
+    return c / s, (gradient,)
