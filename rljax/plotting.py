@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -237,6 +237,87 @@ def save_gridworld(
     regrets.set(title="exact regret J(π*) − J(π)", xlabel="environment steps per seed")
     regrets.grid(alpha=0.3)
     regrets.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+class Alignment(NamedTuple):
+    """Expected rewards and KL(π‖π_ref) of policies, exact; arrays of one shape."""
+
+    kl: Any
+    """In nats."""
+    reward: Any
+    """E_π[r]."""
+
+
+def save_alignment(
+    path: str | os.PathLike[str],
+    frontier: Alignment,
+    runs: Mapping[str, Alignment],
+    gaps: Mapping[str, Any],
+    proxy: tuple[Alignment, Alignment],
+    proxy_runs: tuple[Alignment, Alignment],
+    *,
+    prices: Mapping[float, tuple[float, float]],
+    title: str,
+) -> None:
+    """Draws what was paid in KL for reward to a picture file.
+
+    Reward against KL of every run with the exact Pareto frontier; the relative gap to
+    the optimum over updates, median and range over runs; and reward over-optimisation:
+    proxy and true reward as KL grows, of the exact optima for the proxy and of runs.
+
+    Args:
+      path: file to write; its ending chooses the format.
+      frontier: [K] of the exact optima.
+      runs: by algorithm, [num_runs] after training.
+      gaps: by algorithm, [num_runs, num_updates].
+      proxy: [num_proxies, K] by the proxies' rewards and by the true one, of the exact
+        optima for the proxies.
+      proxy_runs: the same of runs that were trained on the proxies, in any shape.
+      prices: by β, the point (KL, reward) of its exact optimum.
+      title: heading.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 4.8), layout="constrained")
+    figure.suptitle(title)
+    pareto, learning, over = figure.subplots(1, 3)
+    pareto.plot(*frontier, color="black", linewidth=1, label="exact frontier")
+    for price, (kl, reward) in prices.items():
+        pareto.plot(kl, reward, "+", color="black", markersize=12)
+        text: Any = {"textcoords": "offset points", "xytext": (6, -14), "fontsize": 8}
+        pareto.annotate(f"β = {price:g}", (kl, reward), **text)
+    for i, (name, points) in enumerate(runs.items()):
+        style: Any = {"marker": "osD^vP*X"[i % 8], "linestyle": "", "alpha": 0.6}
+        pareto.plot(*points, color=f"C{i}", markersize=5, label=name, **style)
+        gap = np.maximum(np.asarray(gaps[name]), 1e-5)
+        updates = np.arange(1, gap.shape[1] + 1)
+        learning.plot(updates, np.median(gap, axis=0), color=f"C{i}", label=name)
+        band: Any = {"color": f"C{i}", "alpha": 0.12, "linewidth": 0}
+        learning.fill_between(updates, gap.min(axis=0), gap.max(axis=0), **band)
+    learning.axhline(0.02, color="black", linestyle=":", linewidth=1)
+    for kind, color, exact, trained in zip(
+        ("proxy", "true"), ("tab:orange", "tab:blue"), proxy, proxy_runs, strict=True
+    ):
+        kl, reward = (np.asarray(x) for x in exact)
+        over.plot(kl.T, reward.T, color=color, linewidth=0.6, alpha=0.5)
+        style = {"color": color, "linewidth": 2.5}
+        over.plot(kl.mean(0), reward.mean(0), label=f"{kind}, mean of optima", **style)
+        points = (np.ravel(x) for x in trained)
+        over.plot(*points, "o", color=color, alpha=0.4, label=f"{kind}, a run")
+    pareto.set(title="reward against KL", ylabel="E[r]")
+    over.set(title="over-optimisation of learned rewards", ylabel="E[reward]")
+    for axes in (pareto, over):
+        axes.set_xlabel("KL(π‖π_ref), nats per sequence")
+    learning.set(
+        title="gap to the optimum, median and range",
+        xlabel="updates",
+        ylabel="(J(π*) − J(π)) / |J(π*)|",
+        yscale="log",
+    )
+    for axes in (pareto, learning, over):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
 
 

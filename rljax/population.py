@@ -21,7 +21,7 @@ from rljax.evaluate import Evaluation, evaluate
 from rljax.faults import is_broken
 from rljax.parallel import Layout, lay_out
 from rljax.random import is_typed_key
-from rljax.train import Metrics, TrainState, init_train, train_step
+from rljax.train import Measure, Metrics, TrainState, init_train, train_step
 from rljax.types import Agent, Env
 
 CACHE_BYTES = 2**19
@@ -61,6 +61,8 @@ class _Structure(NamedTuple):
     varied: tuple[bool, ...]
     """Leaf by leaf: whether it differs from run to run."""
     key: jax.ShapeDtypeStruct
+    measure: Measure | None
+    """As of `train`."""
     config: tuple[Any, ...]
     """Settings of JAX that change what is compiled."""
 
@@ -89,6 +91,7 @@ class Population:
         batch_size: int | None,
         memory_budget: int,
         reserved: int = 0,
+        measure: Measure | None = None,
     ):
         """Compiles, so that a misfit or a lack of memory shows before anything runs.
 
@@ -99,6 +102,7 @@ class Population:
             core's cache on a CPU, all elsewhere, and fewer if memory is short.
           memory_budget: bytes on all devices of this process together.
           reserved: bytes of it that are others'.
+          measure: see `train`.
 
         Raises:
           MemoryError: not even one run at a time fits `memory_budget`.
@@ -113,6 +117,7 @@ class Population:
             tuple(jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in stacked),
             varied,
             jax.ShapeDtypeStruct(keys.shape[1:], keys.dtype),
+            measure,
             tuple(getattr(jax.config, name) for name in CONFIG),
         )
         self._shared = tuple(
@@ -266,7 +271,9 @@ def _advance_run(structure, capacity, shared, varied, state):
 
     def update(i, carry):
         state, buffers = carry
-        train_state, metrics = train_step(agent, env, state.train_state)
+        train_state, metrics = train_step(
+            agent, env, state.train_state, measure=structure.measure
+        )
         broken = is_broken(train_state.agent_state, state.train_state.agent_state)
         breaks = jnp.any(broken) & (state.fault_update < 0)
         frozen = breaks | (state.fault_update >= 0)
@@ -306,7 +313,8 @@ def _shapes(structure: _Structure) -> tuple[RunState, Metrics]:
         agent, env = jax.tree.unflatten(structure.tree, leaves)
         train_state = init_train(agent, env, key)
         zero = jnp.zeros((), jnp.int32)
-        return RunState(train_state, zero, zero), train_step(agent, env, train_state)[1]
+        _, metrics = train_step(agent, env, train_state, measure=structure.measure)
+        return RunState(train_state, zero, zero), metrics
 
     return jax.eval_shape(first_update, list(structure.leaves), structure.key)
 

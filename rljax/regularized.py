@@ -15,10 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rljax import planning
+from rljax import planning, sequences
 from rljax.mdp import MDP
 
-__all__ = ["Objective", "SoftPlan", "objective", "soft_value_iteration"]
+__all__ = [
+    "Objective",
+    "SequenceObjective",
+    "SoftPlan",
+    "log_probs_of",
+    "measure",
+    "objective",
+    "optimal_log_probs",
+    "sequence_objective",
+    "soft_value_iteration",
+]
 
 _MAX_SWEEPS = 100_000
 
@@ -123,13 +133,21 @@ def _soft_value_iteration(mdp, reference, kl_coef):
 def _soft_maximum(q, reference, beta):
     """β log Σ_a π_ref(a) exp(Q(a)/β), its limits at β = 0 and ∞ included.
 
-    As max + β log1p(Σ π_ref expm1((Q − max)/β)), which keeps its digits for large β.
+    As max + β log1p(Σ π_ref expm1((Q − max)/β)), which keeps its digits for large β;
+    for a small one, where the sum comes close to −1, as max + β log Σ π_ref exp(…).
     """
     highest = jnp.max(jnp.where(reference > 0, q, -jnp.inf), axis=-1, keepdims=True)
     gap = jnp.where(reference > 0, q - highest, 0)
     inner = jnp.where((beta > 0) & jnp.isfinite(beta), beta, 1)
-    tilted = jnp.sum(reference * jnp.expm1(gap / inner), axis=-1)
-    soft = highest[..., 0] + inner * jnp.log1p(tilted)
+    near = jnp.sum(reference * jnp.expm1(gap / inner), axis=-1)
+    far = jnp.sum(reference * jnp.exp(gap / inner), axis=-1)
+    # A maximum keeps the side that is not taken away from log 0 and its gradient.
+    log_sum = jnp.where(
+        near > -0.5,
+        jnp.log1p(jnp.maximum(near, -0.5)),
+        jnp.log(jnp.maximum(far, 1e-37)),
+    )
+    soft = highest[..., 0] + inner * log_sum
     average = jnp.sum(reference * jnp.where(reference > 0, q, 0), axis=-1)
     return jnp.where(
         beta == 0, highest[..., 0], jnp.where(jnp.isinf(beta), average, soft)
@@ -188,6 +206,141 @@ def _settle(sweep, mdp):
 
     values = jnp.zeros_like(mdp.rewards, shape=mdp.num_states)
     return jax.lax.while_loop(going, step, (values, 0, jnp.bool_(True)))[0]
+
+
+class SequenceObjective(NamedTuple):
+    """J_β of a distribution over whole sequences, held against the best there is.
+
+    Prompts count alike. All in float, [] each.
+    """
+
+    objective: jax.Array
+    """J_β(π) = E_π[r] − β KL(π‖π_ref)."""
+    expected_reward: jax.Array
+    """E_π[r]."""
+    kl: jax.Array
+    """KL(π‖π_ref) of whole sequences, in nats."""
+    optimum: jax.Array
+    """J_β(π*) = β log Σ_y π_ref(y|x) exp(r(x,y)/β), mean over prompts."""
+    gap: jax.Array
+    """J_β(π*) − J_β(π) = β KL(π‖π*)."""
+    kl_to_optimum: jax.Array
+    """KL(π‖π*), in nats; ∞ where π allows what π* does not (at β = 0)."""
+
+
+def sequence_objective(
+    log_probs: jax.Array,
+    reference_log_probs: jax.Array,
+    rewards: jax.Array,
+    kl_coef: jax.typing.ArrayLike,
+) -> SequenceObjective:
+    """The exact objective of a policy, by enumeration of all sequences.
+
+        π*(y|x) ∝ π_ref(y|x) exp(r(x,y)/β)
+
+    Args:
+      log_probs: [P, Y] log π(y|x), see `sequences.sequence_log_probs`.
+      reference_log_probs: [P, Y] log π_ref(y|x).
+      rewards: [P, Y] r(x, y).
+      kl_coef: β, 0 or more.
+
+    Raises:
+      ValueError: the shapes differ, or kl_coef is negative.
+    """
+    shapes = [jnp.shape(x) for x in (log_probs, reference_log_probs, rewards)]
+    if len(set(shapes)) != 1 or len(shapes[0]) != 2:
+        raise ValueError(
+            "log_probs, reference_log_probs and rewards must be [P, Y] alike, got "
+            f"shapes {shapes[0]}, {shapes[1]} and {shapes[2]}."
+        )
+    _check_kl_coef(kl_coef)
+    return _sequence_objective(log_probs, reference_log_probs, rewards, kl_coef)
+
+
+@jax.jit
+def _sequence_objective(log_probs, reference_log_probs, rewards, kl_coef):
+    beta = jnp.asarray(kl_coef, jnp.result_type(rewards, float))
+    reference = jnp.exp(reference_log_probs)
+    expected_reward = jnp.mean(jnp.sum(jnp.exp(log_probs) * rewards, axis=-1))
+    kl = _mean_kl(log_probs, reference_log_probs)
+    objective = expected_reward - jnp.where(beta == 0, 0, beta * kl)
+    optimum = jnp.mean(_soft_maximum(rewards, reference, beta))
+    log_best = optimal_log_probs(reference_log_probs, rewards, beta)
+    return SequenceObjective(
+        objective,
+        expected_reward,
+        kl,
+        optimum,
+        optimum - objective,
+        _mean_kl(log_probs, log_best),
+    )
+
+
+def optimal_log_probs(
+    reference_log_probs: jax.Array, rewards: jax.Array, kl_coef: jax.typing.ArrayLike
+) -> jax.Array:
+    """log π*(y|x) = log π_ref(y|x) + r(x,y)/β − log Z(x), the best there is at a price.
+
+    Over all β these are the Pareto frontier: no policy has more reward at the same
+    KL(π‖π_ref), or less KL at the same reward.
+
+    Args:
+      reference_log_probs: [P, Y] log π_ref(y|x).
+      rewards: [P, Y] r(x, y).
+      kl_coef: β, 0 or more, ∞ allowed.
+
+    Returns:
+      [P, Y].
+    """
+    _check_kl_coef(kl_coef)
+    beta = jnp.asarray(kl_coef, jnp.result_type(rewards, float))
+    return jax.jit(_soft_policy)(rewards, jnp.exp(reference_log_probs), beta)
+
+
+def log_probs_of(
+    agent: Any, agent_state: Any, env: Any, *, reference: bool = False
+) -> jax.Array:
+    """[P, V^H] log π(y|x) of an agent's policy, or of its reference, by enumeration.
+
+    Args:
+      agent: one with `logits(state, obs)`, or `reference_logits`.
+      agent_state: its state.
+      env: TokenMDP.
+      reference: whether the reference's is meant.
+    """
+    of_state = agent.reference_logits if reference else agent.logits
+    obs = sequences.unfinished(env.vocabulary_size, env.horizon, env.num_prompts)
+    logits = jax.vmap(jax.vmap(lambda o: of_state(agent_state, o)))(jnp.asarray(obs))
+    return sequences.sequence_log_probs(jax.nn.log_softmax(logits), env.horizon)
+
+
+def measure(agent: Any, env: Any, agent_state: Any) -> dict[str, jax.Array]:
+    """`SequenceObjective` of an agent in training, exact, for `train` and `sweep`:
+
+        rljax.train(agent, env, key, num_updates=100, measure=rljax.regularized.measure)
+
+    The policy is the one after the update; β is the agent's, or where it adapts one,
+    that of the next update. Names: exact_objective, exact_reward, exact_kl,
+    exact_optimum, exact_gap, exact_kl_to_optimum.
+    """
+    found = sequence_objective(
+        log_probs_of(agent, agent_state, env),
+        log_probs_of(agent, agent_state, env, reference=True),
+        env.sequence_rewards(),
+        agent_state.kl_coef,
+    )
+    return {
+        "exact_" + name.removeprefix("expected_"): value
+        for name, value in found._asdict().items()
+    }
+
+
+def _mean_kl(log_probs: jax.Array, others: jax.Array) -> jax.Array:
+    """KL(p‖q) of [P, Y], mean over prompts."""
+    probs = jnp.exp(log_probs)
+    # Each by itself: −∞ − (−∞) of what both exclude would be NaN.
+    terms = jnp.where(probs > 0, log_probs, 0) - jnp.where(probs > 0, others, 0)
+    return jnp.mean(jnp.sum(probs * terms, axis=-1))
 
 
 def _check_policy(name: str, mdp: Any, policy: Any) -> jax.Array:

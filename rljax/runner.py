@@ -19,7 +19,7 @@ from rljax.population import Population, state_bytes, structure_of
 from rljax.reports import Report
 from rljax.results import Outcome, SweepResult
 from rljax.settings import Expansion
-from rljax.train import Metrics
+from rljax.train import Measure, Metrics
 
 CHUNK_SECONDS = 0.5
 """How long the devices work between two looks at the clock and the callbacks."""
@@ -38,6 +38,7 @@ class Runner:
         batch_sizes: Sequence[int | None] | int | None,
         memory_budget: int,
         identity: dict[str, Any],
+        measure: Measure | None = None,
     ):
         """Compiles the training; see `sweep` for the arguments."""
         groups: dict[Any, list[int]] = {}
@@ -65,6 +66,7 @@ class Runner:
                 batch_size=batch_size,
                 memory_budget=memory_budget,
                 reserved=int(sum(sizes) - size),
+                measure=measure,
             )
             for p, size, batch_size in zip(pairs, sizes, batch_sizes, strict=True)
         ]

@@ -16,6 +16,7 @@ from rljax.reports import Report
 from rljax.results import SweepResult
 from rljax.runner import Runner
 from rljax.settings import Expansion, expand, label
+from rljax.train import Measure, check_measure
 from rljax.types import Agent, Env, check_key
 
 CPU_MEMORY_BUDGET = 2**31
@@ -31,6 +32,7 @@ def sweep(
     settings: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | None = None,
     num_episodes: int = 0,
     max_steps: int = 10_000,
+    measure: Measure | None = None,
     devices: Sequence[Any] | None = None,
     batch_size: int | None = None,
     memory_budget: int | None = None,
@@ -64,6 +66,8 @@ def sweep(
         list of settings [{"learning_rate": 1e-3}, …]; see `rljax.settings`.
       num_episodes: greedy episodes per run after training, 0 for none.
       max_steps: steps after which such an episode is given up.
+      measure: a pure function of (agent, env, agent_state) that returns scalars by
+        name, which join the metrics of each update; see `train`.
       devices: where to run, by default all devices of all processes.
       batch_size: runs that one device vmaps together; by default those that fit a
         core's cache on a CPU, all elsewhere, and fewer if memory is short.
@@ -103,8 +107,9 @@ def sweep(
     for name, value in (("num_seeds", num_seeds), ("num_updates", num_updates)):
         if value >= 2**31:
             raise ValueError(f"{name} must be below 2**31, got {value}.")
+    check_measure(measure)
     expansion = expand(agent, env, settings)
-    identity = _identity(expansion, num_seeds, key)
+    identity = _identity(expansion, num_seeds, key, measure)
     if devices is not None:
         devices = check_devices(devices)
     saved = _saved(checkpoints, resume, identity, num_updates)
@@ -124,6 +129,7 @@ def sweep(
         batch_sizes=batch_sizes,
         memory_budget=memory_budget,
         identity=identity,
+        measure=measure,
     )
     if checkpoints is not None and saved is not None:
         runner.restore(checkpoints)
@@ -203,9 +209,12 @@ def _saved(
     return None
 
 
-def _identity(expansion: Expansion, num_seeds: int, key: jax.Array) -> dict[str, Any]:
+def _identity(
+    expansion: Expansion, num_seeds: int, key: jax.Array, measure: Measure | None
+) -> dict[str, Any]:
     """What must be the same for a checkpoint to be gone on from; JSON."""
-    return {
+    measured = {} if measure is None else {"measure": describe(measure)}
+    return measured | {
         "settings": [label(setting) for setting in expansion.settings],
         "agents": [describe(agent) for agent, _ in expansion.built],
         "envs": [describe(env) for _, env in expansion.built],

@@ -1,6 +1,7 @@
 """Training: one pure function of an agent, an environment and a key."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,8 @@ from rljax.types import (
     check_env,
     check_key,
 )
+
+Measure = Callable[[Any, Any, Any], dict[str, jax.Array]]
 
 
 class TrainState(NamedTuple):
@@ -76,11 +79,12 @@ def init_train(agent: Agent, env: Env, key: jax.Array) -> TrainState:
 
 
 def train_step(
-    agent: Agent, env: Env, train_state: TrainState
+    agent: Agent, env: Env, train_state: TrainState, *, measure: Measure | None = None
 ) -> tuple[TrainState, Metrics]:
     """One rollout of `rollout_length` steps in `num_envs` environments, one update.
 
     Not jitted: jit it, or a scan over it, with the state donated if memory is short.
+    `measure` is as in `train`.
     """
     key_reset, key_unroll, key_update, key = jax.random.split(train_state.key, 4)
     fresh_episodes = getattr(agent, "fresh_episodes", False)
@@ -96,6 +100,7 @@ def train_step(
             key_unroll,
             length=agent.rollout_length,
         )
+        agent_metrics = _measured(measure, agent, env, agent_state, agent_metrics)
         metrics = Metrics(*sums, agent=agent_metrics)
         return TrainState(agent_state, rollout_state, key), metrics
 
@@ -117,13 +122,19 @@ def train_step(
     agent_state, agent_metrics = agent.update(
         train_state.agent_state, trajectory, key_update
     )
+    agent_metrics = _measured(measure, agent, env, agent_state, agent_metrics)
     sums = jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), sums)
     metrics = Metrics(*sums, agent=agent_metrics)
     return TrainState(agent_state, rollout_state, key), metrics
 
 
 def train(
-    agent: Agent, env: Env, key: jax.Array, *, num_updates: int
+    agent: Agent,
+    env: Env,
+    key: jax.Array,
+    *,
+    num_updates: int,
+    measure: Measure | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Trains from scratch for `num_updates` updates in one compiled program.
 
@@ -143,6 +154,9 @@ def train(
       key: random key, typed or legacy.
       num_updates: number of updates, 0 or more; num_updates × rollout_length ×
         num_envs environment steps in all.
+      measure: a pure function of (agent, env, agent_state) that returns scalars by
+        name; called after each update, inside the compiled program, its results join
+        `metrics.agent`. Such as `regularized.measure`.
 
     Returns:
       The final state, and metrics with leaves [num_updates].
@@ -154,20 +168,49 @@ def train(
     check_env(env)
     check_key(key)
     num_updates = struct.check_int("num_updates", num_updates, minimum=0)
-    return _train(agent, env, key, num_updates)
+    check_measure(measure)
+    return _train(agent, env, key, num_updates, measure)
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _train(agent, env, key, num_updates):
+def check_measure(measure: Any) -> None:
+    """Raises TypeError unless `measure` is None or a function."""
+    if measure is not None and not callable(measure):
+        raise TypeError(
+            "measure must be a function of (agent, env, agent_state) that returns "
+            f"scalars by name, got {measure!r}."
+        )
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _train(agent, env, key, num_updates, measure):
     return jax.lax.scan(
-        lambda state, _: train_step(agent, env, state),
+        lambda state, _: train_step(agent, env, state, measure=measure),
         init_train(agent, env, key),
         length=num_updates,
     )
 
 
+def _measured(measure, agent, env, agent_state, metrics):
+    """The agent's metrics, and what `measure` says besides."""
+    if measure is None:
+        return metrics
+    found = measure(agent, env, agent_state)
+    shapes = {name: jnp.shape(value) for name, value in dict(found).items()}
+    for name, shape in shapes.items():
+        if shape or name in metrics:
+            raise ValueError(
+                "measure must return scalars under names that the agent's metrics "
+                f"({', '.join(metrics)}) have not, returned {name!r} of shape {shape}."
+            )
+    dtype = jnp.result_type(float)
+    return metrics | {name: jnp.asarray(x, dtype) for name, x in found.items()}
+
+
 def _start_all(agent: Agent, env: Env, key: jax.Array) -> RolloutState:
-    keys = jax.random.split(key, agent.num_envs)
+    group_size = getattr(agent, "group_size", 1)
+    keys = jax.random.split(key, agent.num_envs // group_size)
+    if group_size > 1:
+        keys = keys[jnp.arange(agent.num_envs) // group_size]
     return jax.vmap(lambda k: rollout.start(env, k))(keys)
 
 

@@ -11,9 +11,10 @@ PACKAGE = Path(__file__).parents[1] / "rljax"
 LAYERS = [
     ["struct", "random"],
     ["spaces", "mdp"],
-    ["types"],
+    ["types", "sequences"],
     ["distributions", "networks", "returns", "losses"],
-    ["exploration"],
+    ["exploration", "kl_control", "causal", "rewards"],
+    ["preferences"],
     ["planning"],
     ["regularized"],
     ["envs"],

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import rljax
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +35,7 @@ def test_import_pulls_in_no_optional_package():
     assert not optional & {name.split(".")[0] for name in out}
 
 
+@pytest.mark.slow
 def test_import_costs_little_more_than_its_dependencies(record_property):
     # Processor time, and the fastest of several runs: other work on the machine
     # lengthens both, and never shortens either.

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rljax import planning, regularized
-from rljax.envs.tokens import TableReward, TokenMDP
+import rljax
+from rljax import causal, planning, regularized
+from rljax.envs.tokens import TokenMDP
+from rljax.rewards import TableReward
 from tests.oracles import regularized as oracle
 
 V, H, P = 4, 3, 2
@@ -141,3 +143,93 @@ def test_bad_arguments_are_refused(change, message):
         regularized.soft_value_iteration(**arguments)
     with pytest.raises(TypeError, match="mdp must be an MDP"):
         regularized.soft_value_iteration(reference, reference, 1.0)
+
+
+def distributions(seed, peaked=1.0):
+    """[P, V^H] log-probabilities of a policy and a reference, and rewards."""
+    rng = np.random.default_rng(seed)
+    logits = peaked * rng.normal(size=(2, P, V**H))
+    policy, reference = np.asarray(jax.nn.log_softmax(logits))
+    return policy, reference, rng.normal(size=(P, V**H))
+
+
+@pytest.mark.parametrize("kl_coef", [1e-3, 0.2, 30.0])
+def test_the_objective_of_sequences_is_the_oracle_s(x64, kl_coef):
+    policy, reference, rewards = distributions(0)
+    found = regularized.sequence_objective(policy, reference, rewards, kl_coef)
+    parts, best, values = [], [], []
+    for p in range(P):
+        pi, rho = np.exp(policy[p]), np.exp(reference[p])
+        parts.append(oracle.objective(pi, rho, rewards[p], kl_coef))
+        best.append(oracle.optimum(rho, rewards[p], kl_coef)[0])
+        values.append(oracle.optimum(rho, rewards[p], kl_coef)[1])
+    np.testing.assert_allclose(found[:3], np.mean(parts, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found.optimum, np.mean(values), rtol=1e-12)
+    log_best = regularized.optimal_log_probs(reference, rewards, kl_coef)
+    np.testing.assert_allclose(np.exp(log_best), best, rtol=0, atol=1e-12)
+    # The gap is β KL(π‖π*), and both are computed apart.
+    np.testing.assert_allclose(found.gap, kl_coef * found.kl_to_optimum, rtol=1e-9)
+    optimal = regularized.sequence_objective(log_best, reference, rewards, kl_coef)
+    np.testing.assert_allclose(optimal.gap, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kl_coef", [0.01, 0.05, 1.0, 1000.0])
+def test_the_optimum_keeps_its_digits_in_float32(kl_coef):
+    """Also where π* is some nats from the reference, and 1 − Σ is all rounding."""
+    policy, reference, rewards = (x.astype(np.float32) for x in distributions(1, 3.0))
+    found = regularized.sequence_objective(policy, reference, rewards, kl_coef)
+    expected = np.mean(
+        [
+            oracle.optimum(np.exp(np.float64(reference[p])), rewards[p], kl_coef)[1]
+            for p in range(P)
+        ]
+    )
+    np.testing.assert_allclose(found.optimum, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_objective_of_sequences_at_its_limits():
+    policy, reference, rewards = distributions(2)
+    free = regularized.sequence_objective(policy, reference, rewards, 0.0)
+    np.testing.assert_allclose(free.optimum, rewards.max(1).mean(), rtol=1e-6)
+    np.testing.assert_allclose(free.objective, free.expected_reward)
+    assert free.kl_to_optimum == jnp.inf  # as π* takes the best one alone
+    best = np.where(rewards == rewards.max(1, keepdims=True), 0.0, -np.inf)
+    done = regularized.sequence_objective(best, reference, rewards, 0.0)
+    assert (done.gap, done.kl_to_optimum) == (0, 0)
+    same = regularized.sequence_objective(reference, reference, rewards, 1e6)
+    np.testing.assert_allclose(same.kl, 0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"must be \[P, Y\] alike"):
+        regularized.sequence_objective(policy, reference, rewards[:1], 0.1)
+    with pytest.raises(ValueError, match="kl_coef must be 0 or more, got -1"):
+        regularized.optimal_log_probs(reference, rewards, -1.0)
+
+
+def test_enumeration_and_planning_say_the_same_of_an_agent(x64):
+    """`measure`, from sequences, against the model's sweeps over all prefixes."""
+    rewards, mdp, _, _ = problem(3)
+    reward = TableReward(jnp.asarray(rewards), vocabulary_size=V)
+    env = TokenMDP(reward, vocabulary_size=V, horizon=H, num_prompts=P)
+    params = np.random.default_rng(0).normal(size=(2, P, 21, V))
+    agent = rljax.RLOO(rollout_length=H, network=causal.Table(V, H, P), kl_coef=0.3)
+    state = agent.init(jax.random.key(0), env)._replace(
+        params=jnp.asarray(params[0]), reference_params=jnp.asarray(params[1])
+    )
+    found = regularized.measure(agent, env, state)
+    obs = np.arange(env.observation_space.n)
+    policies = [
+        jax.nn.softmax(jax.vmap(lambda o, f=f: f(state, o))(obs))
+        for f in (agent.logits, agent.reference_logits)
+    ]
+    planned = regularized.objective(mdp, *policies, 0.3)
+    best = regularized.soft_value_iteration(mdp, policies[1], 0.3)
+    expected = {
+        "exact_objective": planned.objective,
+        "exact_reward": planned.expected_return,
+        "exact_kl": planned.kl,
+        "exact_optimum": best.objective,
+        "exact_gap": best.objective - planned.objective,
+        "exact_kl_to_optimum": (best.objective - planned.objective) / 0.3,
+    }
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-9, err_msg=name)

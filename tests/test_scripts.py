@@ -182,6 +182,7 @@ def test_ctrl_c_while_compiling_ends_cleanly(tmp_path):
     assert str(folder) in out
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_says_where(tmp_path):
     arguments = ["--num-seeds", "2", "--num-updates", "400000"]
     arguments += ["--output", str(tmp_path)]
@@ -464,7 +465,9 @@ def test_baselines_measures_and_saves(baselines_script, tmp_path, capsys):
     assert "200 episodes of one policy" in words
 
 
-@pytest.mark.parametrize("wrong_sign", [False, True])
+@pytest.mark.parametrize(
+    "wrong_sign", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_the_trunk_of_baselines_has_the_published_gradient(
     baselines_script, wrong_sign
 ):
@@ -503,6 +506,52 @@ def test_the_trunk_of_baselines_has_the_published_gradient(
     for name, array in to_dict(after.params).items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-12, atol=1e-15)
     assert (np.asarray(after.params.actor[0].bias) == 0).all() == wrong_sign
+
+
+@pytest.mark.slow
+def test_rlhf_compares_with_the_optimum_and_saves(tmp_path, capsys):
+    script = load("rlhf")
+    small = ["--vocabulary-size", 3, "--horizon", 2, "--num-prompts", 2]
+    small += ["--num-seeds", 2, "--num-updates", 300, "--num-proxies", 2]
+    small += ["--num-pairs", 50, "--num-proxy-pairs", 20, "--kl-coefs", 0.1, 1]
+    status, words = status_and_words(script, capsys, *small, "--output", tmp_path)
+    assert status == 0, words
+    assert "5 algorithms × 2 prices × 2 seeds × 300 updates = 20 runs; 18 seq" in words
+    assert "Over-optimisation: of their exact optima at β = 1, 2 reward models" in words
+    (folder,) = tmp_path.iterdir()
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "rlhf.png", "runs.csv"}
+    rows = rows_of(folder / "runs.csv")
+    assert len(rows) == 20
+    for row in rows:
+        value = {name: float(x) for name, x in row.items() if name != "algorithm"}
+        objective = value["exact_reward"] - value["kl_coef"] * value["exact_kl"]
+        np.testing.assert_allclose(value["exact_objective"], objective, atol=1e-4)
+        gap = value["exact_optimum"] - value["exact_objective"]
+        np.testing.assert_allclose(value["exact_gap"], gap, atol=1e-4)
+        if row["algorithm"] in ("PPO-KL", "RLOO", "GRPO"):
+            assert gap < 0.1 * abs(value["exact_optimum"]) + 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--vocabulary-size", "1"], "--vocabulary-size must be at least 2, got 1"),
+        (["--num-seeds", "1"], "--num-seeds must be at least 2, got 1"),
+        (["--horizon", "9"], "are too many to be"),
+        (["--kl-coefs", "0"], "--kl-coefs must be finite numbers more than 0, got (0"),
+        (["--kl-coefs", "1", "1"], "--kl-coefs must differ, got (1.0, 1.0)"),
+        (["--reference-scale", "-1"], "--reference-scale must be 0 or more, got -1"),
+    ],
+)
+def test_rlhf_refuses_bad_input(arguments, message, tmp_path, capsys):
+    output = tmp_path / "runs"
+    status, words = status_and_words(
+        load("rlhf"), capsys, *arguments, "--output", output
+    )
+    assert status == 2
+    assert message in words
+    assert not output.exists()
 
 
 @pytest.fixture(scope="module")

@@ -141,7 +141,7 @@ def test_functions_and_arrays_are_told_apart_by_a_digest():
     assert label({"x": np.float32(0.5)}) == "x=0.5"
     rule = rljax.exploration.EpsilonGreedy
     assert label({"exploration": rule(0.1)}) == "exploration=EpsilonGreedy(epsilon=0.1)"
-    rewards = [rljax.envs.TableReward(jnp.full((1, 9), x), 3) for x in (0.0, 1.0)]
+    rewards = [rljax.rewards.TableReward(jnp.full((1, 9), x), 3) for x in (0.0, 1.0)]
     first, second = (label({"env.reward": reward}) for reward in rewards)
     assert first != second
     assert first.startswith("env.reward=TableReward#") and "\n" not in first

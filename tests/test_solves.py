@@ -1,12 +1,13 @@
 """The evidence that the agents learn: many seeds to the end, evaluated greedily."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
 import rljax
-from rljax import metrics, parallel
+from rljax import causal, metrics, networks, parallel, regularized, rewards
 from rljax.agents.ppo import purejaxrl_settings
 
 ENV = rljax.make("CartPole-v1")
@@ -51,3 +52,42 @@ def test_cartpole_is_solved(
         f"{num_updates * agent.num_envs * agent.rollout_length:,} steps a seed",
     )
     assert solved >= needed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", range(3))
+@pytest.mark.parametrize("kind", [rljax.PPOKL, rljax.RLOO, rljax.GRPO])
+def test_the_optimum_of_the_regularised_objective_is_reached(
+    kind, problem, record_property
+):
+    """V = 8, H = 4: within 2 % of J(π*) at every price, on problems drawn at random."""
+    table = causal.Table(8, 4)
+    reward = rewards.BigramReward.random(8, 4, jax.random.key(problem))
+    reference = 0.5 * jax.random.normal(jax.random.key(10 + problem), (1, 585, 8))
+    network = table
+    if kind is rljax.PPOKL:
+        network = networks.Pair(table, causal.Table(8, 4, outputs=1))
+        reference = (reference, jnp.zeros((1, 585, 1)))
+    result = rljax.sweep(
+        kind(network=network, reference=reference, anneal_updates=1000),
+        rljax.TokenMDP(reward, 8, 4),
+        jax.random.key(5),
+        num_seeds=10,
+        num_updates=1000,
+        settings={"kl_coef": [0.05, 0.2, 1.0]},
+        measure=regularized.measure,
+    )
+    for outcome in result.outcomes:
+        found = {name: x[:, -1] for name, x in outcome.metrics.agent.items()}
+        gaps = 100 * found["exact_gap"] / np.abs(found["exact_optimum"])
+        within = int((gaps <= 2).sum())
+        low, high = metrics.bootstrap_interval(gaps)
+        record_property(
+            "evidence",
+            f"{kind.__name__}, problem {problem}, β = {outcome.setting['kl_coef']:g}: "
+            f"{within} of 10 seeds within 2 % of J(π*) = "
+            f"{found['exact_optimum'][0]:.3f}; gap {gaps.max():.2f} % at most, IQM "
+            f"{metrics.interquartile_mean(gaps):.2f} [{low:.2f}, {high:.2f}] %",
+        )
+        assert within >= 9
+        assert gaps.min() > -0.1  # nothing is better than the optimum

@@ -282,6 +282,7 @@ def test_a_healthy_run_has_no_nan_to_be_found(agent):
 # Memory.
 
 
+@pytest.mark.slow
 def test_runs_are_taken_in_batches_that_fit_the_budget():
     arguments = {
         "devices": jax.devices()[:1],
@@ -343,6 +344,7 @@ def test_the_default_budget_is_most_of_what_is_free(monkeypatch):
     assert default_budget(cards) == int(0.9 * (2**33 + 2**34))
 
 
+@pytest.mark.slow
 def test_a_core_s_cache_bounds_the_batches_on_a_cpu():
     def batch_size(agent, env, num_seeds):
         keys = jax.random.split(KEY, num_seeds)

@@ -316,3 +316,31 @@ def test_bad_arguments_are_refused(changes, error, message):
 def test_bad_settings_are_refused(agent_class, settings, error, message):
     with pytest.raises(error, match=message):
         agent_class(**settings)
+
+
+def test_what_is_measured_joins_the_metrics(key):
+    agent = rljax.Reinforce(num_envs=2, rollout_length=4, hidden_sizes=(4,))
+    env = rljax.CartPole()
+
+    def measure(agent, env, state):
+        return {"rate": agent.learning_rate, "updates": state.num_updates}
+
+    plain, without = rljax.train(agent, env, key, num_updates=3)
+    measured, metrics = rljax.train(agent, env, key, num_updates=3, measure=measure)
+    np.testing.assert_array_equal(metrics.agent["updates"], [1, 2, 3])
+    np.testing.assert_allclose(metrics.agent["rate"], 5e-3)
+    assert metrics.agent["updates"].dtype == jnp.float32
+    for name, values in without.agent.items():
+        np.testing.assert_array_equal(metrics.agent[name], values)
+    assert_close(plain, measured, rtol=0, atol=0)
+    wrong = {
+        "a vector": lambda *_: {"x": jnp.zeros(2)},
+        "a name taken": lambda *_: {"entropy": 0.0},
+    }
+    for bad in wrong.values():
+        with pytest.raises(ValueError, match="measure must return scalars under names"):
+            rljax.train(agent, env, key, num_updates=1, measure=bad)
+    with pytest.raises(TypeError, match="measure must be a function of"):
+        rljax.train(agent, env, key, num_updates=1, measure="exact")
+    with pytest.raises(TypeError, match="measure must be a function of"):
+        rljax.sweep(agent, env, key, num_seeds=1, num_updates=1, measure=3)
