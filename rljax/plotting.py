@@ -285,8 +285,8 @@ def save_alignment(
     pareto.plot(*frontier, color="black", linewidth=1, label="exact frontier")
     for price, (kl, reward) in prices.items():
         pareto.plot(kl, reward, "+", color="black", markersize=12)
-        text: Any = {"textcoords": "offset points", "xytext": (6, -14), "fontsize": 8}
-        pareto.annotate(f"β = {price:g}", (kl, reward), **text)
+        text: Any = {"textcoords": "offset points", "fontsize": 8, "ha": "right"}
+        pareto.annotate(f"β = {price:g}", (kl, reward), xytext=(-6, 6), **text)
     for i, (name, points) in enumerate(runs.items()):
         style: Any = {"marker": "osD^vP*X"[i % 8], "linestyle": "", "alpha": 0.6}
         pareto.plot(*points, color=f"C{i}", markersize=5, label=name, **style)
