@@ -37,6 +37,12 @@ class _Causal:
             struct.check_ints(self, "outputs", minimum=1)
 
     @property
+    def num_observations(self) -> int:
+        """The prefixes that it can read; agents hold it against the environment."""
+        size = sequences.num_shorter(self.vocabulary_size, self.horizon + 1)
+        return self.num_prompts * size
+
+    @property
     def _num_outputs(self) -> int:
         return self.vocabulary_size if self.outputs is None else self.outputs
 

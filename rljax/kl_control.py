@@ -27,13 +27,16 @@ After the first of several gradient steps on one rollout the samples are another
 policy's, and nothing of this is exact any more.
 
 k1 in the reward, paid by the whole sequence, has another virtue: at the optimum
-r − β Σ_t k1_t is the same for all sequences, so the gradient has no variance there.
+r − β Σ_t k1_t is the same for all sequences of a prompt, so that behind a baseline
+which takes the others' mean away the gradient has no variance there.
 """
 
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from rljax import distributions, struct
 
@@ -127,7 +130,7 @@ def penalized_rewards(
     Raises:
       ValueError: shapes do not fit, or an unknown credit.
 
-    Source: Ziegler et al. (2019), arXiv:1909.08593, §2.1; Ahmadian et al. (2024),
+    Source: Ziegler et al. (2019), arXiv:1909.08593, eq. 2; Ahmadian et al. (2024),
       arXiv:2402.14740, §3, for whole sequences.
     """
     shapes = {jnp.shape(x) for x in (rewards, kl, terminated, truncated)}
@@ -161,11 +164,14 @@ def adapted_kl_coef(
 ) -> jax.Array:
     """β ← β (1 + K · clip(KL/KL_target − 1, −0.2, 0.2)): towards a KL, not at a price.
 
+    One update moves β by 20 K per cent at most: from far away it takes hundreds of
+    updates at K = 0.1. A larger K overshoots, as the policy follows β with a delay.
+
     Args:
       kl_coef: [] β.
       kl: [] KL(π‖π_ref) of whole episodes, in nats.
       kl_target: the divergence to keep, more than 0.
-      kl_rate: K.
+      kl_rate: K, in [0, 4].
 
     Source: Ziegler et al. (2019), arXiv:1909.08593, §2.2, K = 0.1.
     """
@@ -183,7 +189,14 @@ def check_settings(agent: Any) -> None:
     struct.check_reals(
         agent, "kl_target", minimum=0.0, open_minimum=True, optional=True
     )
-    struct.check_reals(agent, "kl_rate", minimum=0.0)
+    # With 5, one update could take β to 0 for good, and with more below it.
+    struct.check_reals(agent, "kl_rate", minimum=0.0, maximum=4.0)
+    adapts = agent.kl_target is not None
+    if adapts and not isinstance(agent.kl_coef, Tracer) and np.any(agent.kl_coef == 0):
+        raise ValueError(
+            f"{type(agent).__name__}.kl_coef must be more than 0 with a kl_target, as "
+            "β is adapted by factors, got 0."
+        )
     struct.check_choice(agent, "kl_in", PLACES)
     struct.check_choice(agent, "kl_estimator", ESTIMATORS)
     struct.check_choice(agent, "credit", ("token", "sequence"))

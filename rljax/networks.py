@@ -51,7 +51,13 @@ class Pair:
     def apply(self, params: tuple[Any, Any], obs: Any) -> tuple[jax.Array, jax.Array]:
         """Logits and value of one observation."""
         actor, critic = params
-        return self.actor.apply(actor, obs), self.critic.apply(critic, obs).squeeze(-1)
+        value = self.critic.apply(critic, obs)
+        if jnp.shape(value) != (1,):
+            raise ValueError(
+                f"Pair.critic must return one value, [1], returns {jnp.shape(value)}. "
+                "Those of rljax.causal take outputs=1."
+            )
+        return self.actor.apply(actor, obs), value.squeeze(-1)
 
 
 class Dense(NamedTuple):

@@ -11,6 +11,7 @@ from jax.core import Tracer
 
 from rljax import causal, losses, sequences, struct
 from rljax.rewards import RewardModel
+from rljax.types import check_key
 
 
 @struct.dataclass
@@ -42,8 +43,11 @@ class Preferences:
                 "Preferences take prompts [M], chosen [M, H] and rejected [M, H], got "
                 f"shapes {shapes[0]}, {shapes[1]} and {shapes[2]}."
             )
-        if not count[0]:
-            raise ValueError("Preferences must be at least one pair, got none.")
+        if not count[0] or not pairs[-1]:
+            raise ValueError(
+                "Preferences must be at least one pair of one token or more, got "
+                f"chosen of shape {shapes[1]}."
+            )
         limits = {
             "prompts": self.num_prompts,
             "chosen": self.vocabulary_size,
@@ -79,17 +83,27 @@ def sample_preferences(
       The pairs; y and y' may be the same sequence.
 
     Raises:
-      ValueError: the shape of `log_probs` does not fit, or num_pairs is below 1.
+      TypeError, ValueError: something is not what its name says; see the message.
 
     Source: Bradley and Terry (1952).
     """
+    check_key(key)
     num_pairs = struct.check_int("num_pairs", num_pairs, minimum=1)
+    if not hasattr(env, "sequence_rewards"):
+        raise TypeError(f"env must be a TokenMDP, got a {type(env).__name__}.")
     rewards = env.sequence_rewards()
     if jnp.shape(log_probs) != rewards.shape:
         raise ValueError(
             f"log_probs must be [P, V^H] = {list(rewards.shape)}, got shape "
             f"{list(jnp.shape(log_probs))}."
         )
+    if not isinstance(log_probs, Tracer):
+        totals = np.exp(np.asarray(log_probs, float)).sum(axis=-1)
+        if not (np.abs(totals - 1) < 1e-3).all():
+            raise ValueError(
+                "log_probs must be logarithms of probabilities that sum to 1 for each "
+                f"prompt, they sum to {totals}."
+            )
     return _sample(env, log_probs, rewards, key, num_pairs)
 
 
@@ -103,7 +117,8 @@ def _sample(env, log_probs, rewards, key, num_pairs):
     def pair(prompt, u):
         own = cumulative[prompt]
         drawn = jnp.searchsorted(own, u * own[-1], side="right")
-        drawn = jnp.minimum(drawn, len(own) - 1)
+        # u · total may round to the total: the last one of any probability, then.
+        drawn = jnp.minimum(drawn, jnp.searchsorted(own, own[-1], side="left"))
         return drawn, rewards[prompt, drawn]
 
     codes, of_pair = jax.vmap(pair)(prompts, u)
@@ -124,7 +139,7 @@ def fit_reward_model(
     learning_rate: float = 3e-3,
     weight_decay: float = 0.0,
 ) -> tuple[RewardModel, jax.Array]:
-    """A reward model of most likelihood under Bradley and Terry, by Adam on all pairs.
+    """Fits a reward model to preferences: Adam on their Bradley–Terry likelihood.
 
     Args:
       network: a causal network with `outputs=1`, not a table: `causal.MLP` or
@@ -146,16 +161,23 @@ def fit_reward_model(
       arXiv:2203.02155, eq. 1.
     """
     num_steps = struct.check_int("num_steps", num_steps, minimum=1)
-    own = (
-        getattr(network, "vocabulary_size", None),
-        getattr(network, "horizon", None),
-        getattr(network, "outputs", None),
-    )
-    wanted = (preferences.vocabulary_size, preferences.chosen.shape[-1], 1)
+    check_key(key)
+    if not isinstance(preferences, Preferences):
+        raise TypeError(f"preferences must be Preferences, got {preferences!r}.")
+    for label, value in (
+        ("learning_rate", learning_rate),
+        ("weight_decay", weight_decay),
+    ):
+        if not isinstance(value, Tracer) and not 0 <= float(value) < np.inf:
+            raise ValueError(f"{label} must be finite and at least 0, got {value!r}.")
+    names = ("vocabulary_size", "horizon", "num_prompts", "outputs")
+    own = tuple(getattr(network, name, None) for name in names)
+    horizon = preferences.chosen.shape[-1]
+    wanted = (preferences.vocabulary_size, horizon, preferences.num_prompts, 1)
     if own != wanted or isinstance(network, causal.Table):
         raise ValueError(
-            "network must be a causal network, no table, with (vocabulary_size, "
-            f"horizon, outputs) = {wanted}, got {network!r}."
+            "network must be a causal network, no table, with "
+            f"{dict(zip(names, wanted, strict=True))}, got {network!r}."
         )
     return _fit(network, preferences, key, num_steps, learning_rate, weight_decay)
 

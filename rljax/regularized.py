@@ -108,7 +108,7 @@ def objective(
     """
     policy = _check_policy("policy", mdp, policy)
     reference = _check_policy("reference", mdp, reference)
-    _check_kl_coef(kl_coef)
+    _check_kl_coef(kl_coef, finite=True)
     return _objective(mdp, policy, reference, kl_coef)
 
 
@@ -223,7 +223,8 @@ class SequenceObjective(NamedTuple):
     optimum: jax.Array
     """J_β(π*) = β log Σ_y π_ref(y|x) exp(r(x,y)/β), mean over prompts."""
     gap: jax.Array
-    """J_β(π*) − J_β(π) = β KL(π‖π*)."""
+    """J_β(π*) − J_β(π), for β > 0 the same as β KL(π‖π*). At β = 0 π* is the best among
+    what π_ref allows, which a policy that leaves it may surpass: a negative gap."""
     kl_to_optimum: jax.Array
     """KL(π‖π*), in nats; ∞ where π allows what π* does not (at β = 0)."""
 
@@ -242,10 +243,10 @@ def sequence_objective(
       log_probs: [P, Y] log π(y|x), see `sequences.sequence_log_probs`.
       reference_log_probs: [P, Y] log π_ref(y|x).
       rewards: [P, Y] r(x, y).
-      kl_coef: β, 0 or more.
+      kl_coef: β, 0 or more and finite.
 
     Raises:
-      ValueError: the shapes differ, or kl_coef is negative.
+      ValueError: the shapes differ, or kl_coef is negative or infinite.
     """
     shapes = [jnp.shape(x) for x in (log_probs, reference_log_probs, rewards)]
     if len(set(shapes)) != 1 or len(shapes[0]) != 2:
@@ -253,7 +254,7 @@ def sequence_objective(
             "log_probs, reference_log_probs and rewards must be [P, Y] alike, got "
             f"shapes {shapes[0]}, {shapes[1]} and {shapes[2]}."
         )
-    _check_kl_coef(kl_coef)
+    _check_kl_coef(kl_coef, finite=True)
     return _sequence_objective(log_probs, reference_log_probs, rewards, kl_coef)
 
 
@@ -319,10 +320,24 @@ def measure(agent: Any, env: Any, agent_state: Any) -> dict[str, jax.Array]:
 
         rljax.train(agent, env, key, num_updates=100, measure=rljax.regularized.measure)
 
-    The policy is the one after the update; β is the agent's, or where it adapts one,
-    that of the next update. Names: exact_objective, exact_reward, exact_kl,
+    The agent is one with a reference (PPOKL, RLOO, GRPO, DPO or the like: `logits`,
+    `reference_logits` and a `kl_coef` in its state), the environment a TokenMDP. The
+    policy is the one after the update; β is the agent's, or where it adapts one, that
+    of the next update. Names: exact_objective, exact_reward, exact_kl,
     exact_optimum, exact_gap, exact_kl_to_optimum.
+
+    Raises:
+      TypeError: agent or environment are of another kind.
     """
+    if not hasattr(env, "sequence_rewards"):
+        raise TypeError(
+            f"regularized.measure enumerates a TokenMDP, got a {type(env).__name__}."
+        )
+    if not hasattr(agent, "reference_logits"):
+        raise TypeError(
+            "regularized.measure needs an agent with a reference, such as rljax.RLOO, "
+            f"got a {type(agent).__name__}."
+        )
     found = sequence_objective(
         log_probs_of(agent, agent_state, env),
         log_probs_of(agent, agent_state, env, reference=True),
@@ -364,6 +379,14 @@ def _check_policy(name: str, mdp: Any, policy: Any) -> jax.Array:
     return array
 
 
-def _check_kl_coef(kl_coef: Any) -> None:
-    if not isinstance(kl_coef, Tracer) and not (np.asarray(kl_coef) >= 0).all():
-        raise ValueError(f"kl_coef must be 0 or more, got {kl_coef!r}.")
+def _check_kl_coef(kl_coef: Any, *, finite: bool = False) -> None:
+    if isinstance(kl_coef, Tracer):
+        return
+    array = np.asarray(kl_coef)
+    if array.ndim or array.dtype.kind not in "fiu":
+        raise TypeError(
+            f"kl_coef must be one real number, got {kl_coef!r}. vmap over several."
+        )
+    if not (array >= 0).all() or (finite and np.isinf(array).any()):
+        also = " and finite" if finite else ""
+        raise ValueError(f"kl_coef must be 0 or more{also}, got {kl_coef!r}.")

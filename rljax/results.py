@@ -162,8 +162,8 @@ class SweepResult:
     def to_xarray(self) -> Any:
         """An xarray.Dataset with the axes' names, "seed", "update" and "episode".
 
-        Metrics that only some agents report are NaN for the others. Needs the extra
-        `sweep`.
+        Metrics that only some agents report are NaN for the others; one with the name
+        of a setting is "<name>_metric". Needs the extra `sweep`.
         """
         import xarray
 
@@ -185,7 +185,10 @@ class SweepResult:
             for name in ("num_episodes", "episode_return", "episode_length")
         }
         names = sorted({name for o in self.outcomes for name in o.metrics.agent})
-        data |= {name: agent_metric(name) for name in names}
+        data |= {
+            f"{name}_metric" if name in self.axes else name: agent_metric(name)
+            for name in names
+        }
         data["score"] = stack(lambda o: o.scores, "seed")
         data["fault_update"] = stack(lambda o: o.fault_updates, "seed")
         if self.outcomes[0].evaluation is not None:

@@ -2,6 +2,8 @@
 
 A reward is a pytree that is called with (prompt [] int32, tokens [H] int32) and returns
 a floating scalar. Its arrays are leaves: they can be swept, differentiated and trained.
+One of your own is a class under `rljax.struct.dataclass` with `__call__`, or a plain
+function. `check_sizes`, if it has that, is called by TokenMDP with its V, H and P.
 Shape letters: P prompts, V tokens of the vocabulary, H tokens of a sequence.
 """
 
@@ -37,6 +39,15 @@ class TableReward:
         """The sequence's entry."""
         return self.table[prompt, sequences.code(tokens, self.vocabulary_size)]
 
+    def check_sizes(self, vocabulary_size: int, horizon: int, num_prompts: int) -> None:
+        """Raises ValueError unless it is for these sizes."""
+        if self.vocabulary_size != vocabulary_size:
+            raise ValueError(
+                f"TableReward.vocabulary_size must be the environment's, "
+                f"{vocabulary_size}, got {self.vocabulary_size}."
+            )
+        _check_shape(self, "table", (num_prompts, vocabulary_size**horizon))
+
     @classmethod
     def random(
         cls, vocabulary_size: int, horizon: int, key: jax.Array, *, num_prompts: int = 1
@@ -57,6 +68,10 @@ class TargetReward:
         """Mean over positions of 1[y_h = target_h]."""
         return jnp.mean(tokens == self.target[prompt], dtype=jnp.result_type(float))
 
+    def check_sizes(self, vocabulary_size: int, horizon: int, num_prompts: int) -> None:
+        """Raises ValueError unless it is for these sizes."""
+        _check_shape(self, "target", (num_prompts, horizon))
+
 
 @struct.dataclass
 class BigramReward:
@@ -72,6 +87,11 @@ class BigramReward:
         return self.first[prompt, tokens[0]] + jnp.sum(
             self.pairs[tokens[:-1], tokens[1:]]
         )
+
+    def check_sizes(self, vocabulary_size: int, horizon: int, num_prompts: int) -> None:
+        """Raises ValueError unless it is for these sizes."""
+        _check_shape(self, "first", (num_prompts, vocabulary_size))
+        _check_shape(self, "pairs", (vocabulary_size, vocabulary_size))
 
     @classmethod
     def random(
@@ -103,3 +123,24 @@ class RewardModel:
         """r(x, y)."""
         index = sequences.finished(prompt, tokens, self.network.vocabulary_size)
         return self.network.apply(self.params, index).squeeze(-1)
+
+    def check_sizes(self, vocabulary_size: int, horizon: int, num_prompts: int) -> None:
+        """Raises ValueError unless the network is for these sizes."""
+        names = ("vocabulary_size", "horizon", "num_prompts")
+        wanted = (vocabulary_size, horizon, num_prompts)
+        own = tuple(getattr(self.network, name, None) for name in names)
+        if any(a not in (None, b) for a, b in zip(own, wanted, strict=True)):
+            raise ValueError(
+                "RewardModel.network must be for the environment's "
+                f"{dict(zip(names, wanted, strict=True))}, got {self.network!r}."
+            )
+
+
+def _check_shape(reward: Any, name: str, shape: tuple[int, ...]) -> None:
+    """The last axes alone: more in front are for vmap."""
+    found = jnp.shape(getattr(reward, name))
+    if found[-len(shape) :] != shape:
+        raise ValueError(
+            f"{type(reward).__name__}.{name} must have shape {list(shape)} in this "
+            f"environment, has {list(found)}."
+        )

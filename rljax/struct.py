@@ -41,9 +41,9 @@ def scheduled(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"scheduled": True})
 
 
-def data(default: Any = dataclasses.MISSING) -> Any:
+def data(default: Any = dataclasses.MISSING, *, kw_only: bool = False) -> Any:
     """A dataclass field whose leaves are arrays: data, not a setting to be swept."""
-    return dataclasses.field(default=default, metadata={"data": True})
+    return dataclasses.field(default=default, metadata={"data": True}, kw_only=kw_only)
 
 
 def settings(obj: Any) -> Any:

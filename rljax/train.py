@@ -195,7 +195,11 @@ def _measured(measure, agent, env, agent_state, metrics):
     if measure is None:
         return metrics
     found = measure(agent, env, agent_state)
-    shapes = {name: jnp.shape(value) for name, value in dict(found).items()}
+    if not isinstance(found, dict) or not all(isinstance(n, str) for n in found):
+        raise TypeError(
+            f"measure must return a dictionary of scalars by name, returned {found!r}."
+        )
+    shapes = {name: jnp.shape(value) for name, value in found.items()}
     for name, shape in shapes.items():
         if shape or name in metrics:
             raise ValueError(
@@ -207,7 +211,13 @@ def _measured(measure, agent, env, agent_state, metrics):
 
 
 def _start_all(agent: Agent, env: Env, key: jax.Array) -> RolloutState:
-    group_size = getattr(agent, "group_size", 1)
+    fresh_episodes = getattr(agent, "fresh_episodes", False)
+    group_size = getattr(agent, "group_size", 1) if fresh_episodes else 1
+    if agent.num_envs % group_size:
+        raise ValueError(
+            f"{type(agent).__name__}.group_size must divide num_envs = "
+            f"{agent.num_envs}, got {group_size}."
+        )
     keys = jax.random.split(key, agent.num_envs // group_size)
     if group_size > 1:
         keys = keys[jnp.arange(agent.num_envs) // group_size]

@@ -524,9 +524,9 @@ MUTATIONS = [
     ),
     Mutation(
         "KL in the loss of RLOO and GRPO with the wrong sign",
-        "agents/group.py",
-        "loss += coef * _per_episode",
-        "loss -= coef * _per_episode",
+        "agents/rloo.py",
+        "loss += coef * per_episode",
+        "loss -= coef * per_episode",
         "agents/test_rlhf.py",
     ),
     Mutation(
@@ -538,14 +538,14 @@ MUTATIONS = [
     ),
     Mutation(
         "KL to the behaviour policy instead of the frozen reference",
-        "agents/group.py",
+        "agents/rloo.py",
         "self, state.reference_params, trajectory.obs\n        )\n        mask",
         "self, state.params, trajectory.obs\n        )\n        mask",
         "agents/test_rlhf.py",
     ),
     Mutation(
         "the reference is not frozen: it follows the policy",
-        "agents/group.py",
+        "agents/rloo.py",
         "params=params,\n            opt_state",
         "params=params,\n            reference_params=params,\n            opt_state",
         "agents/test_rlhf.py",

@@ -84,7 +84,8 @@ class Config:
 
     def __post_init__(self):
         minima = {"vocabulary_size": 2, "horizon": 1, "num_prompts": 1, "num_seeds": 2}
-        runs.check_flags(self, **minima, num_updates=1, num_pairs=1, num_proxy_pairs=1)
+        minima |= {"num_updates": 1, "num_pairs": 1, "num_proxies": 2}
+        runs.check_flags(self, **minima, num_proxy_pairs=1)
         size = self.num_prompts * self.vocabulary_size**self.horizon
         if size > 100_000:
             raise ValueError(
@@ -116,7 +117,9 @@ class Problem(NamedTuple):
 
 
 def make_problem(config: Config) -> Problem:
-    key_reward, key_reference = jax.random.split(jax.random.key(config.seed))
+    key_reward, key_reference, key_noise = jax.random.split(
+        jax.random.key(config.seed), 3
+    )
     sizes = (config.vocabulary_size, config.horizon, config.num_prompts)
     kind = {"bigram": rewards.BigramReward, "table": rewards.TableReward}
     reward = kind[config.reward].random(
@@ -130,7 +133,7 @@ def make_problem(config: Config) -> Problem:
     network = network_class(*sizes)
     reference = network.init(key_reference, jnp.zeros((), jnp.int32))
     if config.policy == "table":
-        noise = jax.random.normal(key_reference, reference.shape)
+        noise = jax.random.normal(key_noise, reference.shape)
         reference = config.reference_scale * noise
     obs = jnp.asarray(sequences.unfinished(*sizes))
     logits = jax.vmap(jax.vmap(lambda o: network.apply(reference, o)))(obs)
@@ -165,7 +168,7 @@ def make_agents(config: Config, problem: Problem, key: jax.Array) -> dict[str, A
         "GRPO": rljax.GRPO(learning_rate=0.03 * scale, **alone),
         "GRPO published": rljax.GRPO(learning_rate=0.03 * scale, **published, **alone),
         "DPO": rljax.DPO(
-            preferences.sample_preferences(
+            preferences=preferences.sample_preferences(
                 problem.env, problem.log_probs, key_pairs, num_pairs=config.num_pairs
             ),
             learning_rate=0.03 * scale,
@@ -404,11 +407,11 @@ def overoptimization_text(config: Config, proxies: Overoptimization) -> str:
         changes.append(f"{rise[0]:+.2f} [{low[0]:+.2f}, {high[0]:+.2f}]")
     believed, true = (np.asarray(curve.reward)[:, at] for curve in proxies.optima)
     return (
-        f"Over-optimisation: of their exact optima at β = {PRICES[at]:.2g}, "
+        f"Learned rewards: of their exact optima at β = {PRICES[at]:.2g}, "
         f"{config.num_proxies} reward models of {config.num_proxy_pairs} preferences "
         f"each think {believed.mean():.2f}, the truth is {true.mean():.2f}. As β falls "
         f"to {PRICES[-1]:g}, their opinion changes by {changes[0]}, the truth by "
-        f"{changes[1]} (means, 95 % intervals)."
+        f"{changes[1]} (means and 95 % intervals over the models)."
     )
 
 
@@ -442,8 +445,8 @@ def summary_table(result: rljax.SweepResult) -> rich.table.Table:
     table.caption = (
         f"Interquartile means over {num_seeds} seeds; gap: J(π*) − J(π) in % of "
         "|J(π*)|, with its 95 % bootstrap interval. GRPO published: k3 in the loss, "
-        "beside advantages over their deviation. DPO sees no rewards, but preferences "
-        "between sequences of the reference."
+        "beside advantages over their deviation. DPO sees one set of preferences "
+        "between sequences of the reference instead of rewards."
     )
     return table
 

@@ -112,9 +112,29 @@ def test_bad_arguments_are_refused():
     pairs = preferences.sample_preferences(
         ENV, reference(), jax.random.key(0), num_pairs=5
     )
-    for network in (causal.Table(V, H, P, outputs=1), causal.MLP(V, H, P)):
+    wrong = (
+        causal.Table(V, H, P, outputs=1),
+        causal.MLP(V, H, P),
+        causal.MLP(V, H, outputs=1),
+    )
+    for network in wrong:
         with pytest.raises(ValueError, match="must be a causal network, no tab"):
             preferences.fit_reward_model(network, pairs, jax.random.key(0))
+    good = causal.MLP(V, H, P, outputs=1)
+    with pytest.raises(ValueError, match="learning_rate must be finite and at least 0"):
+        preferences.fit_reward_model(
+            good, pairs, jax.random.key(0), learning_rate=float("nan")
+        )
+    with pytest.raises(TypeError, match="preferences must be Preferences, got 3"):
+        preferences.fit_reward_model(good, 3, jax.random.key(0))
+    with pytest.raises(ValueError, match="sum to 1 for each prompt, they sum to"):
+        preferences.sample_preferences(
+            ENV, reference() + 1, jax.random.key(0), num_pairs=5
+        )
+    with pytest.raises(TypeError, match="env must be a TokenMDP, got a CartPole"):
+        preferences.sample_preferences(
+            rljax.CartPole(), reference(), jax.random.key(0), num_pairs=5
+        )
     empty = [jnp.zeros((0,), int), *[jnp.zeros((0, 2), int)] * 2]
     with pytest.raises(ValueError, match="at least one pair"):
         preferences.Preferences(*empty, V)

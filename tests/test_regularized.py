@@ -202,6 +202,14 @@ def test_the_objective_of_sequences_at_its_limits():
         regularized.sequence_objective(policy, reference, rewards[:1], 0.1)
     with pytest.raises(ValueError, match="kl_coef must be 0 or more, got -1"):
         regularized.optimal_log_probs(reference, rewards, -1.0)
+    with pytest.raises(
+        ValueError, match="kl_coef must be 0 or more and finite, got in"
+    ):
+        regularized.sequence_objective(policy, reference, rewards, jnp.inf)
+    with pytest.raises(TypeError, match="kl_coef must be one real number"):
+        regularized.sequence_objective(policy, reference, rewards, np.ones(2))
+    with pytest.raises(TypeError, match="enumerates a TokenMDP, got a CartPole"):
+        regularized.measure(None, rljax.CartPole(), None)
 
 
 def test_enumeration_and_planning_say_the_same_of_an_agent(x64):

@@ -64,3 +64,44 @@ def test_a_learned_reward_makes_an_environment():
     params = model.init(jax.random.key(0), jnp.zeros((), jnp.int32))
     env = rljax.TokenMDP(rewards.RewardModel(params, model), V, H, P)
     testing.check_env(env, jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (
+            rewards.TargetReward(jnp.zeros((P, 2), int)),
+            r"target must have shape \[2, 3\]",
+        ),
+        (
+            rewards.TargetReward(jnp.zeros(H, int)),
+            r"TargetReward.target must have shape",
+        ),
+        (
+            rewards.TableReward(jnp.zeros((1, 27)), V),
+            r"table must have shape \[2, 27\]",
+        ),
+        (
+            rewards.TableReward(jnp.zeros((P, 64)), 4),
+            "vocabulary_size must be the envi",
+        ),
+        (
+            rewards.BigramReward(jnp.zeros((P, V)), jnp.zeros((V, 2))),
+            r"BigramReward.pairs must have shape \[3, 3\] in this environment, has ",
+        ),
+        (
+            rewards.RewardModel((), causal.MLP(V, H, outputs=1)),
+            "RewardModel.network must",
+        ),
+    ],
+)
+def test_rewards_of_other_sizes_are_refused(reward, message):
+    with pytest.raises(ValueError, match=message):
+        rljax.TokenMDP(reward, V, H, P)
+
+
+def test_tables_may_be_stacked_for_vmap():
+    tables = jax.random.normal(jax.random.key(0), (4, P, V**H))
+    env = rljax.TokenMDP(rewards.TableReward(tables, V), V, H, P)
+    found = jax.vmap(lambda env: env.sequence_rewards())(env)
+    np.testing.assert_array_equal(found, tables)

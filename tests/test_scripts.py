@@ -517,7 +517,7 @@ def test_rlhf_compares_with_the_optimum_and_saves(tmp_path, capsys):
     status, words = status_and_words(script, capsys, *small, "--output", tmp_path)
     assert status == 0, words
     assert "5 algorithms × 2 prices × 2 seeds × 300 updates = 20 runs; 18 seq" in words
-    assert "Over-optimisation: of their exact optima at β = 1, 2 reward models" in words
+    assert "Learned rewards: of their exact optima at β = 1, 2 reward models" in words
     (folder,) = tmp_path.iterdir()
     names = {path.name for path in folder.iterdir()}
     assert names == {"config.json", "rlhf.png", "runs.csv"}
@@ -538,6 +538,7 @@ def test_rlhf_compares_with_the_optimum_and_saves(tmp_path, capsys):
     [
         (["--vocabulary-size", "1"], "--vocabulary-size must be at least 2, got 1"),
         (["--num-seeds", "1"], "--num-seeds must be at least 2, got 1"),
+        (["--num-proxies", "1"], "--num-proxies must be at least 2, got 1"),
         (["--horizon", "9"], "are too many to be"),
         (["--kl-coefs", "0"], "--kl-coefs must be finite numbers more than 0, got (0"),
         (["--kl-coefs", "1", "1"], "--kl-coefs must differ, got (1.0, 1.0)"),

@@ -3,11 +3,12 @@
 from rljax.agents.actor_critic import ActorCritic
 from rljax.agents.dpo import DPO
 from rljax.agents.gradient_bandit import GradientBandit
-from rljax.agents.group import GRPO, RLOO
+from rljax.agents.grpo import GRPO
 from rljax.agents.ppo import PPO
 from rljax.agents.ppo_kl import PPOKL
 from rljax.agents.q_learning import DoubleQLearning, ExpectedSarsa, QLearning
 from rljax.agents.reinforce import Reinforce
+from rljax.agents.rloo import RLOO
 from rljax.agents.sarsa import Sarsa
 
 __all__ = [

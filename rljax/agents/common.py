@@ -106,8 +106,16 @@ def init_network(
       key: random key.
 
     Raises:
-      ValueError: `apply` returns something else.
+      ValueError: `apply` returns something else, or the network says that it is for
+        another number of discrete observations.
     """
+    for part in (network, *(getattr(network, x, None) for x in ("actor", "critic"))):
+        size = getattr(part, "num_observations", None)
+        if size is not None and size != getattr(space, "n", None):
+            raise ValueError(
+                f"{who}.network reads {size} different observations, but the "
+                f"environment has {space}: build {part!r} with the environment's sizes."
+            )
     obs = jnp.zeros(space.shape, space.dtype)
     params = network.init(key, obs)
     shapes = jax.tree.map(jnp.shape, jax.eval_shape(network.apply, params, obs))

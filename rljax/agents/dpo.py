@@ -1,76 +1,46 @@
 """Direct preference optimisation: from pairs to a policy, without a reward model."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from rljax import distributions, losses, networks, sequences, struct
-from rljax.agents import common, reference
-from rljax.agents.reference import ReferenceState
+from rljax import distributions, losses, sequences, struct
+from rljax.agents import common
+from rljax.agents.reference import ReferencePolicy, ReferenceState
 from rljax.preferences import Preferences
 from rljax.types import Env, Transition
 
 
 @struct.dataclass
-class DPO:
+class DPO(ReferencePolicy):
     """Fits a policy to preferences between finished token sequences.
 
         L = −mean log σ(β[log π(y⁺|x)/π_ref(y⁺|x) − log π(y⁻|x)/π_ref(y⁻|x)])
 
-    The Bradley–Terry likelihood of the rewards β log π/π_ref: with as many preferences
-    as it takes, π is the optimum of E[r] − β KL(π‖π_ref) for the reward behind them.
+    The negative Bradley–Terry log-likelihood of the rewards β log π/π_ref. With enough
+    preferences between sequences of all kinds, and a network that can express it, its
+    minimum is the optimum of E[r] − β KL(π‖π_ref) for the reward behind them.
+
+    Its implicit rewards are β (log π(y|x) − log π_ref(y|x)), up to a constant for each
+    prompt: see `regularized.log_probs_of`.
 
     The data is fixed. Rollouts only tell how the policy fares: `update` learns nothing
-    from them, so `num_envs` may be small.
+    from them, so `num_envs` is small.
 
     Source: Rafailov et al. (2023), arXiv:2305.18290.
     """
 
-    preferences: Preferences = struct.data()
+    preferences: Preferences = struct.data(kw_only=True)
     """The pairs, as `rljax.preferences.sample_preferences` draws them, say."""
     num_envs: int = struct.static(default=8)
     """Episodes played per update, for the record."""
-    rollout_length: int = struct.static(default=4)
-    """Steps of each."""
     batch_size: int | None = struct.static(default=None)
     """Pairs per gradient step, drawn with replacement; None: all of them."""
-    hidden_sizes: tuple[int, ...] = struct.static(default=())
-    """Widths of the hidden layers; none: a table over discrete observations."""
-    activation: Literal["relu", "tanh"] = struct.static(default="relu")
-    """Hidden activation."""
-    learning_rate: float = 0.05
-    """Step size of the optimiser, at first."""
-    anneal_updates: float | None = None
-    """Updates over which the learning rate falls linearly to 0; None: constant."""
-    max_grad_norm: float | None = None
-    """Global norm to which a larger gradient is scaled down; None: no limit."""
-    kl_coef: float = 0.1
-    """β, more than 0, in units of the reward per nat."""
-    optimizer: Callable[..., optax.GradientTransformation] = struct.static(
-        default=common.adam
-    )
-    """Builds the optimiser from the learning rate: optax.sgd, say."""
-    network: networks.Network | None = struct.static(default=None)
-    """An init/apply pair that returns logits [A], such as `rljax.causal`'s; None: an
-    MLP of hidden_sizes."""
-    reference: Any = struct.data(default=None)
-    """Parameters of π_ref, from which the policy starts; None: those that are drawn."""
 
     def __post_init__(self):
-        common.check_settings(self)
-        common.check_optimizer(self)
+        super().__post_init__()
         struct.check_reals(self, "kl_coef", minimum=0.0, open_minimum=True)
-        struct.check_reals(
-            self,
-            "anneal_updates",
-            "max_grad_norm",
-            minimum=0.0,
-            open_minimum=True,
-            optional=True,
-        )
         if self.batch_size is not None:
             struct.check_ints(self, "batch_size", minimum=1)
         if not isinstance(self.preferences, Preferences):
@@ -83,46 +53,24 @@ class DPO:
         """Policy and reference alike; zeroes the optimiser's moments.
 
         Raises:
-          ValueError: `reference` or `preferences` do not fit network or environment.
+          ValueError: `preferences`, `network` or `reference` do not fit.
         """
-        params = common.init_policy(self, env, key)
         pairs = self.preferences
-        size = (pairs.num_prompts, pairs.vocabulary_size, pairs.chosen.shape[-1])
         names = ("num_prompts", "vocabulary_size", "horizon")
+        sizes = (pairs.num_prompts, pairs.vocabulary_size, pairs.chosen.shape[-1])
         own = tuple(getattr(env, name, None) for name in names)
-        if own != size:
+        if own != sizes:
             raise ValueError(
-                f"DPO.preferences are of {dict(zip(names, size, strict=True))}, but "
+                f"DPO.preferences are of {dict(zip(names, sizes, strict=True))}, but "
                 f"the environment has {dict(zip(names, own, strict=True))}. Draw them "
                 "from a TokenMDP like it."
             )
-        return reference.start(self, params, self._optimizer(self.learning_rate))
-
-    def _optimizer(self, learning_rate: Any) -> optax.GradientTransformation:
-        return common.clipped(self.optimizer(learning_rate), self.max_grad_norm)
-
-    def logits(self, state: ReferenceState, obs: Any) -> jax.Array:
-        """Logits of π(·|obs), [A]."""
-        return common.apply_policy(self, state.params, obs)
-
-    def reference_logits(self, state: ReferenceState, obs: Any) -> jax.Array:
-        """Logits of π_ref(·|obs), [A]."""
-        return common.apply_policy(self, state.reference_params, obs)
-
-    def act(
-        self, state: ReferenceState, obs: Any, key: jax.Array
-    ) -> tuple[jax.Array, Any]:
-        """Samples a ~ π(·|obs)."""
-        return distributions.categorical_sample(self.logits(state, obs), key), ()
-
-    def greedy(self, state: ReferenceState, obs: Any) -> jax.Array:
-        """argmax_a π(a|obs), ties to the lowest action."""
-        return common.greedy_action(self.logits(state, obs))
+        return super().init(key, env)
 
     def update(
         self, state: ReferenceState, trajectory: Transition, key: jax.Array
     ) -> tuple[ReferenceState, dict[str, jax.Array]]:
-        """One gradient step on a batch of pairs; of the trajectory only `kl` is made.
+        """One gradient step on a batch of pairs; the trajectory serves for `kl` alone.
 
         Metrics, of the policy before the step: `accuracy` is the share of the batch's
         pairs that the implicit rewards β log π/π_ref put in the right order (ties count
@@ -145,8 +93,8 @@ class DPO:
             loss = losses.dpo_loss(
                 chosen, rejected, reference_chosen, reference_rejected, self.kl_coef
             )
-            above = self.kl_coef * (chosen - reference_chosen)
-            margins = above - self.kl_coef * (rejected - reference_rejected)
+            rewards = self.kl_coef * (chosen - reference_chosen)
+            margins = rewards - self.kl_coef * (rejected - reference_rejected)
             return loss, {
                 "loss": loss,
                 "accuracy": jnp.mean((1 + jnp.sign(margins)) / 2),

@@ -22,6 +22,9 @@ class PPOKL(PPO):
     has the right gradient. Defaults are for a table of prefixes of a `TokenMDP` of
     horizon 4: with another horizon set `rollout_length` to it.
 
+    The network returns (logits, value): of `rljax.causal`'s take two, an actor and a
+    critic with outputs=1, as `networks.Pair(actor, critic)`.
+
     With `normalize_advantages`, a price in the loss is in units of the advantages'
     deviation, not of the reward.
 
@@ -60,13 +63,15 @@ class PPOKL(PPO):
     kl_target: float | None = None
     """KL of whole episodes, in nats, towards which β is adapted; None: β is fixed."""
     kl_rate: float = 0.1
-    """K of that adaption, see `kl_control.adapted_kl_coef`."""
+    """K of that adaptation, see `kl_control.adapted_kl_coef`."""
     reference: Any = struct.data(default=None)
-    """Parameters of π_ref, from which the policy starts; None: those that are drawn."""
+    """Parameters of π_ref and of the first critic, as the network's init gives them:
+    of a Pair (actor, critic). Training starts from them; None: those that are drawn."""
 
     def __post_init__(self):
         super().__post_init__()
         kl_control.check_settings(self)
+        reference.check_numbers(self)
 
     def init(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, key: jax.Array, env: Env
@@ -74,8 +79,16 @@ class PPOKL(PPO):
         """Policy and reference alike; zeroes Adam's moments.
 
         Raises:
-          ValueError: `reference` does not fit the network.
+          ValueError: `network` or `reference` do not fit, or `rollout_length` does not
+            hold whole sequences though `kl_target` needs them.
         """
+        horizon = getattr(env, "horizon", None)
+        if self.kl_target is not None and horizon and self.rollout_length % horizon:
+            raise ValueError(
+                "PPOKL.rollout_length must be a multiple of the environment's horizon, "
+                f"{horizon}, with a kl_target, which is a KL of whole episodes, got "
+                f"{self.rollout_length}."
+            )
         params = common.init_actor_critic(self, env, self.initialization, key)
         return reference.start(self, params, self._optimizer(0.0))
 
@@ -86,10 +99,11 @@ class PPOKL(PPO):
     def update(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, state: ReferenceState, trajectory: Transition, key: jax.Array
     ) -> tuple[ReferenceState, dict[str, jax.Array]]:
-        """PPO's update at the price of now; metrics have `kl` and `kl_coef` besides.
+        """PPO's update at the price of now; metrics have `kl` and `beta` besides.
 
-        `kl` is Σ_t KL(π(·|s_t)‖π_ref(·|s_t)) per episode of the rollout, of the policy
-        that acted.
+        `kl` is the sum of KL(π(·|s_t)‖π_ref(·|s_t)) over the rollout's steps, of the
+        policy that acted, by the number of episodes that ended in it: KL of whole
+        episodes where the rollout holds whole ones. β stays where none ended.
         """
         logits, _ = common.batch_apply(self, state.params, trajectory.obs)
         reference_logits, _ = common.batch_apply(
@@ -102,12 +116,13 @@ class PPOKL(PPO):
         )
         at_price = dataclasses.replace(self, kl_coef=coef)
         state, metrics = at_price._learn(state, priced, key)
-        done = trajectory.terminated | trajectory.truncated
+        num_ended = jnp.sum(trajectory.terminated | trajectory.truncated)
         kl = jnp.sum(distributions.categorical_kl(logits, reference_logits))
-        kl = kl / jnp.maximum(jnp.sum(done), 1)
-        state = state._replace(kl_coef=reference.next_kl_coef(self, coef, kl))
+        kl = kl / jnp.maximum(num_ended, 1)
+        adapted = reference.next_kl_coef(self, coef, kl)
+        state = state._replace(kl_coef=jnp.where(num_ended > 0, adapted, coef))
         coef = jnp.asarray(coef, kl.dtype)
-        return state, metrics | {"kl": kl, "kl_coef": coef}
+        return state, metrics | {"kl": kl, "beta": coef}
 
     def _penalty(self, logits: jax.Array, steps: Transition) -> Any:
         if self.kl_in == "reward":

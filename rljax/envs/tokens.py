@@ -37,7 +37,8 @@ class TokenMDP:
 
     Raises:
       TypeError: `reward` is not callable.
-      ValueError: a size is too small, or an int32 can not number the states.
+      ValueError: a size is too small, the reward is for others, or an int32 can not
+        number the states.
 
     Source: generation as a token-level MDP, Ramamurthy et al. (2022),
       arXiv:2210.01241.
@@ -64,6 +65,9 @@ class TokenMDP:
         reward: Any = self.reward
         if jax.tree_util.all_leaves([reward]):
             object.__setattr__(self, "reward", RewardFunction(reward))
+        check_sizes = getattr(self.reward, "check_sizes", None)
+        if check_sizes is not None:
+            check_sizes(self.vocabulary_size, self.horizon, self.num_prompts)
         if self.num_prompts * self.num_prefixes >= 2**31:
             raise ValueError(
                 f"TokenMDP has {self.num_prompts * self.num_prefixes:,} states, more "

@@ -83,18 +83,6 @@ def step_reverse_kl_gradient(logits, reference, horizon):
     )
 
 
-def estimate_in_reward_gradient(logits, reference, horizon, estimate):
-    """Σ_y π(y) Σ_t k_t(y) ∇log π(y): what k in the reward contributes, k held fixed."""
-    return expectation(
-        logits,
-        horizon,
-        lambda y: (
-            estimate(log_probs(logits, y), log_probs(reference, y))[0].sum()
-            * scores(logits, y).sum(axis=0)
-        ),
-    )
-
-
 def _over_steps(logits, horizon, reference, gradient):
     def of_text(text):
         out = np.zeros_like(logits)
