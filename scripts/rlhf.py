@@ -436,7 +436,7 @@ def summary_table(result: rljax.SweepResult) -> rich.table.Table:
             "" if name == last else name,
             f"{outcome.setting['kl_coef']:g}",
             f"{means['exact_optimum']:.3f}",
-            f"{100 * middle:.2f} [{100 * low:.2f}, {100 * high:.2f}]",
+            f"{100 * middle:.3g} [{100 * low:.3g}, {100 * high:.3g}]",
             f"{(gaps <= MARGIN).sum()}/{len(gaps)}",
             f"{means['exact_reward']:.2f}",
             f"{means['exact_kl']:.2f}",
