@@ -23,8 +23,9 @@ class GRPO(RLOO):
     gradient of the reverse divergence (see `rljax.kl_control`), and beside advantages
     in units of the group's deviation β means another price for each prompt. Here the
     default is k1 in the reward, before advantages are taken. The deviation, which the
-    same rewards make, still leaves the gradient a little biased, and magnifies what is
-    noise near the optimum; a learning rate that falls takes care of both.
+    same rewards make, still biases the gradient, but not where it is 0: at the optimum
+    all R of a prompt are the same. Close to it, it magnifies noise, which a learning
+    rate that falls takes care of.
 
     Source: Shao et al. (2024), arXiv:2402.03300, eq. 3; Liu et al. (2025),
       arXiv:2503.20783, on both divisions.

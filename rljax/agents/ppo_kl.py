@@ -18,9 +18,9 @@ class PPOKL(PPO):
     """PPO that maximises E[Σ r] − β KL(π‖π_ref) for a frozen reference π_ref.
 
     The price is paid in the reward, r_t − β k_t, before the advantages are computed, or
-    in the loss, + β · mean k_t(π): see `rljax.kl_control` for which of these
-    has the right gradient. Defaults are for a table of prefixes of a `TokenMDP` of
-    horizon 4: with another horizon set `rollout_length` to it.
+    in the loss, + β · mean k_t(π): see `rljax.kl_control` for which of these has the
+    right gradient. Defaults are for a table of prefixes of a `TokenMDP` of horizon 4:
+    with another horizon set `rollout_length` to it.
 
     The network returns (logits, value): of `rljax.causal`'s take two, an actor and a
     critic with outputs=1, as `networks.Pair(actor, critic)`.
