@@ -144,7 +144,7 @@ def make_problem(config: Config) -> Problem:
 
 def make_agents(config: Config, problem: Problem, key: jax.Array) -> dict[str, Any]:
     """By name; steps as they suit the policy's kind."""
-    scale = {"table": 1.0, "mlp": 0.1, "transformer": 0.1}[config.policy]
+    scale = {"table": 1.0, "mlp": 0.3, "transformer": 0.1}[config.policy]
     key_critic, key_pairs = jax.random.split(key)
     critic = problem.critic.init(key_critic, jnp.zeros((), jnp.int32))
     shared: dict[str, Any] = {
