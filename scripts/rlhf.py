@@ -379,6 +379,12 @@ def draw(
     )
 
 
+def percent(share: float) -> str:
+    """Of 100: two decimals below 10, one below 100, else none."""
+    value = 100 * share
+    return f"{value:.{2 - (value >= 10) - (value >= 100)}f}"
+
+
 def relative_gap(found: Any) -> np.ndarray:
     """[num_seeds, num_updates] (J(π*) − J(π)) / |J(π*)|."""
     return found["exact_gap"] / np.abs(found["exact_optimum"])
@@ -436,7 +442,7 @@ def summary_table(result: rljax.SweepResult) -> rich.table.Table:
             "" if name == last else name,
             f"{outcome.setting['kl_coef']:g}",
             f"{means['exact_optimum']:.3f}",
-            f"{100 * middle:.3g} [{100 * low:.3g}, {100 * high:.3g}]",
+            f"{percent(middle)} [{percent(low)}, {percent(high)}]",
             f"{(gaps <= MARGIN).sum()}/{len(gaps)}",
             f"{means['exact_reward']:.2f}",
             f"{means['exact_kl']:.2f}",
