@@ -49,7 +49,11 @@ class Pair:
         return self.actor.init(key_actor, obs), self.critic.init(key_critic, obs)
 
     def apply(self, params: tuple[Any, Any], obs: Any) -> tuple[jax.Array, jax.Array]:
-        """Logits and value of one observation."""
+        """Logits [A] and value [] of one observation.
+
+        Raises:
+          ValueError: the critic returns anything but [1].
+        """
         actor, critic = params
         value = self.critic.apply(critic, obs)
         if jnp.shape(value) != (1,):

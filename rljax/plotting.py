@@ -263,8 +263,9 @@ def save_alignment(
     """Draws what was paid in KL for reward to a picture file.
 
     Reward against KL of every run with the exact Pareto frontier; the relative gap to
-    the optimum over updates, median and range over runs; and reward over-optimisation:
-    proxy and true reward as KL grows, of the exact optima for the proxy and of runs.
+    the optimum over updates, median and range over runs; and how far learned rewards
+    are over-optimised: proxy and true reward as KL grows, of the exact optima for the
+    proxies and of runs.
 
     Args:
       path: file to write; its ending chooses the format.
@@ -306,7 +307,8 @@ def save_alignment(
         points = (np.ravel(x) for x in trained)
         over.plot(*points, "o", color=color, alpha=0.4, label=f"{kind}, a run")
     pareto.set(title="reward against KL", ylabel="E[r]")
-    over.set(title="over-optimisation of learned rewards", ylabel="E[reward]")
+    pareto.margins(x=0.12)  # room for the prices' names
+    over.set(title="learned rewards against the true one", ylabel="E[reward]")
     for axes in (pareto, over):
         axes.set_xlabel("KL(π‖π_ref), nats per sequence")
     learning.set(

@@ -154,6 +154,7 @@ def _soft_maximum(q, reference, beta):
     )
 
 
+@jax.jit
 def _soft_policy(q, reference, beta):
     """log π_ref(a) + (Q(a) − V)/β, normalised."""
     log_reference = jnp.log(reference)
@@ -246,7 +247,11 @@ def sequence_objective(
       kl_coef: β, 0 or more and finite.
 
     Raises:
+      TypeError: kl_coef is no single number.
       ValueError: the shapes differ, or kl_coef is negative or infinite.
+
+    Source: Korbak et al. (2022), arXiv:2205.11275; Rafailov et al. (2023),
+      arXiv:2305.18290, eq. 4.
     """
     shapes = [jnp.shape(x) for x in (log_probs, reference_log_probs, rewards)]
     if len(set(shapes)) != 1 or len(shapes[0]) != 2:
@@ -292,10 +297,15 @@ def optimal_log_probs(
 
     Returns:
       [P, Y].
+
+    Raises:
+      TypeError, ValueError: kl_coef is no single number of 0 or more.
+
+    Source: as of `sequence_objective`.
     """
     _check_kl_coef(kl_coef)
     beta = jnp.asarray(kl_coef, jnp.result_type(rewards, float))
-    return jax.jit(_soft_policy)(rewards, jnp.exp(reference_log_probs), beta)
+    return _soft_policy(rewards, jnp.exp(reference_log_probs), beta)
 
 
 def log_probs_of(

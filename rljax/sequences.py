@@ -57,11 +57,11 @@ def decode(
         [num_shorter(vocabulary_size, h) for h in range(horizon + 1)], jnp.int32
     )
     length = jnp.sum(prefix >= firsts, dtype=jnp.int32) - 1
-    code = prefix - firsts[length]
+    number = prefix - firsts[length]  # among the prefixes of its length
     # Token i of a prefix of h tokens is the digit of weight V^(h − 1 − i).
     exponents = length - 1 - jnp.arange(horizon, dtype=jnp.int32)
     powers = jnp.asarray(vocabulary_size ** np.arange(horizon), jnp.int32)
-    digits = code // powers[jnp.maximum(exponents, 0)] % vocabulary_size
+    digits = number // powers[jnp.maximum(exponents, 0)] % vocabulary_size
     return prompt, jnp.where(exponents >= 0, digits, 0).astype(jnp.int32), length
 
 

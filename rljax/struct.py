@@ -46,7 +46,7 @@ def data(default: Any = dataclasses.MISSING, *, kw_only: bool = False) -> Any:
     return dataclasses.field(default=default, metadata={"data": True}, kw_only=kw_only)
 
 
-def settings(obj: Any) -> Any:
+def without_data(obj: Any) -> Any:
     """`obj` without the fields that are data, None in their place; unchecked."""
     if not dataclasses.is_dataclass(obj):
         return obj
@@ -188,7 +188,7 @@ def check_scalars(obj: Any) -> None:
     Raises:
       ValueError: a leaf is an array of settings, to be vmapped over.
     """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(settings(obj)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(without_data(obj)):
         if np.ndim(leaf):
             raise ValueError(
                 f"{type(obj).__name__}{jax.tree_util.keystr(path)} must be a scalar "

@@ -306,16 +306,19 @@ def fit_proxies(config: Config, problem: Problem, key: jax.Array) -> jax.Array:
     return fit(jax.random.split(key, config.num_proxies))
 
 
+def alignment(problem: Problem, log_probs: jax.Array, reward: jax.Array) -> Alignment:
+    """Exact KL from the reference and expected reward of a policy [P, V^H]."""
+    found = regularized.sequence_objective(log_probs, problem.log_probs, reward, 0.0)
+    return Alignment(found.kl, found.expected_reward)
+
+
 def believed_and_true(
     problem: Problem, log_probs: jax.Array, proxies: jax.Array
 ) -> tuple[Alignment, Alignment]:
     """[N, K] of policies [N, K, P, V^H], by N proxies and by the true reward."""
 
     def exact(log_probs, reward):
-        found = regularized.sequence_objective(
-            log_probs, problem.log_probs, reward, 0.0
-        )
-        return Alignment(found.kl, found.expected_reward)
+        return alignment(problem, log_probs, reward)
 
     over_points = jax.vmap(exact, (0, None))
     true = problem.env.sequence_rewards()
@@ -345,10 +348,7 @@ def draw(
     reward = problem.env.sequence_rewards()
 
     def exact(log_probs):
-        found = regularized.sequence_objective(
-            log_probs, problem.log_probs, reward, 0.0
-        )
-        return Alignment(found.kl, found.expected_reward)
+        return alignment(problem, log_probs, reward)
 
     prices = {}
     for beta in config.kl_coefs:

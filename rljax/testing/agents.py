@@ -68,7 +68,7 @@ def _check_pytree(agent: Agent) -> None:
         f"{type(agent).__name__} has another structure after it was flattened and put "
         "together again, perhaps as a field is neither a leaf nor static",
     )
-    for path, leaf in jax.tree_util.tree_leaves_with_path(struct.settings(agent)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(struct.without_data(agent)):
         where = f"{type(agent).__name__}{jax.tree_util.keystr(path)}"
         try:
             shape = jnp.shape(jnp.asarray(leaf))
