@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rljax import parallel, rollout, struct
+from rljax import parallel, random, rollout, struct
 from rljax.types import Transition, check_agent, check_env, check_key
 
 
@@ -106,7 +106,7 @@ def _play_bandit(agent, env, key, num_pulls):
 
 
 def _split_play_key(key: jax.Array) -> jax.Array:
-    return jax.random.split(key, 3)
+    return random.unrolled(jax.random.split(key, 3))
 
 
 def _block_length(num_pulls: int) -> int:

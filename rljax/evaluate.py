@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rljax import struct
+from rljax import random, struct
 from rljax.types import Agent, Env, check_agent, check_env, check_key
 
 
@@ -94,4 +94,5 @@ def _evaluate(agent, agent_state, env, key, num_episodes, max_steps):
         _, _, episode_return, length, done = jax.lax.while_loop(running, step, start)
         return Evaluation(episode_return, length, done)
 
-    return jax.vmap(episode)(jax.random.split(key, num_episodes))
+    keys = jax.random.split(random.unrolled(key), num_episodes)
+    return jax.vmap(episode)(keys)

@@ -1,90 +1,97 @@
-"""Many random words at once: those of `jax.random`, several times faster on a CPU.
+"""Random keys with the words of `jax.random`, several times as many a second.
 
-JAX's default generator is threefry. On a CPU its rounds are compiled as a loop over
-arrays; written out, they become one loop over words that stays in registers: 1,000
-seeds of Q-learning got their uniform words 4.5 times as fast. `uniform` returns, bit
-for bit, what `jax.random.uniform` does for the same key, and `normal` what
-`jax.random.normal` does, but for the last bit where the compiler fuses them otherwise.
-For keys of another kind the words are `jax.random.uniform`'s own.
+JAX's default generator is threefry. On a CPU its twenty rounds are compiled as a loop
+over arrays, which costs most where few words are drawn at a time, as in the body of a
+scan; written out, they become straight code that stays in registers. `key` makes a key
+of that kind and `unrolled` turns an ordinary one into it. All of `jax.random` takes
+them and returns, bit for bit, what it does for the ordinary key of the same seed (a
+function of floats may be rounded otherwise in the last bit where it is fused).
+Training, evaluation and sweeps convert the key they are given, so they need nothing.
 
 Source: Salmon et al. (2011), Parallel Random Numbers: As Easy as 1, 2, 3.
 """
 
-import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import random as extend
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
+_ORDINARY = "threefry2x32"
+
+
+def key(seed: jax.typing.ArrayLike) -> jax.Array:
+    """A typed key with the words of `jax.random.key(seed)`, drawn faster.
+
+    Keys of the two kinds don't mix in one array or one loop's state: `unrolled` turns
+    ordinary ones into this kind, `jax.random.wrap_key_data(jax.random.key_data(key))`
+    does the reverse. The words are those under JAX's default setting,
+    jax_threefry_partitionable=True, whatever the setting is.
+
+    Args:
+      seed: integer.
+
+    Returns:
+      [] key.
+
+    Raises:
+      TypeError: `seed` is no integer scalar.
+    """
+    is_integer = isinstance(seed, int) and not isinstance(seed, bool)
+    if not is_integer:
+        dtype = getattr(seed, "dtype", np.dtype(object))
+        is_integer = jnp.issubdtype(dtype, jnp.integer) and jnp.ndim(seed) == 0
+    if not is_integer:
+        raise TypeError(f"seed must be one integer, got {seed!r}.")
+    return jax.random.key(seed, impl=_UNROLLED)
+
+
+def unrolled(key: jax.Array) -> jax.Array:
+    """The key, or keys, as `key` makes them; of another generator, as they are.
+
+    Args:
+      key: [...] typed, or [..., 2] legacy.
+
+    Returns:
+      [...] typed keys with the same words. Unchanged where `key` is not of threefry or
+      jax_threefry_partitionable is off, as `jax.random` would draw other words.
+    """
+    if not jax.config.jax_threefry_partitionable:  # pyright: ignore[reportAttributeAccessIssue]
+        return key
+    if is_typed_key(key):
+        if str(jax.random.key_impl(key)) != _ORDINARY:
+            return key
+        key = jax.random.key_data(key)
+    elif jax.config.jax_default_prng_impl != _ORDINARY:  # pyright: ignore[reportAttributeAccessIssue]
+        return key
+    return jax.random.wrap_key_data(key, impl=_UNROLLED)
 
 
 def uniform(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
-    """Uniform numbers in [0, 1) of JAX's default float dtype, as `jax.random.uniform`.
-
-    Args:
-      key: random key, typed or legacy.
-      shape: of the result.
-
-    Returns:
-      [*shape] floating.
-    """
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not _is_threefry(key, shape):
-        return jax.random.uniform(key, shape)
-    dtype = jnp.result_type(float)
-    return _unit_interval(_words(_key_words(key), shape, dtype.itemsize), dtype)
+    """Uniform numbers in [0, 1): `jax.random.uniform` with the key `unrolled`."""
+    return jax.random.uniform(unrolled(key), shape)
 
 
 def normal(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
-    """Standard normal numbers of JAX's default float dtype, as `jax.random.normal`.
-
-    √2 erf⁻¹(u), with u uniform in (−1, 1).
-
-    Args:
-      key: random key, typed or legacy.
-      shape: of the result.
-
-    Returns:
-      [*shape] floating.
-    """
-    dtype = jnp.result_type(float)
-    low = np.nextafter(np.array(-1, dtype), np.array(0, dtype), dtype=dtype)
-    u = uniform(key, shape) * (1 - low) + low
-    return jax.lax.erf_inv(jnp.maximum(low, u)) * jnp.asarray(math.sqrt(2), dtype)
+    """Standard normal numbers: `jax.random.normal` with the key `unrolled`."""
+    return jax.random.normal(unrolled(key), shape)
 
 
-def _is_threefry(key: jax.Array, shape: tuple[int, ...]) -> bool:
-    """Whether `jax.random` would take these words from threefry with plain counters."""
-    if not isinstance(key, jax.Array):
-        return False  # jax.random says what is wrong with it
-    if not jax.config.jax_threefry_partitionable:  # pyright: ignore[reportAttributeAccessIssue]
-        return False
-    if math.prod(shape) >= 2**32:
-        return False
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key.shape == () and str(jax.random.key_impl(key)) == "threefry2x32"
-    default = jax.config.jax_default_prng_impl  # pyright: ignore[reportAttributeAccessIssue]
-    is_key = key.shape == (2,) and key.dtype == jnp.uint32
-    return is_key and default == "threefry2x32"
+def is_typed_key(x: Any) -> bool:
+    """Whether an array, or what has its dtype, holds typed random keys."""
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _key_words(key: jax.Array) -> jax.Array:
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return jax.random.key_data(key)
-    return key
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _words(key: jax.Array, shape: tuple[int, ...], num_bytes: int) -> jax.Array:
-    """Threefry-2x32, 20 rounds, of counters 0, 1, …: [*shape] uint32 or uint64."""
+def _threefry(
+    key: jax.Array, high: jax.Array, low: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Threefry-2x32, 20 rounds: two words [...] of the counters (high, low), [...]."""
     keys = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(_PARITY))
-    counters = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-    first = jnp.full(shape, keys[0])
-    second = counters + keys[1]
+    first, second = high + keys[0], low + keys[1]
     for group in range(5):
         for rotation in _ROTATIONS[group % 2]:
             first = first + second
@@ -92,20 +99,50 @@ def _words(key: jax.Array, shape: tuple[int, ...], num_bytes: int) -> jax.Array:
             second = first ^ (left | (second >> jnp.uint32(32 - rotation)))
         first = first + keys[(group + 1) % 3]
         second = second + keys[(group + 2) % 3] + jnp.uint32(group + 1)
-    if num_bytes == 8:
-        high, low = first.astype(jnp.uint64), second.astype(jnp.uint64)
-        return (high << jnp.uint64(32)) | low
-    return first ^ second
+    return first, second
 
 
-def _unit_interval(words: jax.Array, dtype: np.dtype) -> jax.Array:
-    """The words' highest bits as the fraction of a float in [1, 2), less 1."""
-    fraction = jnp.finfo(dtype).nmant
-    shift = words.dtype.type(8 * dtype.itemsize - fraction)
-    one = np.array(1, dtype).view(words.dtype)
-    return jax.lax.bitcast_convert_type((words >> shift) | one, dtype) - dtype.type(1)
+def _counted(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """The words of the counters 0, 1, …, of both [*shape]."""
+    low = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    return _threefry(key, jnp.zeros_like(low), low)
 
 
-def is_typed_key(x: Any) -> bool:
-    """Whether an array, or what has its dtype, holds typed random keys."""
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+def _seed(seed: jax.Array) -> jax.Array:
+    return jax.random.key_data(jax.random.key(seed, impl=_ORDINARY))
+
+
+def _split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    if math.prod(shape) >= 2**32:
+        return jax.random.key_data(jax.random.split(_ordinary(key), shape))
+    return jnp.stack(_counted(key, shape), axis=-1)
+
+
+def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
+    dtype = jnp.dtype(f"uint{bit_width}")
+    if math.prod(shape) >= 2**32:
+        return jax.random.bits(_ordinary(key), shape, dtype)
+    first, second = _counted(key, shape)
+    if bit_width == 64:
+        return (first.astype(dtype) << dtype.type(32)) | second.astype(dtype)
+    return (first ^ second).astype(dtype)
+
+
+def _fold_in(key: jax.Array, data: jax.typing.ArrayLike) -> jax.Array:
+    low = jnp.asarray(data, jnp.uint32)
+    return jnp.stack(_threefry(key, jnp.zeros_like(low), low))
+
+
+def _ordinary(key: jax.Array) -> jax.Array:
+    return jax.random.wrap_key_data(key, impl=_ORDINARY)
+
+
+_UNROLLED = extend.define_prng_impl(
+    key_shape=(2,),
+    seed=_seed,
+    split=_split,
+    random_bits=_random_bits,
+    fold_in=_fold_in,
+    name="threefry2x32_unrolled",
+    tag="fry_unrolled",
+)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rljax import random
 from rljax.types import Agent, Env, Transition, advance, draw_noise
 
 
@@ -35,7 +36,7 @@ class EpisodeSums(NamedTuple):
 
 def start(env: Env, key: jax.Array) -> RolloutState:
     """Resets one environment."""
-    env_state, obs = env.reset(key)
+    env_state, obs = env.reset(random.unrolled(key))
     zero = jnp.zeros((), jnp.result_type(float))
     return RolloutState(env_state, obs, zero, jnp.zeros((), jnp.int32))
 
@@ -154,7 +155,7 @@ def _draw_all(agent, agent_state, env, key, shape):
     All at once, outside the loop, which spares the loop most of its random words; and
     as three separate streams, so that the compiler can drop those that are not used.
     """
-    key_act, key_step, key_reset = jax.random.split(key, 3)
+    key_act, key_step, key_reset = jax.random.split(random.unrolled(key), 3)
     if hasattr(type(agent), "draw"):
         noise_act = agent.draw(agent_state, shape, key_act)
     else:

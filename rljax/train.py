@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rljax import returns, rollout, struct
+from rljax import random, returns, rollout, struct
 from rljax.rollout import EpisodeSums, RolloutState
 from rljax.types import (
     Agent,
@@ -70,11 +70,12 @@ def init_train(agent: Agent, env: Env, key: jax.Array) -> TrainState:
     check_agent(agent)
     check_env(env)
     check_key(key)
-    key_agent, key_reset, key = jax.random.split(key, 3)
+    keys = jax.random.split(key, 3)
+    key_agent, key_reset = random.unrolled(keys[:2])
     return TrainState(
         agent_state=agent.init(key_agent, env),
         rollout_state=_start_all(agent, env, key_reset),
-        key=key,
+        key=keys[2],
     )
 
 
@@ -86,7 +87,8 @@ def train_step(
     Not jitted: jit it, or a scan over it, with the state donated if memory is short.
     `measure` is as in `train`.
     """
-    key_reset, key_unroll, key_update, key = jax.random.split(train_state.key, 4)
+    keys = jax.random.split(train_state.key, 4)
+    key_reset, key_unroll, key_update = random.unrolled(keys[:3])
     fresh_episodes = getattr(agent, "fresh_episodes", False)
     rollout_state = train_state.rollout_state
     if fresh_episodes:
@@ -102,7 +104,7 @@ def train_step(
         )
         agent_metrics = _measured(measure, agent, env, agent_state, agent_metrics)
         metrics = Metrics(*sums, agent=agent_metrics)
-        return TrainState(agent_state, rollout_state, key), metrics
+        return TrainState(agent_state, rollout_state, keys[3]), metrics
 
     def unroll(state, key):
         return rollout.unroll(
@@ -125,7 +127,7 @@ def train_step(
     agent_metrics = _measured(measure, agent, env, agent_state, agent_metrics)
     sums = jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), sums)
     metrics = Metrics(*sums, agent=agent_metrics)
-    return TrainState(agent_state, rollout_state, key), metrics
+    return TrainState(agent_state, rollout_state, keys[3]), metrics
 
 
 def train(

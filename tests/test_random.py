@@ -4,16 +4,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
-from rljax import random
+import rljax
+from rljax import checkpoint, parallel, random
 from tests.conftest import enable_x64
 
 SHAPES = [(), (7,), (3, 4, 5), (0,), (100_001,)]
 KEYS = {
     "typed": lambda: jax.random.key(3),
     "legacy": lambda: jax.random.PRNGKey(3),
+    "unrolled": lambda: random.key(3),
     "split": lambda: jax.random.split(jax.random.key(3))[1],
     "rbg": lambda: jax.random.key(3, impl="rbg"),
+}
+# Every way in which the library draws, and all widths of words.
+DRAWS = {
+    "split": lambda key: jax.random.key_data(jax.random.split(key, (3, 2))),
+    "fold_in": lambda key: jax.random.key_data(jax.random.fold_in(key, 2**31 + 5)),
+    "uint8": lambda key: jax.random.bits(key, (9,), jnp.uint8),
+    "uint16": lambda key: jax.random.bits(key, (9,), jnp.uint16),
+    "uint32": lambda key: jax.random.bits(key, (9,), jnp.uint32),
+    "uniform": lambda key: jax.random.uniform(key, (9,), minval=-3.0),
+    "normal": lambda key: jax.random.normal(key, (9,)),
+    "exponential": lambda key: jax.random.exponential(key, (9,)),
+    "beta": lambda key: jax.random.beta(key, 2.0, 0.5, (9,)),
+    "randint": lambda key: jax.random.randint(key, (9,), 0, 1_000_003),
+    "choice": lambda key: jax.random.choice(key, 50, (9,), replace=False),
+    "permutation": lambda key: jax.random.permutation(key, 50),
+    "clone": lambda key: jax.random.bits(jax.random.clone(key), (9,)),
 }
 
 
@@ -32,11 +51,102 @@ def test_words_are_those_of_jax_random(kind, shape, x64):
     np.testing.assert_allclose(normal, expected_normal, rtol=1e-6)
 
 
-def test_jit_and_vmap_change_no_word():
-    keys = jax.random.split(jax.random.key(0), 5)
+@pytest.mark.parametrize("name", DRAWS)
+@pytest.mark.parametrize("seed", [0, 3, -1, 2**31 - 1])
+def test_a_key_draws_what_jax_s_key_draws(name, seed):
+    draw = DRAWS[name]
+    expected = draw(jax.random.key(seed))
+    np.testing.assert_allclose(draw(random.key(seed)), expected, rtol=1e-6)
+    if expected.dtype.kind != "f":
+        np.testing.assert_array_equal(draw(random.key(seed)), expected)
+
+
+def test_words_of_64_bits():
+    with enable_x64():
+        for seed in (3, 2**40 + 1):
+            np.testing.assert_array_equal(
+                jax.random.bits(random.key(seed), (9,), jnp.uint64),
+                jax.random.bits(jax.random.key(seed), (9,), jnp.uint64),
+            )
+
+
+def test_published_vectors():
+    # Random123's known answers for Threefry-2x32 with 20 rounds.
+    vectors = [
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((2**32 - 1,) * 2, (2**32 - 1,) * 2, (0x1CB996FC, 0xBB002BE7)),
+        (
+            (0x13198A2E, 0x03707344),
+            (0x243F6A88, 0x85A308D3),
+            (0xC4923A9C, 0x483DF7A0),
+        ),
+    ]
+    for key, counter, expected in vectors:
+        key, counter = jnp.array(key, jnp.uint32), jnp.array(counter, jnp.uint32)
+        assert random._threefry(key, *counter) == tuple(jnp.array(expected, jnp.uint32))
+
+
+@pytest.mark.parametrize("draw", ["bits", "split"])
+def test_shapes_beyond_one_counter_are_left_to_jax(draw):
+    # Not drawn, it would take gigabytes: JAX's own rounds are a loop, ours are not.
+    def has_loop(side):
+        fns = {
+            "bits": lambda key: jax.random.bits(key, (side, side), jnp.uint8),
+            "split": lambda key: jax.random.split(key, (side, side)),
+        }
+        lowered = jax.jit(fns[draw]).lower(random.key(0))
+        return "stablehlo.while" in lowered.as_text()
+
+    assert has_loop(2**16)
+    assert not has_loop(2**15)
+
+
+def test_jit_vmap_and_devices_change_no_word():
+    keys = jax.random.split(random.key(0), 6)
     drawn = jax.jit(jax.vmap(lambda key: random.uniform(key, (4, 3))))(keys)
-    for key, words in zip(keys, drawn, strict=True):
-        np.testing.assert_array_equal(words, jax.random.uniform(key, (4, 3)))
+    spread = parallel.map_seeds(lambda key: jax.random.uniform(key, (4, 3)))(keys)
+    for i, key in enumerate(jax.random.split(jax.random.key(0), 6)):
+        np.testing.assert_array_equal(drawn[i], jax.random.uniform(key, (4, 3)))
+        np.testing.assert_array_equal(spread[i], drawn[i])
+
+
+def test_streams_of_split_keys_are_independent():
+    keys = jax.random.split(random.key(0), 64)
+    words = jax.vmap(lambda key: jax.random.bits(key, (512,)))(keys)
+    bits = np.unpackbits(np.asarray(words).view(np.uint8), axis=1).astype(float)
+    # n = 16,384 bits a stream: correlations are N(0, 1/n) if they are independent.
+    z = np.corrcoef(bits)[np.triu_indices(64, 1)] * np.sqrt(bits.shape[1])
+    assert scipy.stats.kstest(z, "norm").pvalue > 0.001
+    assert abs(z).max() < 5.5
+
+
+def test_a_key_survives_a_checkpoint(tmp_path):
+    state = {"key": random.key(5), "keys": jax.random.split(random.key(6), 3)}
+    folder = checkpoint.Checkpoints(tmp_path)
+    folder.save(1, state)
+    restored = folder.restore(like=state).tree
+    assert restored["key"].dtype == state["key"].dtype
+    for name, key in state.items():
+        np.testing.assert_array_equal(
+            jax.random.key_data(restored[name]), jax.random.key_data(key)
+        )
+
+
+def test_training_takes_either_key_and_does_the_same():
+    agent = rljax.PPO(num_envs=2, rollout_length=8, hidden_sizes=(4,))
+    env = rljax.make("CartPole-v1")
+    states = {}
+    for name, key in (
+        ("ordinary", jax.random.key(1)),
+        ("unrolled", random.key(1)),
+        ("legacy", jax.random.PRNGKey(1)),
+    ):
+        states[name], _ = rljax.train(agent, env, key, num_updates=2)
+        # The key that goes on is of the kind that was given.
+        assert states[name].key.dtype == key.dtype
+    first, *others = (state.agent_state for state in states.values())
+    for other in others:
+        jax.tree.map(np.testing.assert_array_equal, first, other)
 
 
 def test_without_partitionable_counters_the_words_are_still_jax_s():
@@ -53,6 +163,12 @@ def test_another_default_kind_of_legacy_key_is_left_to_jax():
         np.testing.assert_array_equal(
             random.uniform(key, (9,)), jax.random.uniform(key, (9,))
         )
+
+
+@pytest.mark.parametrize("seed", [1.5, None, "0", [1, 2], True])
+def test_a_seed_is_one_integer(seed):
+    with pytest.raises(TypeError, match="seed must be one integer"):
+        random.key(seed)
 
 
 def test_words_lie_in_the_half_open_interval():

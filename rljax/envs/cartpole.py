@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rljax import spaces, struct
+from rljax import random, spaces, struct
 from rljax.types import TimeStep
 
 
@@ -83,7 +83,7 @@ class CartPole:
 
     def reset(self, key: jax.Array) -> tuple[CartPoleState, jax.Array]:
         """Draws each state variable from U[−0.05, 0.05)."""
-        obs = jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05)
+        obs = jax.random.uniform(random.unrolled(key), (4,), minval=-0.05, maxval=0.05)
         return CartPoleState(*obs), obs
 
     def step(
