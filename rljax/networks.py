@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
@@ -88,10 +89,32 @@ def orthogonal(inputs: int, outputs: int, scale: float, key: jax.Array) -> Dense
 
     Source: Saxe et al. (2014), arXiv:1312.6120.
     """
-    tall = (max(inputs, outputs), min(inputs, outputs))
-    q = orthonormal_columns(jax.random.normal(key, tall))
-    kernel = scale * (q if inputs >= outputs else q.T)
-    return Dense(kernel, jnp.zeros_like(kernel, shape=(outputs,)))
+    (layer,) = _orthogonal_layers([(inputs, outputs)], [scale], key[None])
+    return layer
+
+
+def _orthogonal_layers(
+    sizes: Sequence[tuple[int, int]], scales: Sequence[float], keys: jax.Array
+) -> tuple[Dense, ...]:
+    """`orthogonal` for several (inputs, outputs).
+
+    Kernels of one height are drawn together, the narrow ones as columns of wide ones:
+    one loop to compile instead of one for each.
+    """
+    heights = [max(size) for size in sizes]
+    layers = {}
+    for height in sorted(set(heights)):
+        members = [i for i, h in enumerate(heights) if h == height]
+        width = max(min(sizes[i]) for i in members)
+        matrices = jax.vmap(lambda key: jax.random.normal(key, (height, width)))(
+            keys[np.array(members)]
+        )
+        for i, q in zip(members, jax.vmap(orthonormal_columns)(matrices), strict=True):
+            inputs, outputs = sizes[i]
+            q = q[:, : min(sizes[i])]
+            kernel = scales[i] * (q if inputs >= outputs else q.T)
+            layers[i] = Dense(kernel, jnp.zeros_like(kernel, shape=(outputs,)))
+    return tuple(layers[i] for i in range(len(sizes)))
 
 
 def orthonormal_columns(matrix: jax.Array) -> jax.Array:
@@ -136,20 +159,33 @@ def mlp_init(
     Raises:
       ValueError: unknown `initialization`.
     """
+    (layers,) = _mlps_init([sizes], [output_scale], initialization, key)
+    return layers
+
+
+def _mlps_init(
+    mlps: Sequence[Sequence[int]],
+    output_scales: Sequence[float],
+    initialization: str,
+    key: jax.Array,
+) -> list[tuple[Dense, ...]]:
+    """The layers of several perceptrons."""
     if initialization not in INITIALIZATIONS:
         raise ValueError(
             f"initialization must be one of {', '.join(map(repr, INITIALIZATIONS))}, "
             f"got {initialization!r}."
         )
-    keys = jax.random.split(key, len(sizes) - 1)
-    layers = []
-    for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
-        if initialization == "he_normal":
-            layers.append(he_normal(inputs, outputs, keys[i]))
-        else:
-            scale = output_scale if i == len(keys) - 1 else 2.0**0.5
-            layers.append(orthogonal(inputs, outputs, scale, keys[i]))
-    return tuple(layers)
+    sizes = [size for mlp in mlps for size in itertools.pairwise(mlp)]
+    keys = jax.random.split(key, len(sizes))
+    if initialization == "he_normal":
+        layers = [he_normal(*size, key) for size, key in zip(sizes, keys, strict=True)]
+    else:
+        scales = []
+        for mlp, output_scale in zip(mlps, output_scales, strict=True):
+            scales += [2.0**0.5] * (len(mlp) - 2) + [output_scale] * (len(mlp) > 1)
+        layers = _orthogonal_layers(sizes, scales, keys)
+    remaining = iter(layers)
+    return [tuple(itertools.islice(remaining, len(mlp) - 1)) for mlp in mlps]
 
 
 def mlp_apply(
@@ -212,20 +248,12 @@ def actor_critic_init(
     Raises:
       ValueError: unknown `initialization`.
     """
-    key_trunk, key_actor, key_critic = jax.random.split(key, 3)
     trunk_sizes = (inputs, *hidden_sizes) if shared else (inputs,)
     head_sizes = (trunk_sizes[-1],) if shared else (inputs, *hidden_sizes)
 
-    def layers(sizes, output_scale, key):
-        return mlp_init(
-            sizes, key, initialization=initialization, output_scale=output_scale
-        )
-
-    return ActorCriticParams(
-        trunk=layers(trunk_sizes, 2.0**0.5, key_trunk),
-        actor=layers((*head_sizes, num_actions), 0.01, key_actor),
-        critic=layers((*head_sizes, 1), 1.0, key_critic),
-    )
+    mlps = [trunk_sizes, (*head_sizes, num_actions), (*head_sizes, 1)]
+    scales = [2.0**0.5, 0.01, 1.0]
+    return ActorCriticParams(*_mlps_init(mlps, scales, initialization, key))
 
 
 def actor_critic_apply(
