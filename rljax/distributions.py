@@ -32,8 +32,9 @@ def categorical_log_prob(logits: jax.Array, actions: jax.typing.ArrayLike) -> ja
             f"{jnp.shape(actions)} for logits {jnp.shape(logits)}."
         )
     log_probs = jax.nn.log_softmax(logits)
-    indices = jnp.asarray(actions)[..., None]
-    return jnp.take_along_axis(log_probs, indices, axis=-1).squeeze(-1)
+    # Not an index, whose gradient is a scatter: the softmax visits every action anyway.
+    taken = jnp.arange(logits.shape[-1]) == jnp.asarray(actions)[..., None]
+    return jnp.sum(jnp.where(taken, log_probs, 0), axis=-1)
 
 
 def categorical_entropy(logits: jax.Array) -> jax.Array:

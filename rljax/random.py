@@ -81,6 +81,31 @@ def normal(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
     return jax.random.normal(unrolled(key), shape)
 
 
+def permutation(size: int, key: jax.Array) -> jax.Array:
+    """A uniformly drawn order of 0 … size − 1, by one sort of single words.
+
+    Each index i rides in the lowest bits of a random word that is sorted, as i XOR one
+    random mask. Words that agree in their upper bits are thus put in either order with
+    the same probability, as they would not be by the index itself.
+
+    Args:
+      size: number of elements.
+      key: random key.
+
+    Returns:
+      [size] int32. Where fewer than 16 bits would be left to sort by,
+      `jax.random.permutation`.
+    """
+    index_bits = max(size - 1, 0).bit_length()
+    if index_bits > 16:
+        return jax.random.permutation(unrolled(key), size)
+    words = jax.random.bits(unrolled(key), (size + 1,))
+    low = jnp.uint32(2**index_bits - 1)
+    mask = words[size] & low
+    indices = jax.lax.iota(jnp.uint32, size) ^ mask
+    return ((jnp.sort((words[:size] & ~low) | indices) & low) ^ mask).astype(jnp.int32)
+
+
 def is_typed_key(x: Any) -> bool:
     """Whether an array, or what has its dtype, holds typed random keys."""
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
@@ -108,6 +133,15 @@ def _counted(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Arr
     return _threefry(key, jnp.zeros_like(low), low)
 
 
+def _once(words: jax.Array) -> jax.Array:
+    """The words, computed once: the compiler would do so again for each of their uses.
+
+    CartPole's reset, whose four numbers appear in the state and in the observation,
+    drew its words five times over in five kernels.
+    """
+    return jax.lax.optimization_barrier(words)
+
+
 def _seed(seed: jax.Array) -> jax.Array:
     return jax.random.key_data(jax.random.key(seed, impl=_ORDINARY))
 
@@ -115,7 +149,7 @@ def _seed(seed: jax.Array) -> jax.Array:
 def _split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     if math.prod(shape) >= 2**32:
         return jax.random.key_data(jax.random.split(_ordinary(key), shape))
-    return jnp.stack(_counted(key, shape), axis=-1)
+    return _once(jnp.stack(_counted(key, shape), axis=-1))
 
 
 def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
@@ -124,8 +158,8 @@ def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.
         return jax.random.bits(_ordinary(key), shape, dtype)
     first, second = _counted(key, shape)
     if bit_width == 64:
-        return (first.astype(dtype) << dtype.type(32)) | second.astype(dtype)
-    return (first ^ second).astype(dtype)
+        return _once((first.astype(dtype) << dtype.type(32)) | second.astype(dtype))
+    return _once(first ^ second).astype(dtype)
 
 
 def _fold_in(key: jax.Array, data: jax.typing.ArrayLike) -> jax.Array:

@@ -6,8 +6,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
-from rljax import distributions, losses, networks, struct
+from rljax import distributions, losses, networks, random, struct
 from rljax.agents import common
 from rljax.agents.common import AgentState
 from rljax.types import Env, Transition
@@ -115,7 +116,7 @@ class PPO:
     def init(self, key: jax.Array, env: Env) -> AgentState:
         """Draws the weights as `initialization` says; zeroes Adam's moments."""
         params = common.init_actor_critic(self, env, self.initialization, key)
-        opt_state = self._optimizer(0.0).init(params)
+        opt_state = optax.flatten(self._optimizer(0.0)).init(params)
         return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
 
     def _optimizer(self, learning_rate: Any) -> optax.GradientTransformation:
@@ -163,26 +164,36 @@ class PPO:
                 f"PPO.num_minibatches must divide the {batch_size} steps of the "
                 f"trajectory, got {self.num_minibatches}."
             )
-        keys = jax.random.split(key, self.num_epochs)
-        order = jax.vmap(lambda k: jax.random.permutation(k, batch_size))(keys)
-        order = order.reshape(self.num_epochs * self.num_minibatches, -1)
         learning_rate = common.annealed(self, state.num_updates)
         optimizer = self._optimizer(learning_rate)
+        # One vector instead of a tree: one kernel each for the norm and for Adam.
+        vector, as_params = ravel_pytree(state.params)
 
-        def minibatch_step(carry, indices):
-            params, opt_state = carry
-            minibatch = jax.tree.map(lambda x: x[indices], batch)
-            grads, metrics = jax.grad(self._loss, has_aux=True)(params, *minibatch)
-            params, opt_state, metrics["grad_norm"] = common.gradient_step(
-                optimizer, grads, params, opt_state
+        def minibatch_step(carry, minibatch):
+            vector, opt_state = carry
+            grads, metrics = jax.grad(
+                lambda vector: self._loss(as_params(vector), *minibatch), has_aux=True
+            )(vector)
+            vector, opt_state, metrics["grad_norm"] = common.gradient_step(
+                optimizer, grads, vector, opt_state
             )
-            return (params, opt_state), metrics
+            return (vector, opt_state), metrics
 
-        (params, opt_state), metrics = jax.lax.scan(
-            minibatch_step, (state.params, state.opt_state), order
+        def epoch(carry, key):
+            order = random.permutation(batch_size, key)
+            order = order.reshape(self.num_minibatches, -1)
+            minibatches = jax.tree.map(lambda x: x[order], batch)
+            return jax.lax.scan(minibatch_step, carry, minibatches)
+
+        (vector, opt_state), metrics = jax.lax.scan(
+            epoch,
+            (vector, state.opt_state),
+            jax.random.split(key, self.num_epochs),
         )
         state = state._replace(
-            params=params, opt_state=opt_state, num_updates=state.num_updates + 1
+            params=as_params(vector),
+            opt_state=opt_state,
+            num_updates=state.num_updates + 1,
         )
         return state, jax.tree.map(jnp.mean, metrics)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from rljax import distributions, kl_control, struct
 from rljax.agents import common, reference
@@ -90,7 +91,7 @@ class PPOKL(PPO):
                 f"{self.rollout_length}."
             )
         params = common.init_actor_critic(self, env, self.initialization, key)
-        return reference.start(self, params, self._optimizer(0.0))
+        return reference.start(self, params, optax.flatten(self._optimizer(0.0)))
 
     def reference_logits(self, state: ReferenceState, obs: Any) -> jax.Array:
         """Logits of π_ref(·|obs), [A]."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import rljax
 from rljax import causal, networks, preferences, regularized, rewards, testing
@@ -97,7 +98,8 @@ def of_ppo(agent):
         taken = jnp.take_along_axis(log_probs, trajectory.action[..., None], -1)[..., 0]
         trajectory = trajectory._replace(extras={"behaviour_log_probs": taken})
         after, _ = agent.update(state, trajectory, jax.random.key(0))
-        moment = optax.tree.get(after.opt_state, "mu")
+        _, as_params = ravel_pytree(after.params)
+        moment = as_params(optax.tree.get(after.opt_state, "mu"))
         return moment[0][0] / 0.1 * H  # a mean over steps; wanted, their sum
 
     texts = oracle.texts(V, H)
@@ -416,7 +418,8 @@ def test_ppo_with_the_price_in_the_loss_adds_its_gradient(x64, estimator):
 
     def gradient(agent):
         after, _ = jax.jit(agent.update)(state, trajectory, jax.random.key(0))
-        return np.asarray(optax.tree.get(after.opt_state, "mu")[0]) / 0.1
+        _, as_params = ravel_pytree(after.params)
+        return np.asarray(as_params(optax.tree.get(after.opt_state, "mu"))[0]) / 0.1
 
     expected = gradient(plain_ppo(agent))
     for t, n in np.ndindex(LENGTH, COUNT):

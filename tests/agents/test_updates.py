@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import rljax
+from rljax import random
 from rljax.networks import ActorCriticParams, Dense
 from tests import probes
 from tests.conftest import enable_x64
@@ -291,7 +293,7 @@ def test_ppo_epochs_and_minibatches_included(options):
     }
     with enable_x64():
         order = [
-            np.asarray(jax.random.permutation(key, 96)).reshape(4, 24)
+            np.asarray(random.permutation(96, key)).reshape(4, 24)
             for key in jax.random.split(jax.random.key(7), 3)
         ]
     learning_rate = 0.01
@@ -327,7 +329,10 @@ def adam_moments(state):
         )
         if isinstance(leaf, optax.ScaleByAdamState)
     ]
-    return to_numpy(adam.mu), to_numpy(adam.nu), int(adam.count)
+    with enable_x64():
+        _, as_params = ravel_pytree(state.params)
+        moments = [to_numpy(as_params(moment)) for moment in (adam.mu, adam.nu)]
+    return (*moments, int(adam.count))
 
 
 def test_a_dead_unit_does_not_spoil_the_derivative_of_training():
