@@ -7,6 +7,7 @@ agent says. Without a network of the user's, agents use those of this module.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -106,9 +107,8 @@ def _orthogonal_layers(
     for height in sorted(set(heights)):
         members = [i for i, h in enumerate(heights) if h == height]
         width = max(min(sizes[i]) for i in members)
-        matrices = jax.vmap(lambda key: jax.random.normal(key, (height, width)))(
-            keys[np.array(members)]
-        )
+        draw = functools.partial(jax.random.normal, shape=(height, width))
+        matrices = jax.vmap(draw)(keys[np.array(members)])
         for i, q in zip(members, jax.vmap(orthonormal_columns)(matrices), strict=True):
             inputs, outputs = sizes[i]
             q = q[:, : min(sizes[i])]
