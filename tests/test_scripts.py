@@ -431,15 +431,108 @@ def test_bandits_refuses_bad_input(arguments, message, tmp_path, capsys):
     assert not output.exists()
 
 
-@pytest.mark.slow
-def test_the_benchmark_checks_the_work_it_times(capsys):
-    script = load("benchmark")
-    status, words = status_and_words(
-        script, capsys, "--repeats", 1, "--num-seeds", 4, "--num-bandits", 40
-    )
-    assert status == 0
-    assert "Q-learning, 4 seeds" in words
-    assert script.greedy_path_length(np.zeros((5, 5, 4))) == 25
+@pytest.fixture(scope="module")
+def benchmark_script():
+    folders = [str(ROOT / "scripts"), str(ROOT / "scripts" / "contenders")]
+    sys.path[:0] = folders
+    try:
+        yield load("benchmark")
+    finally:
+        for folder in folders:
+            sys.path.remove(folder)
+
+
+def test_the_benchmark_checks_the_work_it_times(benchmark_script, capsys, tmp_path):
+    output = tmp_path / "figures.json"
+    arguments = ["--quick", "--no-neighbours", "--repeats", 1, "--output", output]
+    arguments += ["--suites", "rollout"]
+    status, words = status_and_words(benchmark_script, capsys, *arguments)
+    assert status == 0, words
+    text = output.read_text(encoding="utf-8")
+    content = json.loads(text)
+    assert content["header"]["rljax"] == rljax.__version__
+    assert len(content["rows"]) == 3
+    for row in content["rows"]:
+        assert row["seconds"] > 0 and row["compile_seconds"] > 0
+        assert row["checks"][0]["rewards"] == row["work"] == 64 * 256
+    # A second run would have to throw these figures away.
+    status, words = status_and_words(benchmark_script, capsys, *arguments)
+    assert status == 2 and "exists already" in words
+    assert output.read_text(encoding="utf-8") == text
+
+
+FAKE_WORKER = """
+import sys, time
+sys.path.insert(0, {folder!r})
+import protocol
+
+def task(seconds, rewards):
+    print("a library says hello")
+
+    def run(number):
+        if seconds < 0:
+            sys.exit("no more memory")
+        if seconds > 60:
+            time.sleep(seconds)
+        return seconds, 256, {{"rewards": rewards, "episodes": 11}}
+
+    return run, {{}}
+
+protocol.serve({{"task": task}})
+"""
+
+
+def test_the_benchmark_takes_no_figures_of_work_not_done(benchmark_script, tmp_path):
+    host, rows = (sys.modules[f"contenders.{name}"] for name in ("host", "rows"))
+    script = tmp_path / "worker.py"
+    script.write_text(FAKE_WORKER.format(folder=str(host.HERE)), encoding="utf-8")
+    fakes = {
+        "quick": (1.0, 256),
+        "slow": (3.0, 256),
+        "lying": (0.1, 255),
+        "dying": (-1.0, 256),
+        "sleeping": (100.0, 256),
+    }
+    contenders = [
+        host.Contender(name, script, {"task": "task", "seconds": t, "rewards": r})
+        for name, (t, r) in fakes.items()
+    ]
+    results = host.race(contenders, 2, time_limit=3.0)
+    targets = [rows.Target("quick", name, 2.0) for name in fakes]
+    check = benchmark_script.suites.rollout_check(256)
+    found = rows.make_rows("suite", "case", "step", results, check, targets)
+    assert {row.contender: row.failed for row in found} == {
+        "quick": None,
+        "slow": None,
+        "lying": "lying earned 255 in 256 steps",
+        "dying": "died: no more memory",
+        "sleeping": "no answer in 3 s",
+    }
+    ratios = [comparison.ratio for comparison in found[0].comparisons]
+    assert ratios == [1.0, pytest.approx(3.0), None, None, None]
+    assert [x.reached for x in found[0].comparisons[:3]] == [False, True, None]
+    assert found[1].seconds_range == (3.0, 3.0) and found[1].peak_mib > 0
+    assert all(row.seconds is None for row in found[2:])
+
+
+def test_the_benchmark_knows_a_table_that_has_learned_nothing(benchmark_script):
+    module = importlib.import_module("numpy_worker")
+    assert module.greedy_path_length(np.zeros((5, 5, 4))) == 25
+    assert module.path_check(np.zeros((2, 5, 5, 4))) == {"shortest_paths": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--suites", "chess"], "--suites must be among import, rollout"),
+        (["--repeats", "0"], "--repeats must be at least 1, got 0"),
+        (["--time-limit", "0"], "--time-limit must be positive, got 0"),
+    ],
+)
+def test_the_benchmark_refuses_bad_input(benchmark_script, capsys, arguments, message):
+    status, words = status_and_words(benchmark_script, capsys, *arguments)
+    assert status == 2
+    assert message in words
 
 
 @pytest.fixture(scope="module")

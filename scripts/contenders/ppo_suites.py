@@ -1,0 +1,167 @@
+"""PPO on CartPole-v1: its speed, time to a solution, growth and determinism."""
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from contenders.conditions import Setup, lifetimes
+from contenders.host import Contender
+from contenders.rows import Check, Row, Target, make_rows
+
+PPO = {
+    "num_envs": 4,
+    "num_steps": 128,
+    "num_epochs": 4,
+    "num_minibatches": 4,
+    "learning_rate": 2.5e-4,
+}
+"""PureJaxRL's settings, as far as contenders differ in them; the workers know the rest:
+two tanh networks 64-64, γ .99, λ .95, clipping .2, entropy .01, value .5, norm .5."""
+SOLVE = PPO | {"num_envs": 8, "learning_rate": 1e-3}
+
+
+def ppo(setup: Setup) -> list[Row]:
+    """Training PPO on CartPole-v1, 5e5 steps a seed."""
+    updates = 4 if setup.quick else 976
+    many = 8 if setup.platform == "cpu" else 256
+    seeds = [1, many] if setup.platform == "cpu" else [1, many, 2048]
+    rows = []
+    for num_seeds in seeds:
+        sizes = {"num_seeds": num_seeds, "num_updates": updates, "settings": PPO}
+        contenders = [setup.ours("rljax", "rljax_ppo", "ppo", **sizes)]
+        contenders += setup.theirs("rejax", "rejax", "ppo", **sizes)
+        targets = [
+            Target("rljax", "rejax", 1.6 if num_seeds == 1 else 2.5),
+            Target("rljax", "rejax", 2.5 if num_seeds == 1 else None, of="compile"),
+            Target("rljax", "rejax", of="memory"),
+        ]
+        if num_seeds == 1:
+            steps = 512 if setup.quick else setup.sb3_steps
+            sb3 = setup.theirs("sb3", "SB3", "ppo", num_steps=steps, settings=PPO)
+            contenders += [dataclasses.replace(one, repeats=1) for one in sb3]
+            targets.append(Target("rljax", "SB3", 30.0))
+        # The time to compile is taken thrice: it differs more than the runs.
+        starts = 3 if num_seeds == 1 and not setup.quick else 1
+        case = f"{num_seeds:,} seed{'s' if num_seeds > 1 else ''}"
+        results = setup.race(contenders, starts)
+        check = ppo_check(updates * 512, 0 if setup.quick else 100)
+        rows += make_rows("ppo", case, "step", results, check, targets)
+    return rows
+
+
+def ppo_check(num_steps: int, least: float) -> Check:
+    """The steps that were asked for are done, and something is learned by them."""
+
+    def check(name: str, found: dict[str, Any]) -> None:
+        if name != "SB3" and found["steps"] != num_steps:
+            raise ValueError(f"{name} did {found['steps']} steps, not {num_steps}")
+        if not found["return"] >= least:
+            raise ValueError(f"{name}'s greedy return is {found['return']:.0f}")
+
+    return check
+
+
+def solve(setup: Setup) -> list[Row]:
+    """A cold process until CartPole-v1 is solved."""
+    task = {"threshold": 475, "chunk": 10, "max_updates": 1000, "settings": SOLVE}
+    if setup.quick:
+        task |= {"threshold": 20, "max_updates": 10}
+
+    def check(name: str, found: dict[str, Any]) -> None:
+        if not found["return"] >= task["threshold"]:
+            raise ValueError(f"{name} ends with a return of {found['return']:.0f}")
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for case in ("cold", "compilation cached"):
+            rounds = []
+            for i in range(setup.repeats):
+                settings = {**task, "seed": setup.seed + i}
+                both = [setup.ours("rljax", "rljax_ppo", "solve", **settings)]
+                both += setup.theirs("rejax", "rejax", "solve", **settings)
+                if case != "cold":
+                    both = [cached(one, folder) for one in both]
+                rounds.append(both)
+            results = lifetimes(setup, rounds)
+            least = 3.0 if case == "cold" else None
+            targets = [Target("rljax", "rejax", least, of="time")]
+            rows += make_rows("solve", case, "step", results, check, targets)
+    return rows
+
+
+def cached(contender: Contender, folder: str) -> Contender:
+    """The contender with a cache of its own for what JAX compiles."""
+    return dataclasses.replace(
+        contender,
+        variables={
+            "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / contender.name),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        },
+    )
+
+
+def growth(setup: Setup) -> list[Row]:
+    """Whether a seed of many takes as long as a seed of few."""
+    sizes, updates = ((8, 64), 2) if setup.quick else ((8, 64, 512), 20)
+    # As many as share a core's cache are vmapped together; a GPU takes all at once.
+    layout = {"batch_size": 4} if setup.platform == "cpu" else {}
+    task = {"num_updates": updates, "settings": PPO, **layout}
+    contenders = [
+        setup.ours(f"{n} seeds", "rljax_ppo", "ppo", num_seeds=n, **task) for n in sizes
+    ]
+    targets = [
+        Target(f"{n} seeds", "8 seeds", most=1.1, of="time per unit") for n in sizes[1:]
+    ]
+    check = ppo_check(updates * 512, 0)
+    results = setup.race(contenders)
+    return make_rows("growth", "PPO", "step", results, check, targets)
+
+
+def determinism(setup: Setup) -> list[Row]:
+    """Two processes whose parameters must be equal to the last bit."""
+    one = setup.ours(
+        "first", "rljax_ppo", "ppo", num_seeds=8, num_updates=4, settings=PPO
+    )
+    if setup.platform == "gpu":  # elsewhere XLA dies of this flag
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
+        one = dataclasses.replace(one, variables={"XLA_FLAGS": flags.strip()})
+    again = dataclasses.replace(one, name="again", repeats=1)
+    results = setup.race([dataclasses.replace(one, repeats=1), again])
+    digests = [run["check"]["digest"] for run in results["first"].runs]
+
+    def check(name: str, found: dict[str, Any]) -> None:
+        if digests and found["digest"] != digests[0]:
+            raise ValueError(f"{name}: {found['digest']} is not {digests[0]}")
+
+    return make_rows("determinism", "PPO, 8 seeds", "step", results, check)
+
+
+def update_flops(settings: dict[str, Any]) -> float:
+    """Arithmetic of one update by the sizes of the networks, activations left out.
+
+    A forward pass multiplies and adds once for each weight, a backward pass twice. The
+    rollout needs the policy's logits, and the values of every step and its successor.
+    """
+    hidden = 4 * 64 + 64 * 64
+    actor, critic = hidden + 64 * 2, hidden + 64 * 1
+    steps = settings["num_envs"] * settings["num_steps"]
+    learned = settings["num_epochs"] * steps * 6 * (actor + critic)
+    return learned + steps * 2 * (actor + 2 * critic)
+
+
+def ppo_limit(rows: Sequence[Row], limits: dict[str, float]) -> str | None:
+    """How far one seed is from the arithmetic alone."""
+    for row in rows:
+        if row.contender == "rljax" and row.rate:
+            floor = 1e-6 * update_flops(PPO) / limits["gflops"]
+            ours = 1e3 * PPO["num_envs"] * PPO["num_steps"] / row.rate
+            return (
+                f"arithmetic floor: {floor:.2f} ms per update at "
+                f"{limits['gflops']:.0f} GFLOP/s (128×64×64), rljax with {row.case} "
+                f"takes {ours:.2f} ms"
+            )
+    return None

@@ -1,0 +1,115 @@
+"""rejax's PPO on CartPole-v1: speed and time to a solution."""
+
+from typing import Any
+
+import jax
+import programs
+import protocol
+import rejax  # pyright: ignore[reportMissingImports]
+import rejax.evaluate  # pyright: ignore[reportMissingImports]
+
+
+def algorithm(settings: dict[str, Any], total_timesteps: int) -> Any:
+    """PPO without the evaluations that it does while it trains."""
+    algo = rejax.PPO.create(
+        env="CartPole-v1",
+        total_timesteps=total_timesteps,
+        eval_freq=total_timesteps,
+        skip_initial_evaluation=True,
+        agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (64, 64)},
+        gamma=0.99,
+        gae_lambda=0.95,
+        clip_eps=0.2,
+        ent_coef=0.01,
+        vf_coef=0.5,
+        max_grad_norm=0.5,
+        **settings,
+    )
+    return algo.replace(eval_callback=lambda algo, state, key: ())
+
+
+def mean_return(algo: Any, state: Any, key: jax.Array) -> jax.Array:
+    """Of 100 episodes of the most probable actions; its own `act` samples."""
+
+    def logits(policy, obs):
+        return policy.action_logits(policy.features(obs))
+
+    def act(obs, key):
+        del key
+        return algo.actor.apply(
+            state.actor_ts.params, obs[None], method=logits
+        ).argmax()
+
+    _, returns = rejax.evaluate.evaluate(
+        act, key, algo.env, algo.env_params, 100, algo.env_params.max_steps_in_episode
+    )
+    return returns.mean()
+
+
+def ppo(num_seeds: int, num_updates: int, seed: int, settings: dict[str, Any]):
+    """Training from scratch, and then the first seed's greedy return, not timed."""
+    update_steps = settings["num_envs"] * settings["num_steps"]
+    algo = algorithm(settings, num_updates * update_steps)
+
+    def train(key):
+        return algo.train(key)[0]
+
+    def keys(number):
+        key = programs.run_key(seed, number)
+        return key if num_seeds == 1 else jax.random.split(key, num_seeds)
+
+    one = num_seeds == 1
+    program, facts = programs.compiled(
+        jax.jit(train if one else jax.vmap(train)), keys(0)
+    )
+    evaluate = jax.jit(lambda state, key: mean_return(algo, state, key))
+
+    def run(number):
+        seconds, states = programs.timed(program, keys(number))
+        first = states if one else jax.tree.map(lambda x: x[0], states)
+        score = evaluate(first, programs.run_key(seed + 1, number))
+        steps = int(first.global_step)
+        return seconds, num_seeds * steps, {"return": float(score), "steps": steps}
+
+    return run, facts
+
+
+def solve(
+    seed: int, threshold: float, chunk: int, max_updates: int, settings: dict[str, Any]
+):
+    """Trains until 100 fresh greedy episodes have a mean return of `threshold`."""
+    update_steps = settings["num_envs"] * settings["num_steps"]
+    algo = algorithm(settings, max_updates * update_steps)
+
+    @jax.jit
+    def advance(state):
+        def iteration(_, state):
+            return algo.train_iteration(state)
+
+        return jax.lax.fori_loop(0, chunk, iteration, state)
+
+    evaluate = jax.jit(lambda state, key: mean_return(algo, state, key))
+
+    def train():
+        key, key_train = jax.random.split(jax.random.key(seed))
+        state = jax.jit(algo.init_state)(key_train)
+        score = 0.0
+        for _ in range(chunk, max_updates + 1, chunk):
+            state = advance(state)
+            key, key_evaluate = jax.random.split(key)
+            score = float(evaluate(state, key_evaluate))
+            if score >= threshold:
+                break
+        return int(state.global_step), score
+
+    def run(number):
+        seconds, (steps, score) = programs.timed(train)
+        return seconds, steps, {"return": score, "steps": steps}
+
+    return run, programs.devices()
+
+
+if __name__ == "__main__":
+    protocol.serve(
+        {"ppo": ppo, "solve": solve}, ["rejax", "gymnax", "flax", "jax", "jaxlib"]
+    )

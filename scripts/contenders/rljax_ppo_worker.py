@@ -1,0 +1,121 @@
+"""rljax's PPO on CartPole-v1: speed, time to a solution, growth and determinism."""
+
+import dataclasses
+import functools
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+import programs
+import protocol
+
+import rljax
+from rljax import parallel
+from rljax.agents.ppo import purejaxrl_settings
+
+
+def matched(settings: dict[str, Any]) -> rljax.PPO:
+    """PPO as near to rejax's as its settings go."""
+    return dataclasses.replace(
+        purejaxrl_settings(),
+        anneal_updates=None,
+        adam_epsilon=1e-8,
+        num_envs=settings["num_envs"],
+        rollout_length=settings["num_steps"],
+        num_epochs=settings["num_epochs"],
+        num_minibatches=settings["num_minibatches"],
+        learning_rate=settings["learning_rate"],
+    )
+
+
+def ppo(
+    num_seeds: int, num_updates: int, seed: int, settings: dict[str, Any], **layout: Any
+):
+    """Training from scratch, and then the first seed's greedy return, not timed.
+
+    `layout` are arguments of `parallel.map_seeds`.
+    """
+    use_cores(num_seeds)
+    agent, env = matched(settings), rljax.make("CartPole-v1")
+
+    def train(key):
+        state, metrics = rljax.train(agent, env, key, num_updates=num_updates)
+        return state.agent_state, metrics
+
+    def keys(number):
+        key = programs.run_key(seed, number)
+        return key if num_seeds == 1 else jax.random.split(key, num_seeds)
+
+    one = num_seeds == 1
+    mapped = jax.jit(train) if one else parallel.map_seeds(train, **layout)
+    program, facts = programs.compiled(mapped, keys(0))
+
+    def run(number):
+        seconds, (states, _) = programs.timed(program, keys(number))
+        states = jax.tree.map(np.asarray, states)
+        first = states if one else jax.tree.map(lambda x: x[0], states)
+        returns = rljax.evaluate(
+            agent, first, env, programs.run_key(seed + 1, number), num_episodes=100
+        ).episode_returns
+        done = int(np.unique(states.num_updates).item())
+        steps = done * agent.num_envs * agent.rollout_length
+        check = {"return": float(returns.mean()), "steps": steps, "digest": sha(states)}
+        return seconds, num_seeds * steps, check
+
+    return run, facts
+
+
+def use_cores(num_seeds: int) -> None:
+    """All of them for many seeds; one thread for one, which is faster so."""
+    one = num_seeds == 1
+    parallel.use_cpu_cores(1 if one else None, num_threads=1 if one else None)
+
+
+def sha(tree: Any) -> str:
+    """Equal for trees whose every bit is equal."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def solve(
+    seed: int, threshold: float, chunk: int, max_updates: int, settings: dict[str, Any]
+):
+    """Trains until 100 fresh greedy episodes have a mean return of `threshold`."""
+    use_cores(1)
+    agent, env = matched(settings), rljax.make("CartPole-v1")
+
+    @jax.jit
+    def advance(state):
+        step = functools.partial(rljax.train_step, agent, env)
+        return jax.lax.scan(lambda state, _: step(state), state, length=chunk)[0]
+
+    @jax.jit
+    def mean_return(state, key):
+        found = rljax.evaluate(agent, state, env, key, num_episodes=100)
+        return found.episode_returns.mean()
+
+    def train():
+        key, key_train = jax.random.split(jax.random.key(seed))
+        state = jax.jit(functools.partial(rljax.init_train, agent, env))(key_train)
+        score = 0.0
+        for _ in range(chunk, max_updates + 1, chunk):
+            state = advance(state)
+            key, key_evaluate = jax.random.split(key)
+            score = float(mean_return(state.agent_state, key_evaluate))
+            if score >= threshold:
+                break
+        return int(state.agent_state.num_updates), score
+
+    def run(number):
+        seconds, (updates, score) = programs.timed(train)
+        steps = updates * agent.num_envs * agent.rollout_length
+        return seconds, steps, {"return": score, "steps": steps}
+
+    return run, programs.devices()
+
+
+if __name__ == "__main__":
+    protocol.serve({"ppo": ppo, "solve": solve}, ["jax", "jaxlib", "optax", "chex"])

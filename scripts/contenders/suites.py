@@ -1,0 +1,215 @@
+"""What is raced against what, how much of it, and what the work is checked by."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from contenders import host, ppo_suites
+from contenders.conditions import Setup, lifetimes, nothing
+from contenders.host import HERE
+from contenders.rows import Check, Row, Target, make_rows
+
+DIFFERENCES = [
+    "rollout: gymnax draws its actions as its documentation does or, faster, with one "
+    "random word each, as rljax; the targets are against the faster. rljax spreads the "
+    "environments over all CPU cores, as its map_seeds does for a user; gymnax uses "
+    "what XLA gives one device.",
+    "ppo, solve: rejax clips gradients element by element where the others scale down "
+    "the global norm, initialises with Lecun normal weights where rljax draws "
+    "orthogonal ones, and steps actor and critic with an optimiser each. It can't "
+    "anneal the learning rate, so nobody does; Adam's ε is 1e-8 for rljax and rejax, "
+    "1e-5 for Stable-Baselines3. rljax also returns its metrics.",
+    "ppo: the time limit counts as a termination in rljax, as in rejax; "
+    "Stable-Baselines3 bootstraps there.",
+    "ppo, 8 seeds: rejax vmaps them, as its documentation does; rljax also spreads "
+    "them over the CPU cores.",
+    "solve: wall time of a process from its start to its end, imports and compilation "
+    "included, until 100 fresh greedy episodes have a mean return of 475.",
+]
+
+
+def imports(setup: Setup) -> list[Row]:
+    """Fresh processes that import a package and end."""
+    modules = {"rljax": "rljax", "jax alone": "jax"}
+    contenders = [
+        setup.ours(name, "import", "import", module=module)
+        for name, module in modules.items()
+    ]
+    for neighbour, (module, _) in host.NEIGHBOURS.items():
+        for one in setup.theirs(neighbour, module, "import", module=module):
+            contenders.append(
+                dataclasses.replace(one, script=HERE / "import_worker.py")
+            )
+    results = lifetimes(setup, [contenders] * setup.repeats)
+    others = [name for name in results if name != "rljax"]
+    targets = [Target("rljax", name, of="time") for name in others]
+    return make_rows("import", "", "import", results, nothing, targets)
+
+
+ROLLOUTS = {
+    # Environments: steps of each on a CPU, on a GPU, the target.
+    1: (2**18, 2**14, 30.0),
+    64: (2**16, 2**14, 7.0),
+    2048: (2**11, 2**14, 12.0),
+    65_536: (2**8, 2**12, 5.0),
+    2**20: (0, 2**10, None),
+}
+
+
+def rollouts(setup: Setup) -> list[Row]:
+    """CartPole-v1 with random actions: environment steps per second."""
+    rows = []
+    for num_envs, (cpu_steps, gpu_steps, target) in ROLLOUTS.items():
+        num_steps = cpu_steps if setup.platform == "cpu" else gpu_steps
+        if setup.quick:
+            num_steps = 256 if num_envs == 64 else 0
+        if num_steps == 0:
+            continue
+        sizes = {"num_envs": num_envs, "num_steps": num_steps}
+        ours, script = setup.ours, "rljax_rollout"
+        unroll = "rljax rollout.unroll"
+        by_hand = {
+            "rljax env.step, jax.random.key": False,
+            "rljax env.step, rljax.random.key": True,
+        }
+        contenders = [ours(unroll, script, "unroll", **sizes)]
+        for name, fast_keys in by_hand.items():
+            one = ours(name, script, "by_hand", **sizes, fast_keys=fast_keys)
+            contenders.append(one)
+        for name, sample in {"gymnax": False, "gymnax, its sample": True}.items():
+            contenders += setup.theirs("gymnax", name, "steps", **sizes, sample=sample)
+        targets = [
+            Target(unroll, "gymnax", target),
+            Target(unroll, "gymnax", of="compile"),
+            Target(unroll, "gymnax, its sample"),
+            *(Target(name, "gymnax") for name in by_hand),
+        ]
+        rows += make_rows(
+            "rollout",
+            f"{num_envs:,} environments",
+            "step",
+            setup.race(contenders),
+            rollout_check(num_envs * num_steps),
+            targets,
+        )
+    return rows
+
+
+def rollout_check(num_steps: int) -> Check:
+    """Every step earns 1, and a random policy's episodes last 22.2 steps on average.
+
+    Episodes cut by the end of a short run make that a little more, at most 23.1 if it
+    has 256 steps.
+    """
+
+    def check(name: str, found: dict[str, Any]) -> None:
+        if found["rewards"] != num_steps:
+            raise ValueError(f"{name} earned {found['rewards']} in {num_steps} steps")
+        length = num_steps / max(found["episodes"], 1)
+        if not 21 <= length <= 23.5:
+            raise ValueError(f"{name}'s episodes last {length:.1f} steps, not 22.2")
+
+    return check
+
+
+def q_learning(setup: Setup) -> list[Row]:
+    """Q-learning on the 5×5 grid."""
+    num_steps, num_seeds = 20_000, 4 if setup.quick else 1000
+    task, many = "q_learning", f"rljax, {num_seeds:,} seeds"
+    contenders = [
+        setup.ours("NumPy loop", "numpy", task, num_steps=num_steps),
+        setup.ours(
+            "rljax, 1 seed", "rljax_tables", task, num_seeds=1, num_steps=50 * num_steps
+        ),
+        setup.ours(
+            many, "rljax_tables", task, num_seeds=num_seeds, num_steps=num_steps
+        ),
+    ]
+    targets = [
+        Target("rljax, 1 seed", "NumPy loop", 100.0),
+        Target(many, "NumPy loop", 600.0),
+    ]
+
+    def check(name: str, found: dict[str, Any]) -> None:
+        if found["shortest_paths"] < 1:
+            share = found["shortest_paths"]
+            raise ValueError(f"{name}: only {share:.1%} found a shortest path")
+
+    results = setup.race(contenders)
+    return make_rows("q_learning", "5×5 grid", "step", results, check, targets)
+
+
+def bandits(setup: Setup) -> list[Row]:
+    """UCB, and six rules with their curves."""
+    num_bandits, loop_bandits = (40, 20) if setup.quick else (10_000, 20)
+    ours, script = f"rljax, {num_bandits:,} bandits", "rljax_tables"
+    contenders = [
+        setup.ours(
+            "NumPy loop", "numpy", "bandits", num_bandits=loop_bandits, num_pulls=1000
+        ),
+        setup.ours(ours, script, "bandits", num_bandits=num_bandits, num_pulls=1000),
+    ]
+    results = setup.race(contenders)
+    loop = [run["check"]["regret"] for run in results["NumPy loop"].runs]
+
+    def check(name: str, found: dict[str, Any]) -> None:
+        if name == ours and loop:
+            gap = abs(found["regret"] - sum(loop) / len(loop))
+            spread = found["regret_error"] * (num_bandits / loop_bandits) ** 0.5
+            if gap > 5 * (spread + 0.2):
+                raise ValueError(f"{name}: mean regret is {gap:.1f} off the loop's")
+
+    targets = [Target(ours, "NumPy loop", 300.0)]
+    rows = make_rows("bandits", "UCB", "pull", results, check, targets)
+    six = setup.ours(
+        "rljax, compilation included",
+        script,
+        "six_rules",
+        num_bandits=num_bandits,
+        num_pulls=1000,
+    )
+
+    def six_check(name: str, found: dict[str, Any]) -> None:
+        if not found["complete"]:
+            raise ValueError(f"{name}: the curves do not reach the last pull")
+
+    results = setup.race([dataclasses.replace(six, repeats=1)])
+    case = "six rules with curves"
+    return rows + make_rows("bandits", case, "pull", results, six_check)
+
+
+def rollout_limit(rows: Sequence[Row], limits: dict[str, float]) -> str | None:
+    """How far the fastest is from the random words alone."""
+    best = max(
+        (row for row in rows if "words_per_step" in row.facts and row.rate),
+        key=lambda row: row.rate or 0.0,
+        default=None,
+    )
+    if best is None or best.rate is None:
+        return None
+    words = best.facts["words_per_step"]
+    most = limits["words_per_second"] / words
+    return (
+        f"random words: {words} a step at {limits['words_per_second'] / 1e6:,.0f} M/s "
+        f"allow {most / 1e6:,.1f} M steps/s, {best.contender} with {best.case} takes "
+        f"{best.rate / 1e6:,.1f} M"
+    )
+
+
+SUITES: dict[str, Callable[[Setup], list[Row]]] = {
+    "import": imports,
+    "rollout": rollouts,
+    "q_learning": q_learning,
+    "bandits": bandits,
+    "ppo": ppo_suites.ppo,
+    "solve": ppo_suites.solve,
+    "growth": ppo_suites.growth,
+    "determinism": ppo_suites.determinism,
+}
+NEEDS = {"import": list(host.NEIGHBOURS), "rollout": ["gymnax"]} | {
+    "ppo": ["rejax", "sb3"],
+    "solve": ["rejax"],
+}
+"""The neighbours of each suite."""
+LIMITS = {"rollout": rollout_limit, "ppo": ppo_suites.ppo_limit}
+"""What a suite has to say about the machine's own limits."""
