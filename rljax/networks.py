@@ -159,7 +159,7 @@ def mlp_init(
     Raises:
       ValueError: unknown `initialization`.
     """
-    (layers,) = _mlps_init([sizes], [output_scale], initialization, key)
+    (layers,) = _mlps_init([sizes], [output_scale], initialization, [key])
     return layers
 
 
@@ -167,16 +167,18 @@ def _mlps_init(
     mlps: Sequence[Sequence[int]],
     output_scales: Sequence[float],
     initialization: str,
-    key: jax.Array,
+    keys: Sequence[jax.Array] | jax.Array,
 ) -> list[tuple[Dense, ...]]:
-    """The layers of several perceptrons."""
+    """The layers of several perceptrons, each with a key of its own."""
     if initialization not in INITIALIZATIONS:
         raise ValueError(
             f"initialization must be one of {', '.join(map(repr, INITIALIZATIONS))}, "
             f"got {initialization!r}."
         )
     sizes = [size for mlp in mlps for size in itertools.pairwise(mlp)]
-    keys = jax.random.split(key, len(sizes))
+    keys = jnp.concatenate(
+        [jax.random.split(k, len(mlp) - 1) for k, mlp in zip(keys, mlps, strict=True)]
+    )
     if initialization == "he_normal":
         layers = [he_normal(*size, key) for size, key in zip(sizes, keys, strict=True)]
     else:
@@ -253,7 +255,8 @@ def actor_critic_init(
 
     mlps = [trunk_sizes, (*head_sizes, num_actions), (*head_sizes, 1)]
     scales = [2.0**0.5, 0.01, 1.0]
-    return ActorCriticParams(*_mlps_init(mlps, scales, initialization, key))
+    keys = jax.random.split(key, 3)
+    return ActorCriticParams(*_mlps_init(mlps, scales, initialization, keys))
 
 
 def actor_critic_apply(

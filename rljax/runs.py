@@ -86,6 +86,26 @@ def arguments() -> list[str]:
     return given
 
 
+def cache_compilations(folder: Path | None) -> None:
+    """Keeps what JAX compiles in a folder, for this process and later ones.
+
+    JAX names an entry by the program, its own version and the machine's kind, so that a
+    folder may be shared and none is ever wrong; nothing is deleted from it.
+
+    Args:
+      folder: made if need be; None leaves JAX's settings alone.
+
+    Raises:
+      OSError: it can't be made.
+    """
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
 def make_run_folder(output: Path, name: str) -> Path:
     """Makes the folder output/<date and time>_<name>, which did not exist before.
 

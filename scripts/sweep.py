@@ -58,6 +58,9 @@ class Config:
     """Stop at the first NaN and say which operation made it."""
     output: Path = Path("runs")
     """Folder in which the sweep gets a new folder of its own."""
+    compilation_cache: Path | None = None
+    """Folder that keeps compiled programs, so that the next run of the same shapes
+    starts without compiling. None: JAX's own setting, JAX_COMPILATION_CACHE_DIR."""
     checkpoints: runs.CheckpointFlags = dataclasses.field(
         default_factory=runs.CheckpointFlags
     )
@@ -75,6 +78,7 @@ def main() -> int:
         return 2
     parallel.use_cpu_cores()
     try:
+        runs.cache_compilations(config.compilation_cache)
         env = make_env(config)
         grid = dict(map(parse_axis, config.grid))
         expansion = settings_.expand(config.agent, env, grid)

@@ -72,6 +72,9 @@ class Config:
     """Seed of the random key that all runs are split from."""
     output: Path = Path("runs")
     """Folder in which the run gets a new folder of its own."""
+    compilation_cache: Path | None = None
+    """Folder that keeps compiled programs, so that the next run of the same shapes
+    starts without compiling. None: JAX's own setting, JAX_COMPILATION_CACHE_DIR."""
     checkpoints: runs.CheckpointFlags = dataclasses.field(
         default_factory=runs.CheckpointFlags
     )
@@ -94,6 +97,7 @@ def main() -> int:
         return 2
     parallel.use_cpu_cores(config.num_seeds)
     try:
+        runs.cache_compilations(config.compilation_cache)
         env = make_env(config)
         name = f"{type(config.agent).__name__}_{config.env}"
         folder = config.checkpoints.resume or runs.make_run_folder(config.output, name)

@@ -1,5 +1,7 @@
 """Seeds over devices: the same numbers as vmap on one."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +58,18 @@ def test_one_cpu_device_per_core_unless_the_user_chose(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
     parallel.use_cpu_cores(1)
     assert jax.config.jax_num_cpu_devices == 2
+
+
+def test_the_threads_can_be_chosen(monkeypatch):
+    monkeypatch.setenv("PJRT_NPROC", "7")
+    parallel.use_cpu_cores(1)
+    assert os.environ["PJRT_NPROC"] == "7"
+    parallel.use_cpu_cores(1, num_threads=2)
+    assert os.environ["PJRT_NPROC"] == "2"
+    with pytest.raises(ValueError, match="num_threads must be at least 1, got 0"):
+        parallel.use_cpu_cores(num_threads=0)
+    with pytest.raises(TypeError, match="num_threads must be an integer"):
+        parallel.use_cpu_cores(num_threads=1.5)
 
 
 def test_arguments_that_do_not_match_are_refused():

@@ -161,6 +161,37 @@ def test_bad_input_ends_early_and_says_what_is_wrong(
     assert not (tmp_path / "runs").exists()
 
 
+def test_compiled_programs_are_kept_where_one_says(tmp_path, monkeypatch):
+    settings = {}
+    monkeypatch.setattr(jax.config, "update", settings.__setitem__)
+    runs.cache_compilations(None)
+    assert settings == {}
+    runs.cache_compilations(tmp_path / "new" / "programs")
+    assert settings["jax_compilation_cache_dir"] == str(tmp_path / "new" / "programs")
+    assert (tmp_path / "new" / "programs").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        runs.cache_compilations(tmp_path / "file")
+
+
+@pytest.mark.slow
+def test_a_second_process_finds_the_compiled_programs(tmp_path):
+    command = [sys.executable, SCRIPT, "ppo", *TINY, "--num-updates", "2"]
+    command += ["--num-seeds", "2", "--num-episodes", "2"]
+    command += ["--output", tmp_path / "runs"]
+    command += ["--compilation-cache", tmp_path / "programs"]
+
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def entries():
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        return {path.name for path in (tmp_path / "programs").glob("*-cache")}
+
+    first = entries()
+    assert first
+    assert entries() == first
+
+
 def test_ctrl_c_while_compiling_ends_cleanly(tmp_path):
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), "--output", str(tmp_path)],
