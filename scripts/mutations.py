@@ -219,8 +219,8 @@ MUTATIONS = [
     Mutation(
         "PPO: every epoch in one and the same order",
         PPO,
-        "keys = jax.random.split(key, self.num_epochs)",
-        "keys = jnp.broadcast_to(key, (self.num_epochs,))",
+        "jax.random.split(key, self.num_epochs)",
+        "jnp.broadcast_to(key, (self.num_epochs,))",
         UPDATES,
     ),
     Mutation(
