@@ -99,14 +99,14 @@ def _play_bandit(agent, env, key, num_pulls):
         )
         return (agent_state, rollout_state), pulls
 
-    keys = jax.random.split(key_play, num_pulls // block)
+    keys = random.split(key_play, num_pulls // block)
     carry = (agent.init(key_agent, env), start)
     (agent_state, _), pulls = jax.lax.scan(play, carry, keys)
     return agent_state, jax.tree.map(lambda x: x.reshape(num_pulls), pulls)
 
 
 def _split_play_key(key: jax.Array) -> jax.Array:
-    return random.unrolled(jax.random.split(key, 3))
+    return random.split(key, 3)
 
 
 def _block_length(num_pulls: int) -> int:

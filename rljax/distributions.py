@@ -10,6 +10,8 @@ Source of the formulas: Cover and Thomas (2006), chapter 2; Devroye (1986), §II
 import jax
 import jax.numpy as jnp
 
+from rljax import random
+
 
 def categorical_log_prob(logits: jax.Array, actions: jax.typing.ArrayLike) -> jax.Array:
     """log π(a) = logits_a − log Σ_b exp(logits_b).
@@ -32,9 +34,8 @@ def categorical_log_prob(logits: jax.Array, actions: jax.typing.ArrayLike) -> ja
             f"{jnp.shape(actions)} for logits {jnp.shape(logits)}."
         )
     log_probs = jax.nn.log_softmax(logits)
-    # Not an index, whose gradient is a scatter: the softmax visits every action anyway.
-    taken = jnp.arange(logits.shape[-1]) == jnp.asarray(actions)[..., None]
-    return jnp.sum(jnp.where(taken, log_probs, 0), axis=-1)
+    indices = jnp.asarray(actions)[..., None]
+    return jnp.take_along_axis(log_probs, indices, axis=-1).squeeze(-1)
 
 
 def categorical_entropy(logits: jax.Array) -> jax.Array:
@@ -144,7 +145,7 @@ def categorical_sample(logits: jax.Array, key: jax.Array) -> jax.Array:
       [...] int32 actions in [0, A).
     """
     dtype = jnp.promote_types(jnp.result_type(logits), jnp.float32)
-    u = jax.random.uniform(key, jnp.shape(logits)[:-1], dtype)
+    u = jax.random.uniform(random.unrolled(key), jnp.shape(logits)[:-1], dtype)
     return categorical_quantile(logits, u)
 
 

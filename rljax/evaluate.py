@@ -94,5 +94,5 @@ def _evaluate(agent, agent_state, env, key, num_episodes, max_steps):
         _, _, episode_return, length, done = jax.lax.while_loop(running, step, start)
         return Evaluation(episode_return, length, done)
 
-    keys = jax.random.split(random.unrolled(key), num_episodes)
+    keys = random.split(key, num_episodes)
     return jax.vmap(episode)(keys)

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rljax import random
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
@@ -81,7 +83,9 @@ def he_normal(inputs: int, outputs: int, key: jax.Array) -> Dense:
     Source: He et al. (2015), arXiv:1502.01852, eq. 10.
     """
     initializer = jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-    kernel = initializer(key, (inputs, outputs), jnp.result_type(float))
+    kernel = initializer(
+        random.unrolled(key), (inputs, outputs), jnp.result_type(float)
+    )
     return Dense(kernel, jnp.zeros_like(kernel, shape=(outputs,)))
 
 
@@ -107,7 +111,7 @@ def _orthogonal_layers(
     for height in sorted(set(heights)):
         members = [i for i, h in enumerate(heights) if h == height]
         width = max(min(sizes[i]) for i in members)
-        draw = functools.partial(jax.random.normal, shape=(height, width))
+        draw = functools.partial(random.normal, shape=(height, width))
         matrices = jax.vmap(draw)(keys[np.array(members)])
         for i, q in zip(members, jax.vmap(orthonormal_columns)(matrices), strict=True):
             inputs, outputs = sizes[i]
@@ -177,7 +181,7 @@ def _mlps_init(
         )
     sizes = [size for mlp in mlps for size in itertools.pairwise(mlp)]
     keys = jnp.concatenate(
-        [jax.random.split(k, len(mlp) - 1) for k, mlp in zip(keys, mlps, strict=True)]
+        [random.split(k, len(mlp) - 1) for k, mlp in zip(keys, mlps, strict=True)]
     )
     if initialization == "he_normal":
         layers = [he_normal(*size, key) for size, key in zip(sizes, keys, strict=True)]
@@ -255,7 +259,7 @@ def actor_critic_init(
 
     mlps = [trunk_sizes, (*head_sizes, num_actions), (*head_sizes, 1)]
     scales = [2.0**0.5, 0.01, 1.0]
-    keys = jax.random.split(key, 3)
+    keys = random.split(key, 3)
     return ActorCriticParams(*_mlps_init(mlps, scales, initialization, keys))
 
 

@@ -38,6 +38,10 @@ def use_cpu_cores(
         struct.check_int("max_devices", max_devices, minimum=1)
     if num_threads is not None:
         struct.check_int("num_threads", num_threads, minimum=1)
+        # A change raises where JAX has started, when the variable would come too late.
+        devices = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_num_cpu_devices", 2 if devices == 1 else 1)
+        jax.config.update("jax_num_cpu_devices", devices)
         os.environ["PJRT_NPROC"] = str(num_threads)
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return

@@ -36,7 +36,7 @@ class EpisodeSums(NamedTuple):
 
 def start(env: Env, key: jax.Array) -> RolloutState:
     """Resets one environment."""
-    env_state, obs = env.reset(random.unrolled(key))
+    env_state, obs = env.reset(key)
     zero = jnp.zeros((), jnp.result_type(float))
     return RolloutState(env_state, obs, zero, jnp.zeros((), jnp.int32))
 
@@ -155,15 +155,15 @@ def _draw_all(agent, agent_state, env, key, shape):
     All at once, outside the loop, which spares the loop most of its random words; and
     as three separate streams, so that the compiler can drop those that are not used.
     """
-    key_act, key_step, key_reset = jax.random.split(random.unrolled(key), 3)
+    key_act, key_step, key_reset = random.split(key, 3)
     if hasattr(type(agent), "draw"):
         noise_act = agent.draw(agent_state, shape, key_act)
     else:
-        noise_act = jax.random.split(key_act, shape)
+        noise_act = random.split(key_act, shape)
     reset = env.reset
     for _ in shape:
         reset = jax.vmap(reset)
-    fresh = reset(jax.random.split(key_reset, shape))
+    fresh = reset(random.split(key_reset, shape))
     return noise_act, draw_noise(env, shape, key_step), fresh
 
 

@@ -89,8 +89,8 @@ def arguments() -> list[str]:
 def cache_compilations(folder: Path | None) -> None:
     """Keeps what JAX compiles in a folder, for this process and later ones.
 
-    JAX names an entry by the program, its own version and the machine's kind, so that a
-    folder may be shared and none is ever wrong; nothing is deleted from it.
+    JAX names an entry by the program, its own version and the device's kind. Nothing is
+    deleted from the folder.
 
     Args:
       folder: made if need be; None leaves JAX's settings alone.

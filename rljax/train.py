@@ -70,12 +70,11 @@ def init_train(agent: Agent, env: Env, key: jax.Array) -> TrainState:
     check_agent(agent)
     check_env(env)
     check_key(key)
-    keys = jax.random.split(key, 3)
-    key_agent, key_reset = random.unrolled(keys[:2])
+    key_agent, key_reset, key = random.split(key, 3)
     return TrainState(
         agent_state=agent.init(key_agent, env),
         rollout_state=_start_all(agent, env, key_reset),
-        key=keys[2],
+        key=key,
     )
 
 
@@ -87,8 +86,7 @@ def train_step(
     Not jitted: jit it, or a scan over it, with the state donated if memory is short.
     `measure` is as in `train`.
     """
-    keys = jax.random.split(train_state.key, 4)
-    key_reset, key_unroll, key_update = random.unrolled(keys[:3])
+    key_reset, key_unroll, key_update, key = random.split(train_state.key, 4)
     fresh_episodes = getattr(agent, "fresh_episodes", False)
     rollout_state = train_state.rollout_state
     if fresh_episodes:
@@ -104,7 +102,7 @@ def train_step(
         )
         agent_metrics = _measured(measure, agent, env, agent_state, agent_metrics)
         metrics = Metrics(*sums, agent=agent_metrics)
-        return TrainState(agent_state, rollout_state, keys[3]), metrics
+        return TrainState(agent_state, rollout_state, key), metrics
 
     def unroll(state, key):
         return rollout.unroll(
@@ -117,7 +115,7 @@ def train_step(
         )
 
     rollout_state, trajectory, sums = jax.vmap(unroll, out_axes=(0, 1, 0))(
-        rollout_state, jax.random.split(key_unroll, agent.num_envs)
+        rollout_state, random.split(key_unroll, agent.num_envs)
     )
     if fresh_episodes:
         sums = jax.vmap(_first_episode_sums, in_axes=1)(trajectory)
@@ -127,7 +125,7 @@ def train_step(
     agent_metrics = _measured(measure, agent, env, agent_state, agent_metrics)
     sums = jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), sums)
     metrics = Metrics(*sums, agent=agent_metrics)
-    return TrainState(agent_state, rollout_state, keys[3]), metrics
+    return TrainState(agent_state, rollout_state, key), metrics
 
 
 def train(
@@ -220,7 +218,7 @@ def _start_all(agent: Agent, env: Env, key: jax.Array) -> RolloutState:
             f"{type(agent).__name__}.group_size must divide num_envs = "
             f"{agent.num_envs}, got {group_size}."
         )
-    keys = jax.random.split(key, agent.num_envs // group_size)
+    keys = random.split(key, agent.num_envs // group_size)
     if group_size > 1:
         keys = keys[jnp.arange(agent.num_envs) // group_size]
     return jax.vmap(lambda k: rollout.start(env, k))(keys)

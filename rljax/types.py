@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from rljax import spaces
+from rljax import random, spaces
 from rljax.mdp import MDP, SparseTransitions
 
 __all__ = [
@@ -164,7 +164,7 @@ def draw_noise(env: Any, shape: tuple[int, ...], key: jax.Array) -> Any:
     # would hand on the draw of the environment inside, past its own step.
     if hasattr(type(env), "draw"):
         return env.draw(shape, key)
-    return jax.random.split(key, shape) if shape else key
+    return random.split(key, shape) if shape else key
 
 
 def advance(env: Any, state: Any, action: Any, noise: Any) -> tuple[Any, TimeStep]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Races rljax against its neighbours and scalar NumPy loops, and checks their work.
 
-python scripts/benchmark.py                              # all of it, some 20 minutes
+python scripts/benchmark.py                              # all of it, some 12 minutes
 python scripts/benchmark.py --suites ppo --repeats 3
 python scripts/benchmark.py --quick --no-neighbours      # whether it runs at all
 
@@ -117,6 +117,8 @@ def measure(config: Config, console: rich.console.Console) -> int:
         console.print()
         # After every suite: what is done is not lost with what comes next.
         write(config, header, limits, rows)
+    for line in suites.DIFFERENCES:
+        console.print(line, soft_wrap=True, markup=False)
     failed = [f"{r.suite}, {r.contender}: {r.failed}" for r in rows if r.failed]
     for line in [*missing, *failed]:
         console.print(f"failed: {line}", soft_wrap=True, markup=False)

@@ -219,7 +219,7 @@ MUTATIONS = [
     Mutation(
         "PPO: every epoch in one and the same order",
         PPO,
-        "jax.random.split(key, self.num_epochs)",
+        "random.split(key, self.num_epochs)",
         "jnp.broadcast_to(key, (self.num_epochs,))",
         UPDATES,
     ),
@@ -347,7 +347,7 @@ MUTATIONS = [
     Mutation(
         "all resets of a rollout replay one start state",
         "rollout.py",
-        "fresh = reset(jax.random.split(key_reset, shape))",
+        "fresh = reset(random.split(key_reset, shape))",
         "fresh = reset(jnp.broadcast_to(key_reset, shape))",
         "test_rollout.py",
     ),

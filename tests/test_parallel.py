@@ -1,6 +1,9 @@
 """Seeds over devices: the same numbers as vmap on one."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -60,12 +63,20 @@ def test_one_cpu_device_per_core_unless_the_user_chose(monkeypatch):
     assert jax.config.jax_num_cpu_devices == 2
 
 
-def test_the_threads_can_be_chosen(monkeypatch):
+def test_the_threads_can_be_chosen_before_jax_starts(monkeypatch):
+    early = (
+        "import os; from rljax import parallel; "
+        "parallel.use_cpu_cores(1, num_threads=2); print(os.environ['PJRT_NPROC'])"
+    )
+    command = [sys.executable, "-c", early]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    out = subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert out.stdout.strip() == b"2"
     monkeypatch.setenv("PJRT_NPROC", "7")
     parallel.use_cpu_cores(1)
+    with pytest.raises(RuntimeError, match="before"):
+        parallel.use_cpu_cores(1, num_threads=2)
     assert os.environ["PJRT_NPROC"] == "7"
-    parallel.use_cpu_cores(1, num_threads=2)
-    assert os.environ["PJRT_NPROC"] == "2"
     with pytest.raises(ValueError, match="num_threads must be at least 1, got 0"):
         parallel.use_cpu_cores(num_threads=0)
     with pytest.raises(TypeError, match="num_threads must be an integer"):

@@ -81,12 +81,13 @@ def test_ppo_draws_one_word_a_decision_and_none_in_a_minibatch(ppo):
     assert draws(ppo, MINIBATCH) == {}
 
 
-def test_ppo_sorts_once_an_epoch_and_never_scatters(ppo):
+def test_ppo_sorts_once_an_epoch_and_scatters_once_a_minibatch(ppo):
     assert [loops for loops, found in ppo.items() if found["sort"]] == [EPOCH]
     assert ppo[EPOCH]["sort"] == 1
-    for loops, found in ppo.items():
-        if loops[:1] == UPDATE:
-            assert not [name for name in found if name.startswith("scatter")]
+    for loops in (UPDATE, ROLLOUT, EPOCH, MINIBATCH):
+        scatters = [name for name in ppo[loops] if name.startswith("scatter")]
+        # That one is the gradient of log π(a).
+        assert scatters == ["scatter-add"] * (loops == MINIBATCH)
 
 
 def test_a_minibatch_step_has_the_matrix_products_it_needs(ppo):
@@ -148,7 +149,11 @@ def test_training_compiles_once_for_all_numbers():
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     key = jax.random.key(0)
+    listening = True
     rljax.train(PPO, ENV, key, num_updates=2)
+    assert compiled  # the event is still called so
+    compiled.clear()
+    listening = False
     agents = [
         dataclasses.replace(PPO, learning_rate=jnp.float32(0.1)),
         dataclasses.replace(PPO, learning_rate=1, discount=0, gae_lambda=np.float64(1)),

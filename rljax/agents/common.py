@@ -2,11 +2,13 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from rljax import networks, returns, spaces, struct
 from rljax.types import Env, Transition
@@ -125,6 +127,23 @@ def init_network(
             f"observation, got {shapes}."
         )
     return params
+
+
+def as_vector(params: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
+    """All parameters in one vector, and the function that makes them of one.
+
+    Raises:
+      TypeError: a parameter is no floating array.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = jnp.result_type(leaf) if not hasattr(leaf, "dtype") else leaf.dtype
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                "a network's parameters must be floating arrays, as each is learned, "
+                f"got {dtype} at params{jax.tree_util.keystr(path)}. Keep it in the "
+                "network itself."
+            )
+    return ravel_pytree(params)
 
 
 def standardize(x: jax.Array, where: jax.Array | None = None) -> jax.Array:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from rljax import distributions, losses, networks, random, struct
 from rljax.agents import common
@@ -116,7 +115,7 @@ class PPO:
     def init(self, key: jax.Array, env: Env) -> AgentState:
         """Draws the weights as `initialization` says; zeroes Adam's moments."""
         params = common.init_actor_critic(self, env, self.initialization, key)
-        opt_state = optax.flatten(self._optimizer(0.0)).init(params)
+        opt_state = self._optimizer(0.0).init(common.as_vector(params)[0])
         return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
 
     def _optimizer(self, learning_rate: Any) -> optax.GradientTransformation:
@@ -166,8 +165,8 @@ class PPO:
             )
         learning_rate = common.annealed(self, state.num_updates)
         optimizer = self._optimizer(learning_rate)
-        # One vector instead of a tree: one kernel each for the norm and for Adam.
-        vector, as_params = ravel_pytree(state.params)
+        # One vector, not a tree: one kernel for the norm, and Adam's three.
+        vector, as_params = common.as_vector(state.params)
 
         def minibatch_step(carry, minibatch):
             vector, opt_state = carry
@@ -180,7 +179,7 @@ class PPO:
             return (vector, opt_state), metrics
 
         def epoch(carry, key):
-            order = random.permutation(batch_size, key)
+            order = random.permutation(key, batch_size)
             order = order.reshape(self.num_minibatches, -1)
             minibatches = jax.tree.map(lambda x: x[order], batch)
             return jax.lax.scan(minibatch_step, carry, minibatches)
@@ -188,7 +187,7 @@ class PPO:
         (vector, opt_state), metrics = jax.lax.scan(
             epoch,
             (vector, state.opt_state),
-            jax.random.split(key, self.num_epochs),
+            random.split(key, self.num_epochs),
         )
         state = state._replace(
             params=as_params(vector),

@@ -91,7 +91,9 @@ class PPOKL(PPO):
                 f"{self.rollout_length}."
             )
         params = common.init_actor_critic(self, env, self.initialization, key)
-        return reference.start(self, params, optax.flatten(self._optimizer(0.0)))
+        state = reference.start(self, params, optax.identity())
+        vector, _ = common.as_vector(state.params)
+        return state._replace(opt_state=self._optimizer(0.0).init(vector))
 
     def reference_logits(self, state: ReferenceState, obs: Any) -> jax.Array:
         """Logits of π_ref(·|obs), [A]."""

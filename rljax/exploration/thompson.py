@@ -88,7 +88,7 @@ class ThompsonBernoulli:
     ) -> jax.Array:
         """A key a decision: a beta variate takes an unknown number of words."""
         del num_actions
-        return jax.random.split(key, shape) if shape else key
+        return random.split(key, shape) if shape else key
 
     def _posterior(self, q_values: jax.Array, counts: Any) -> Any:
         wins = counts * jnp.clip(q_values, 0, 1)
@@ -100,7 +100,7 @@ class ThompsonBernoulli:
         """argmax_a of the draws."""
         del step
         wins, losses = self._posterior(q_values, counts)
-        return greedy(jax.random.beta(noise, wins, losses))
+        return greedy(jax.random.beta(random.unrolled(noise), wins, losses))
 
     def probabilities(
         self, q_values: jax.Array, counts: Any, step: jax.Array

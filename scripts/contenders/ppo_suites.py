@@ -32,7 +32,8 @@ def ppo(setup: Setup) -> list[Row]:
     for num_seeds in seeds:
         sizes = {"num_seeds": num_seeds, "num_updates": updates, "settings": PPO}
         contenders = [setup.ours("rljax", "rljax_ppo", "ppo", **sizes)]
-        contenders += setup.theirs("rejax", "rejax", "ppo", **sizes)
+        theirs = setup.theirs("rejax", "rejax", "ppo", **sizes)
+        contenders += map(one_thread, theirs) if num_seeds == 1 else theirs
         targets = [
             Target("rljax", "rejax", 1.6 if num_seeds == 1 else 2.5),
             Target("rljax", "rejax", 2.5 if num_seeds == 1 else None, of="compile"),
@@ -81,7 +82,8 @@ def solve(setup: Setup) -> list[Row]:
             for i in range(setup.repeats):
                 settings = {**task, "seed": setup.seed + i}
                 both = [setup.ours("rljax", "rljax_ppo", "solve", **settings)]
-                both += setup.theirs("rejax", "rejax", "solve", **settings)
+                theirs = setup.theirs("rejax", "rejax", "solve", **settings)
+                both += map(one_thread, theirs)
                 if case != "cold":
                     both = [cached(one, folder) for one in both]
                 rounds.append(both)
@@ -92,11 +94,18 @@ def solve(setup: Setup) -> list[Row]:
     return rows
 
 
+def one_thread(contender: Contender) -> Contender:
+    """The contender with the setting that rljax's worker makes for one seed."""
+    variables = {**contender.variables, "PJRT_NPROC": "1"}
+    return dataclasses.replace(contender, variables=variables)
+
+
 def cached(contender: Contender, folder: str) -> Contender:
     """The contender with a cache of its own for what JAX compiles."""
     return dataclasses.replace(
         contender,
         variables={
+            **contender.variables,
             "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / contender.name),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",

@@ -93,7 +93,7 @@ def by_hand(num_envs: int, num_steps: int, seed: int, fast_keys: bool):
 
     def one_group(key):
         if fast_keys:
-            key = rljax.random.key(jax.random.bits(key))
+            key = rljax.random.unrolled(key)
         sums = jax.vmap(one_env)(jax.random.split(key, share))
         return jax.tree.map(total, sums)
 

@@ -119,7 +119,8 @@ def make_rows(
     for target in targets:
         if target.contender in rows:
             row, against = rows[target.contender], rows.get(target.against)
-            if against and against.platform and against.platform != row.platform:
+            platforms = {row.platform, against and against.platform} - {None}
+            if against and len(platforms) > 1:
                 against.failed = f"ran on a {against.platform}, not on a {row.platform}"
             row.comparisons.append(Comparison(target, ratio(row, against, target.of)))
     return list(rows.values())

@@ -21,6 +21,8 @@ DIFFERENCES = [
     "1e-5 for Stable-Baselines3. rljax also returns its metrics.",
     "ppo: the time limit counts as a termination in rljax, as in rejax; "
     "Stable-Baselines3 bootstraps there.",
+    "ppo with 1 seed, solve: XLA has one thread (PJRT_NPROC=1) in rljax and in rejax, "
+    "which it helps too.",
     "ppo, 8 seeds: rejax vmaps them, as its documentation does; rljax also spreads "
     "them over the CPU cores.",
     "solve: wall time of a process from its start to its end, imports and compilation "

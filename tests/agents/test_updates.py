@@ -293,7 +293,7 @@ def test_ppo_epochs_and_minibatches_included(options):
     }
     with enable_x64():
         order = [
-            np.asarray(random.permutation(96, key)).reshape(4, 24)
+            np.asarray(random.permutation(key, 96)).reshape(4, 24)
             for key in jax.random.split(jax.random.key(7), 3)
         ]
     learning_rate = 0.01
