@@ -42,7 +42,8 @@ def unroll(num_envs: int, num_steps: int, seed: int):
     num_chunks = num_steps // length  # all of them powers of two
 
     def one_group(key):
-        key_start, key_unroll = jax.random.split(key)
+        # The policy draws with jax.random itself: from a key that is fast there too.
+        key_start, key_unroll = jax.random.split(rljax.random.unrolled(key))
         starts = jax.random.split(key_start, share)
         states = jax.vmap(lambda key: rollout.start(env, key))(starts)
 
