@@ -94,5 +94,4 @@ def _evaluate(agent, agent_state, env, key, num_episodes, max_steps):
         _, _, episode_return, length, done = jax.lax.while_loop(running, step, start)
         return Evaluation(episode_return, length, done)
 
-    keys = random.split(key, num_episodes)
-    return jax.vmap(episode)(keys)
+    return jax.vmap(episode)(random.split(key, num_episodes))

@@ -96,13 +96,15 @@ def normal(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
 
 
 def permutation(key: jax.Array, size: int) -> jax.Array:
-    """An order of 0 … size − 1 as `jax.random.permutation`, by sorting single words.
+    """A random order of 0 … size − 1, by sorting single words.
+
+    Up to a size of 1,024 it is not the order that `jax.random.permutation` draws by
+    sorting pairs; above it is that one.
 
     Each index i rides in the lowest bits of a random word that is sorted, as i XOR one
     random mask, so that two words that agree above are put in either order with the
     same probability. All orders are equally probable but where two pairs or more
-    agree, 7 times in 1,000 at size 1,024 and less below. Larger ones are left to
-    `jax.random.permutation`.
+    agree, 7 times in 1,000 at size 1,024 and less below.
 
     Args:
       key: random key.

@@ -100,7 +100,13 @@ def cache_compilations(folder: Path | None) -> None:
     """
     if folder is None:
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"--compilation-cache must be a folder that can be written to, got "
+            f"{folder}: {error.strerror}."
+        ) from error
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

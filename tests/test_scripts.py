@@ -170,7 +170,7 @@ def test_compiled_programs_are_kept_where_one_says(tmp_path, monkeypatch):
     assert settings["jax_compilation_cache_dir"] == str(tmp_path / "new" / "programs")
     assert (tmp_path / "new" / "programs").is_dir()
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match="--compilation-cache must be a folder.*file"):
         runs.cache_compilations(tmp_path / "file")
 
 

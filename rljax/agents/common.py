@@ -136,7 +136,7 @@ def as_vector(params: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
       TypeError: a parameter is no floating array.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        dtype = jnp.result_type(leaf) if not hasattr(leaf, "dtype") else leaf.dtype
+        dtype = jnp.asarray(leaf).dtype
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
                 "a network's parameters must be floating arrays, as each is learned, "

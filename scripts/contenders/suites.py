@@ -208,7 +208,9 @@ SUITES: dict[str, Callable[[Setup], list[Row]]] = {
     "growth": ppo_suites.growth,
     "determinism": ppo_suites.determinism,
 }
-NEEDS = {"import": list(host.NEIGHBOURS), "rollout": ["gymnax"]} | {
+NEEDS = {
+    "import": list(host.NEIGHBOURS),
+    "rollout": ["gymnax"],
     "ppo": ["rejax", "sb3"],
     "solve": ["rejax"],
 }

@@ -369,3 +369,32 @@ def test_ppo_refuses_a_trajectory_that_its_minibatches_do_not_divide():
         ValueError, match="divide the 21 steps of the trajectory, got 4"
     ):
         agent.update(agent.init(jax.random.key(0), ENV), odd, jax.random.key(0))
+
+
+class Extended:
+    """A network of floats with one more parameter."""
+
+    def __init__(self, more):
+        self.more = more
+
+    def init(self, key, obs):
+        return {"w": jnp.zeros((4, 2)), **self.more}
+
+    def apply(self, params, obs):
+        return obs @ params["w"], jnp.zeros(())
+
+
+@pytest.mark.parametrize("more", [7, True], ids=str)
+def test_parameters_that_can_not_be_learned_are_refused(more):
+    network = Extended({"step": jnp.asarray(more)})
+    agent = rljax.PPO(**SMALL, network=network)
+    with pytest.raises(TypeError, match=r"floating arrays.*params\['step'\]"):
+        agent.init(jax.random.key(0), ENV)
+
+
+def test_parameters_keep_their_dtypes():
+    network = Extended({"b": jnp.zeros(3, jnp.bfloat16)})
+    agent = rljax.PPO(**SMALL, network=network)
+    state, _ = rljax.train(agent, ENV, jax.random.key(0), num_updates=1)
+    dtypes = {k: v.dtype for k, v in state.agent_state.params.items()}
+    assert dtypes == {"w": jnp.float32, "b": jnp.bfloat16}
