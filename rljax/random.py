@@ -116,11 +116,30 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
     index_bits = max(size - 1, 0).bit_length()
     if index_bits > 10:
         return jax.random.permutation(unrolled(key), size)
-    words = jax.random.bits(unrolled(key), (size + 1,))
+    words = once(jax.random.bits(unrolled(key), (size + 1,)))
     low = jnp.uint32(2**index_bits - 1)
     mask = words[size] & low
     indices = jax.lax.iota(jnp.uint32, size) ^ mask
     return ((jnp.sort((words[:size] & ~low) | indices) & low) ^ mask).astype(jnp.int32)
+
+
+def once(x: jax.Array) -> jax.Array:
+    """`x`, computed once however many uses it has.
+
+    XLA fuses cheap operations into each of their uses, and each of those kernels draws
+    the random words behind them again. What it counts as dear, a division for one, it
+    does once. This divides by a 1 that XLA takes for a variable and LLVM, which comes
+    after it, for the constant that it is: no division is left.
+
+    Args:
+      x: [...] numbers.
+
+    Returns:
+      [...] the same numbers; only outside of jit subnormal ones may become 0.
+    """
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+    one = (bits | bits.dtype.type(1)) != 0
+    return jax.lax.div(x, one.astype(x.dtype))
 
 
 def is_typed_key(x: Any) -> bool:
@@ -150,15 +169,6 @@ def _counted(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Arr
     return _threefry(key, jnp.zeros_like(low), low)
 
 
-def _once(words: jax.Array) -> jax.Array:
-    """The words, computed once: the compiler would do so again for each of their uses.
-
-    CartPole's reset, whose four numbers appear in the state and in the observation,
-    drew its words five times over in five kernels.
-    """
-    return jax.lax.optimization_barrier(words)
-
-
 def _seed(seed: jax.Array) -> jax.Array:
     return jax.random.key_data(jax.random.key(seed, impl=_ORDINARY))
 
@@ -166,7 +176,9 @@ def _seed(seed: jax.Array) -> jax.Array:
 def _split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     if math.prod(shape) >= 2**32:
         return jax.random.key_data(jax.random.split(_ordinary(key), shape))
-    return _once(jnp.stack(_counted(key, shape), axis=-1))
+    # The halves apart: one kernel for both, word by word, can't use vector registers.
+    first, second = _counted(key, shape)
+    return jnp.stack([once(first), once(second)], axis=-1)
 
 
 def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
@@ -175,8 +187,8 @@ def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.
         return jax.random.bits(_ordinary(key), shape, dtype)
     first, second = _counted(key, shape)
     if bit_width == 64:
-        return _once((first.astype(dtype) << dtype.type(32)) | second.astype(dtype))
-    return _once(first ^ second).astype(dtype)
+        return (first.astype(dtype) << dtype.type(32)) | second.astype(dtype)
+    return (first ^ second).astype(dtype)
 
 
 def _fold_in(key: jax.Array, data: jax.typing.ArrayLike) -> jax.Array:

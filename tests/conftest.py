@@ -11,7 +11,10 @@ import pytest
 from rljax import population
 from rljax.testing.gradients import enable_x64
 
-jax.config.update("jax_num_cpu_devices", 2)
+# Test modules import this one a second time, perhaps after another ran JAX, and the
+# oldest JAX then refuses even the same number.
+if jax.config.jax_num_cpu_devices != 2:  # pyright: ignore[reportAttributeAccessIssue]
+    jax.config.update("jax_num_cpu_devices", 2)
 # The same examples in every run, and no folder of them; compilation takes its time.
 hypothesis.settings.register_profile(
     "rljax", max_examples=30, derandomize=True, database=None, deadline=None

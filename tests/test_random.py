@@ -228,6 +228,24 @@ def test_words_lie_in_the_half_open_interval():
     assert jnp.isfinite(random.normal(jax.random.key(1), (1_000_000,))).all()
 
 
+@pytest.mark.parametrize("dtype", ["uint32", "int32", "float32", "float16", "float64"])
+def test_once_changes_no_number(dtype):
+    numbers = [0.0, 1.0, 2.0, 7.0, 1e4]
+    if dtype != "uint32":
+        numbers += [-1.0, -3.0]
+    if dtype.startswith("float"):
+        numbers += [-0.0, 0.1, np.inf, -np.inf, np.nan]
+    with enable_x64() if dtype == "float64" else contextlib.nullcontext():
+        x = jnp.array(numbers, dtype)
+        for out in (random.once(x), jax.jit(random.once)(x), random.once(x[1])[None]):
+            assert out.dtype == x.dtype
+        np.testing.assert_array_equal(random.once(x), x)
+        np.testing.assert_array_equal(np.signbit(random.once(x)), np.signbit(x))
+        np.testing.assert_array_equal(jax.jit(random.once)(x), x)
+    if dtype.startswith("float"):
+        assert jax.grad(random.once)(2.5) == 1.0
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 5, 512, 1024, 1025])
 def test_permutations_are_permutations(size):
     order = random.permutation(jax.random.key(size), size)

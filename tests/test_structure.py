@@ -6,6 +6,8 @@ program itself, whatever it runs on.
 """
 
 import dataclasses
+import math
+import re
 from collections import Counter
 
 import jax
@@ -121,6 +123,47 @@ def test_words_are_drawn_without_a_loop():
     assert loops(rljax.random.key(0)) == 0
     # What it is there for; should JAX stop lowering to a loop, it can go.
     assert loops(jax.random.key(0)) > 0
+
+
+def words_drawn(compiled):
+    """How many words the kernels of a compiled program draw when each runs once."""
+    words = 0
+    for computation in compiled.as_text().split("\n\n"):
+        # Threefry's twenty rounds shift to the left once each; the last round of a
+        # block's first half is left out.
+        if computation.count(" shift-left(") >= 19:
+            shape = re.search(r"ROOT \S+ = \w+\[([\d,]*)\]", computation)
+            words += math.prod(int(n) for n in shape[1].split(",") if n)
+    return words
+
+
+def reset(key):
+    return jax.vmap(ENV.reset)(jax.random.split(key, 64))
+
+
+def shuffle(key):
+    order = rljax.random.permutation(key, 64)
+    return [x[order] for x in (jnp.arange(64.0), jnp.zeros((64, 2)), jnp.ones(64))]
+
+
+def split(key):
+    keys = jax.random.split(key, 64)
+    return jax.random.key_data(keys), jax.vmap(jax.random.uniform)(keys)
+
+
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu", reason="reads what XLA's CPU compiler makes"
+)
+@pytest.mark.parametrize(
+    ("fn", "words"),
+    [
+        (reset, 64 * (2 + 4)),  # keys, and the four numbers of state and observation
+        (shuffle, 64 + 1),
+        (split, 64 * (2 + 1)),
+    ],
+)
+def test_every_word_is_drawn_once(fn, words):
+    assert words_drawn(jax.jit(fn).lower(rljax.random.key(0)).compile()) == words
 
 
 def test_metrics_are_scalars_an_update():
