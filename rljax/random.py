@@ -123,20 +123,26 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
     return ((jnp.sort((words[:size] & ~low) | indices) & low) ^ mask).astype(jnp.int32)
 
 
-def once(x: jax.Array) -> jax.Array:
+def once(x: jax.typing.ArrayLike) -> jax.Array:
     """`x`, computed once however many uses it has.
 
     XLA fuses cheap operations into each of their uses, and each of those kernels draws
     the random words behind them again. What it counts as dear, a division for one, it
     does once. This divides by a 1 that XLA takes for a variable and LLVM, which comes
-    after it, for the constant that it is: no division is left.
+    after it, for the constant that it is: no division is left on a CPU or a GPU.
 
     Args:
-      x: [...] numbers.
+      x: [...] integer or floating.
 
     Returns:
       [...] the same numbers; only outside of jit subnormal ones may become 0.
+
+    Raises:
+      TypeError: another dtype.
     """
+    x = jnp.asarray(x)
+    if not any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.integer, jnp.floating)):
+        raise TypeError(f"x must be integer or floating, got {x.dtype}.")
     bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
     one = (bits | bits.dtype.type(1)) != 0
     return jax.lax.div(x, one.astype(x.dtype))

@@ -242,8 +242,13 @@ def test_once_changes_no_number(dtype):
         np.testing.assert_array_equal(random.once(x), x)
         np.testing.assert_array_equal(np.signbit(random.once(x)), np.signbit(x))
         np.testing.assert_array_equal(jax.jit(random.once)(x), x)
-    if dtype.startswith("float"):
-        assert jax.grad(random.once)(2.5) == 1.0
+    assert jax.grad(random.once)(2.5) == 1.0
+
+
+@pytest.mark.parametrize("x", [True, 1j])
+def test_once_takes_real_numbers(x):
+    with pytest.raises(TypeError, match="must be integer or floating, got "):
+        random.once(x)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 5, 512, 1024, 1025])
