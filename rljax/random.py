@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import random as extend
 
+from rljax import struct
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 _ORDINARY = "threefry2x32"
@@ -112,7 +114,11 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
 
     Returns:
       [size] int32.
+
+    Raises:
+      TypeError, ValueError: `size` is no Python integer of 0 or more.
     """
+    size = struct.check_int("size", size, minimum=0)
     index_bits = max(size - 1, 0).bit_length()
     if index_bits > 10:
         return jax.random.permutation(unrolled(key), size)
@@ -126,10 +132,11 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
 def once(x: jax.typing.ArrayLike) -> jax.Array:
     """`x`, computed once however many uses it has.
 
-    XLA fuses cheap operations into each of their uses, and each of those kernels draws
-    the random words behind them again. What it counts as dear, a division for one, it
-    does once. This divides by a 1 that XLA takes for a variable and LLVM, which comes
-    after it, for the constant that it is: no division is left on a CPU or a GPU.
+    For a drawn number with several uses, as in a reset's state and observation. XLA
+    fuses cheap operations into each of their uses, and each of those kernels draws the
+    random words behind them again. What it counts as dear, a division for one, it does
+    once. This divides by a 1 that XLA takes for a variable; on a CPU LLVM, which comes
+    after it, sees the constant and leaves no division.
 
     Args:
       x: [...] integer or floating.

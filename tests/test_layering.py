@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "rljax"
 
 # From top to bottom; modules of one row do not import one another.
 LAYERS = [
-    ["struct", "random"],
+    ["struct"],
+    ["random"],
     ["spaces", "mdp"],
     ["types", "sequences"],
     ["distributions", "networks", "returns", "losses"],

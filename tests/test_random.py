@@ -258,6 +258,12 @@ def test_permutations_are_permutations(size):
     np.testing.assert_array_equal(np.sort(order), np.arange(size))
 
 
+@pytest.mark.parametrize("size", [-1, 2.5, np.arange(2)], ids=str)
+def test_permutations_have_a_size(size):
+    with pytest.raises((TypeError, ValueError), match="size must be "):
+        random.permutation(jax.random.key(0), size)
+
+
 @pytest.mark.parametrize("size", [3, 4])
 def test_permutations_are_uniform(size):
     keys = jax.random.split(random.key(0), 100_000)
