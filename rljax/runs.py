@@ -108,7 +108,9 @@ def cache_compilations(folder: Path | None) -> None:
             f"{folder}: {error.strerror}."
         ) from error
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    # Whatever is compiled is kept, quick as it was: a threshold in seconds would make
+    # it a matter of the machine's load which programs a later process finds.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
