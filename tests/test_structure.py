@@ -11,6 +11,7 @@ import re
 from collections import Counter
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -164,6 +165,24 @@ def split(key):
 )
 def test_every_word_is_drawn_once(fn, words):
     assert words_drawn(jax.jit(fn).lower(rljax.random.key(0)).compile()) == words
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("agent", [PPO, rljax.QLearning()], ids=["ppo", "q_learning"])
+def test_training_needs_nothing_of_an_accelerator_but_xla(agent, platform):
+    # No library's routine, no call of the host. JAX lowers for machines not at hand.
+    env = ENV if agent is PPO else rljax.make("GridWorld-5x5")
+
+    def train(words):
+        key = jax.random.wrap_key_data(words)
+        train_state, metrics = rljax.train(agent, env, key, num_updates=5)
+        return train_state.agent_state, metrics
+
+    words = jax.ShapeDtypeStruct((2,), jnp.uint32)
+    exported = jax.export.export(jax.jit(train), platforms=[platform])(words)
+    module = exported.mlir_module()
+    assert "stablehlo.while" in module  # it is the training
+    assert "custom_call" not in module
 
 
 def test_metrics_are_scalars_an_update():
