@@ -1,23 +1,61 @@
-"""The README's Python runs as it stands, in order, but for fewer updates."""
+"""The READMEs' Python runs as it stands, in order, but for fewer updates."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "rljax/README.md", "scripts/README.md")
+
+
+def run_blocks(page, number):
+    """The names that a page's Python defines, run as by a reader of that page alone."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == number
+    names = {}
+    for block in blocks:
+        shorter = re.sub(r"num_updates=\d+", "num_updates=2", block)
+        exec(compile(shorter, page, "exec"), names)
+    return names
 
 
 @pytest.mark.slow
 def test_the_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 8
-    names = {}
-    for block in blocks:
-        shorter = re.sub(r"num_updates=\d+", "num_updates=2", block)
-        exec(compile(shorter, "README.md", "exec"), names)
-    assert names["metrics"].num_episodes.shape == ()
+    names = run_blocks("README.md", 4)
+    assert names["metrics"].agent["exact_gap"].shape == (2,)
     assert names["grid"][1].num_episodes.shape == (3, 2)
     assert names["result"].scores.shape == (8, 4)
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.csv", "checkpoints"}
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_guide_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks("rljax/README.md", 4)
+    assert int(names["state"].agent_state.num_updates) == 3
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        path, _, section = link.partition("#")
+        target = ROOT / Path(page).parent / path if path else ROOT / page
+        headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE)
+        slugs = [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings]
+        assert not section or section in slugs
+
+
+def test_readme_quotes_the_benchmark_as_the_page_of_the_scripts_does():
+    def rows(page):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        table = text.split("| against |")[1].split("\n\n")[0].splitlines()[2:]
+        cells = [[cell.split() for cell in row.split("|")[1:-1]] for row in table]
+        return {(*ratio[:1], *figure[:2]) for _, _, ratio, figure in cells}
+
+    assert rows("README.md")
+    assert rows("README.md") <= rows("scripts/README.md")
