@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rljax import parallel, random, rollout, struct
+from rljax import distributions, parallel, random, rollout, struct
 from rljax.types import Transition, check_agent, check_env, check_key
 
 
@@ -161,6 +161,11 @@ def compare_bandits(
       TypeError, ValueError: something is not what its name says; see the message.
     """
     check_key(key)
+    if not isinstance(agents, Mapping) or not all(isinstance(n, str) for n in agents):
+        raise TypeError(
+            "agents must be a dictionary of lists of agents by name, got "
+            f"{type(agents).__name__}: {agents!r}."
+        )
     num_bandits = struct.check_int("num_bandits", num_bandits, minimum=1)
     num_pulls = struct.check_int("num_pulls", num_pulls, minimum=1)
     num_points = struct.check_int("num_points", num_points, minimum=1)
@@ -233,17 +238,6 @@ def lai_robbins(
     if noise_scale is not None:
         divergence = gaps**2 / (2 * jnp.square(noise_scale))
     else:
-        # p h(Δ/p) + (1−p) h(−Δ/(1−p)): the terms linear in Δ cancel, so leave them out.
-        own = jnp.where(means > 0, means, 1)
-        wins = jnp.where(means > 0, own * _log1p_gap(gaps / own), gaps)
-        losses = jnp.where(gaps > 0, 1 - means, 1)
-        divergence = wins + losses * _log1p_gap(-gaps / losses)
+        divergence = distributions.bernoulli_kl(means, gaps)
     terms = jnp.where(gaps > 0, gaps / jnp.where(gaps > 0, divergence, 1), 0)
     return jnp.sum(terms, axis=-1)
-
-
-def _log1p_gap(x: jax.Array) -> jax.Array:
-    """h(x) = x − ln(1 + x), without cancellation near 0."""
-    small = jnp.where(jnp.abs(x) < 0.1, x, 0)
-    series = sum((-1) ** k * small**k / k for k in range(2, 14))
-    return jnp.where(jnp.abs(x) < 0.1, series, x - jnp.log1p(x))

@@ -132,6 +132,32 @@ def _log_ratios(log_probs, reference_log_probs):
     return jnp.asarray(log_probs) - jnp.asarray(reference_log_probs)
 
 
+def bernoulli_kl(mean: jax.Array, gap: jax.Array) -> jax.Array:
+    """kl(p, p+Δ) = p ln(p/(p+Δ)) + (1−p) ln((1−p)/(1−p−Δ)), digits kept for small Δ.
+
+    As p h(Δ/p) + (1−p) h(−Δ/(1−p)), h(x) = x − ln(1 + x), in which what is linear in Δ
+    has cancelled.
+
+    Args:
+      mean: [...] p in [0, 1].
+      gap: [...] Δ in [0, 1−p].
+
+    Returns:
+      [...] in nats, ∞ for Δ = 1−p > 0.
+    """
+    own = jnp.where(mean > 0, mean, 1)
+    wins = jnp.where(mean > 0, own * _log1p_gap(gap / own), gap)
+    rest = jnp.where(gap > 0, 1 - mean, 1)
+    return wins + rest * _log1p_gap(-gap / rest)
+
+
+def _log1p_gap(x: jax.Array) -> jax.Array:
+    """x − ln(1 + x), without cancellation near 0."""
+    small = jnp.where(jnp.abs(x) < 0.1, x, 0)
+    series = sum((-1) ** k * small**k / k for k in range(2, 14))
+    return jnp.where(jnp.abs(x) < 0.1, series, x - jnp.log1p(x))
+
+
 def categorical_sample(logits: jax.Array, key: jax.Array) -> jax.Array:
     """Draws a ~ π: `categorical_quantile` at one uniform word.
 
@@ -152,9 +178,9 @@ def categorical_sample(logits: jax.Array, key: jax.Array) -> jax.Array:
 def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
     """The action at which the cumulative distribution passes u: its inverse.
 
-    a is the number of actions whose cumulative probability is at most u·c_A, with the
-    total c_A, which is 1 up to rounding. u·c_A < c_A holds in floating point as well,
-    so for u in [0, 1) an action of probability 0 is never returned.
+    a is the first action of a probability above 0 whose cumulative probability is more
+    than u·c, with the total c, which is 1 up to rounding. u·c < c holds in floating
+    point as well, so for u in [0, 1) there is one.
 
     Args:
       logits: [..., A] floating.
@@ -165,6 +191,11 @@ def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
     """
     # In half precision the cumulative sum would swallow small probabilities.
     dtype = jnp.promote_types(jnp.result_type(logits), jnp.float32)
-    cumulative = jnp.cumsum(jax.nn.softmax(jnp.asarray(logits, dtype)), axis=-1)
-    total = cumulative[..., -1:]
-    return jnp.sum(u[..., None] * total >= cumulative, axis=-1, dtype=jnp.int32)
+    probs = jax.nn.softmax(jnp.asarray(logits, dtype))
+    # XLA sums long arrays in blocks: from entry to entry the sum may then rise by a
+    # rounding where nothing is added, and fall.
+    cumulative = jnp.where(probs > 0, jnp.cumsum(probs, axis=-1), 0)
+    total = jnp.max(cumulative, axis=-1, keepdims=True)
+    actions = jax.lax.iota(jnp.int32, probs.shape[-1])
+    passed = cumulative > u[..., None] * total
+    return jnp.min(jnp.where(passed, actions, probs.shape[-1]), axis=-1)

@@ -115,9 +115,10 @@ def objective(
 @jax.jit
 def _soft_value_iteration(mdp, reference, kl_coef):
     beta = jnp.asarray(kl_coef, mdp.rewards.dtype)
+    log_reference = jnp.log(reference)
 
     def values_of(q):
-        return _soft_maximum(q, reference, beta)
+        return _soft_maximum(q, log_reference, beta)
 
     def sweep(values):
         return jnp.where(
@@ -126,39 +127,38 @@ def _soft_value_iteration(mdp, reference, kl_coef):
 
     values = _settle(sweep, mdp)
     q = planning.q_values(mdp, values, 1.0)
-    log_policy = _soft_policy(q, reference, beta)
+    log_policy = _soft_policy(q, log_reference, beta)
     return SoftPlan(values, q, log_policy, jnp.sum(mdp.initial * values))
 
 
-def _soft_maximum(q, reference, beta):
+def _soft_maximum(q, log_reference, beta):
     """β log Σ_a π_ref(a) exp(Q(a)/β), its limits at β = 0 and ∞ included.
 
     As max + β log1p(Σ π_ref expm1((Q − max)/β)), which keeps its digits for large β;
-    for a small one, where the sum comes close to −1, as max + β log Σ π_ref exp(…).
+    for a small one, where the sum comes close to −1, as max + β log Σ exp(log π_ref +
+    (Q − max)/β), which needs no π_ref that is not 0 in floating point.
     """
-    highest = jnp.max(jnp.where(reference > 0, q, -jnp.inf), axis=-1, keepdims=True)
-    gap = jnp.where(reference > 0, q - highest, 0)
+    allowed = log_reference > -jnp.inf
+    reference = jnp.exp(log_reference)
+    highest = jnp.max(jnp.where(allowed, q, -jnp.inf), axis=-1, keepdims=True)
+    gap = jnp.where(allowed, q - highest, 0)
     inner = jnp.where((beta > 0) & jnp.isfinite(beta), beta, 1)
     near = jnp.sum(reference * jnp.expm1(gap / inner), axis=-1)
-    far = jnp.sum(reference * jnp.exp(gap / inner), axis=-1)
+    far = jax.nn.logsumexp(log_reference + gap / inner, axis=-1)
     # A maximum keeps the side that is not taken away from log 0 and its gradient.
-    log_sum = jnp.where(
-        near > -0.5,
-        jnp.log1p(jnp.maximum(near, -0.5)),
-        jnp.log(jnp.maximum(far, 1e-37)),
-    )
+    log_sum = jnp.where(near > -0.5, jnp.log1p(jnp.maximum(near, -0.5)), far)
     soft = highest[..., 0] + inner * log_sum
-    average = jnp.sum(reference * jnp.where(reference > 0, q, 0), axis=-1)
+    average = jnp.sum(reference * jnp.where(allowed, q, 0), axis=-1)
     return jnp.where(
         beta == 0, highest[..., 0], jnp.where(jnp.isinf(beta), average, soft)
     )
 
 
 @jax.jit
-def _soft_policy(q, reference, beta):
+def _soft_policy(q, log_reference, beta):
     """log π_ref(a) + (Q(a) − V)/β, normalised."""
-    log_reference = jnp.log(reference)
-    highest = jnp.max(jnp.where(reference > 0, q, -jnp.inf), axis=-1, keepdims=True)
+    allowed = log_reference > -jnp.inf
+    highest = jnp.max(jnp.where(allowed, q, -jnp.inf), axis=-1, keepdims=True)
     best = jnp.where(q == highest, log_reference, -jnp.inf)
     inner = jnp.where(beta > 0, beta, 1)
     tilted = log_reference + jnp.where(jnp.isinf(beta), 0, (q - highest) / inner)
@@ -266,11 +266,10 @@ def sequence_objective(
 @jax.jit
 def _sequence_objective(log_probs, reference_log_probs, rewards, kl_coef):
     beta = jnp.asarray(kl_coef, jnp.result_type(rewards, float))
-    reference = jnp.exp(reference_log_probs)
     expected_reward = jnp.mean(jnp.sum(jnp.exp(log_probs) * rewards, axis=-1))
     kl = _mean_kl(log_probs, reference_log_probs)
     objective = expected_reward - jnp.where(beta == 0, 0, beta * kl)
-    optimum = jnp.mean(_soft_maximum(rewards, reference, beta))
+    optimum = jnp.mean(_soft_maximum(rewards, reference_log_probs, beta))
     log_best = optimal_log_probs(reference_log_probs, rewards, beta)
     return SequenceObjective(
         objective,
@@ -305,7 +304,7 @@ def optimal_log_probs(
     """
     _check_kl_coef(kl_coef)
     beta = jnp.asarray(kl_coef, jnp.result_type(rewards, float))
-    return _soft_policy(rewards, jnp.exp(reference_log_probs), beta)
+    return _soft_policy(rewards, reference_log_probs, beta)
 
 
 def log_probs_of(

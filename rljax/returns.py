@@ -205,7 +205,7 @@ def leave_one_out_advantages(returns: jax.Array) -> jax.Array:
     """
     returns = _one_group(returns)
     size = len(returns)
-    return (returns - jnp.mean(returns)) * (size / (size - 1))
+    return _centred(returns) * (size / (size - 1))
 
 
 def group_normalized_advantages(returns: jax.Array) -> jax.Array:
@@ -228,8 +228,8 @@ def group_normalized_advantages(returns: jax.Array) -> jax.Array:
       (2025), arXiv:2503.20783.
     """
     returns = _one_group(returns)
-    centred = returns - jnp.mean(returns)
-    return centred / jnp.sqrt(jnp.var(returns) + 1e-8)
+    centred = _centred(returns)
+    return centred / jnp.sqrt(jnp.mean(jnp.square(centred)) + 1e-8)
 
 
 def _one_group(returns: jax.Array) -> jax.Array:
@@ -239,6 +239,12 @@ def _one_group(returns: jax.Array) -> jax.Array:
             f"{jnp.shape(returns)}. vmap over several groups."
         )
     return jnp.asarray(returns, jnp.result_type(returns, 1.0))
+
+
+def _centred(returns: jax.Array) -> jax.Array:
+    # From the first: the mean of equal numbers is rounded, and would not leave 0.
+    shifted = returns - returns[0]
+    return shifted - jnp.mean(shifted)
 
 
 def _scan_back(backward: Any, steps: tuple[jax.Array, ...]) -> jax.Array:

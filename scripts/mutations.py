@@ -553,8 +553,8 @@ MUTATIONS = [
     Mutation(
         "leave-one-out baseline that counts the episode itself",
         RETURNS,
-        "(returns - jnp.mean(returns)) * (size / (size - 1))",
-        "(returns - jnp.mean(returns))",
+        "_centred(returns) * (size / (size - 1))",
+        "_centred(returns)",
         "test_returns.py",
     ),
     Mutation(

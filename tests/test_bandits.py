@@ -235,6 +235,16 @@ def test_compared_bandits_are_the_ones_played_and_shared_by_all(key):
                 np.testing.assert_allclose(pulls.best_means[0], means[b].max())
 
 
+@pytest.mark.parametrize("agents", [[rljax.QLearning()], {1: [rljax.QLearning()]}])
+def test_agents_without_names_are_refused(agents, key):
+    with pytest.raises(
+        TypeError, match="agents must be a dictionary of lists of agent"
+    ):
+        bandits.compare_bandits(
+            agents, rljax.GaussianBandit(), key, num_bandits=2, num_pulls=3
+        )
+
+
 def test_settings_of_different_kinds_are_refused(key):
     mixed = [rljax.QLearning(discount=0.0), rljax.Sarsa(discount=0.0)]
     with pytest.raises(ValueError, match=r"must be agents that differ"):

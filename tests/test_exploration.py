@@ -635,3 +635,41 @@ def test_an_equal_schedule_or_another_float_compiles_nothing(key):
 def test_bad_settings_are_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("num_others", [1, 10, 100])
+def test_thompson_s_probabilities_by_quadrature(num_others):
+    # One narrow posterior among wide ones that nobody has tried.
+    rule = ex.ThompsonGaussian(0.0, 1.0, 1.0)
+    q = jnp.array([3.0] + [0.0] * num_others)
+    counts = jnp.array([10_000] + [0] * num_others)
+    x = np.linspace(-8, 8, 400_001)
+    draws = 3 * 10_000 / 10_001 + x / np.sqrt(10_001)
+    wins = stats.norm.pdf(x) * stats.norm.cdf(draws) ** num_others
+    expected = np.trapezoid(wins, x)
+    rest = np.full(num_others, (1 - expected) / num_others)
+    found = rule.probabilities(q, counts, NOW)
+    np.testing.assert_allclose(found, [expected, *rest], atol=1e-4)
+
+
+@pytest.mark.parametrize("pulls", [10, 1000, 100_000])
+def test_thompson_s_probabilities_of_narrow_beta_posteriors(pulls):
+    gap = 2 * np.sqrt(0.5 / pulls)  # two standard deviations of the difference
+    means = np.array([0.5 - gap / 2, 0.5 + gap / 2])
+    found = ex.ThompsonBernoulli().probabilities(
+        jnp.array(means), jnp.full(2, pulls), NOW
+    )
+    x = np.linspace(0, 1, 2_000_001)
+    first, second = (stats.beta(1 + pulls * m, 1 + pulls * (1 - m)) for m in means)
+    expected = np.trapezoid(second.pdf(x) * first.cdf(x), x)
+    np.testing.assert_allclose(found, [1 - expected, expected], atol=3e-3)
+
+
+@pytest.mark.parametrize(
+    ("p", "divergence"), [(0.5, 1e-6), (0.5, 1e-7), (0.9, 1e-8), (0.01, 1e-8)]
+)
+def test_the_bernoulli_bound_of_an_arm_pulled_ten_million_times(p, divergence):
+    out = ex.bernoulli_kl_upper_bound(jnp.float32(p), jnp.float32(divergence))
+    # kl(p, p+Δ) = Δ²/(2 p (1−p)) · (1 + O(Δ/p)), and p itself has 2^-24 to round.
+    expected = np.sqrt(2 * divergence * p * (1 - p))
+    np.testing.assert_allclose(out - np.float32(p), expected, rtol=2e-3, atol=2**-24)

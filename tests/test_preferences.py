@@ -138,3 +138,17 @@ def test_bad_arguments_are_refused():
     empty = [jnp.zeros((0,), int), *[jnp.zeros((0, 2), int)] * 2]
     with pytest.raises(ValueError, match="at least one pair"):
         preferences.Preferences(*empty, V)
+
+
+def test_sequences_of_probability_0_are_never_drawn():
+    env = rljax.TokenMDP(lambda prompt, tokens: 0.0 * tokens[0], 8, 4)
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(1, 8**4)).astype(np.float32)
+    logits[rng.random(logits.shape) < 0.5] = -np.inf
+    log_probs = jax.nn.log_softmax(jnp.asarray(logits))
+    # With this key two were, where XLA's sum in blocks rises by a rounding.
+    pairs = preferences.sample_preferences(
+        env, log_probs, jax.random.key(11), num_pairs=100_000
+    )
+    for tokens in (pairs.chosen, pairs.rejected):
+        assert np.isfinite(logits[0, sequences.code(tokens, 8)]).all()

@@ -1,5 +1,7 @@
 """Soft value iteration and exact objectives against enumeration of all sequences."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import rljax
 from rljax import causal, planning, regularized
 from rljax.envs.tokens import TokenMDP
 from rljax.rewards import TableReward
+from tests.conftest import enable_x64
 from tests.oracles import regularized as oracle
 
 V, H, P = 4, 3, 2
@@ -241,3 +244,31 @@ def test_enumeration_and_planning_say_the_same_of_an_agent(x64):
     assert set(found) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_reference_that_underflows_excludes_nothing(enabled):
+    with enable_x64() if enabled else contextlib.nullcontext():
+        rewards, reference = jnp.array([[0.0, 15.0]]), jnp.array([[0.0, -110.0]])
+        best = jnp.array([[-200.0, 0.0]])
+        out = regularized.sequence_objective(best, reference, rewards, 0.1)
+        # 0.1 · log(e⁰ + e^(150−110)) = 4, and that policy is the best one.
+        np.testing.assert_allclose(out.optimum, 4.0, rtol=1e-6)
+        np.testing.assert_allclose(out.gap, 0.0, atol=1e-6)
+        log_best = regularized.optimal_log_probs(reference, rewards, 0.1)
+        np.testing.assert_allclose(log_best, [[-40.0, 0.0]], atol=1e-5)
+
+
+def test_a_soft_value_and_its_policy_agree_where_the_reference_is_tiny():
+    mdp = rljax.types.MDP(
+        transitions=jnp.ones((2, 2, 1)) * jnp.array([0.0, 1.0])[None, None, :],
+        rewards=jnp.array([[0.0, 200.0], [0.0, 0.0]]),
+        terminal=jnp.array([False, True]),
+        initial=jnp.array([1.0, 0.0]),
+    )
+    reference = jnp.array([[1.0, 2e-38], [0.5, 0.5]])
+    plan = regularized.soft_value_iteration(mdp, reference, 1.0)
+    expected = 200 + np.log(2e-38)
+    np.testing.assert_allclose(plan.values[0], expected, rtol=1e-5)
+    implied = np.log(2e-38) + 200 - plan.values[0]
+    np.testing.assert_allclose(plan.log_policy[0, 1], implied, atol=1e-4)

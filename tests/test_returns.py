@@ -250,6 +250,8 @@ def test_group_advantages_equal_their_loops(size, data, plain):
 def test_a_group_of_equals_has_no_advantage():
     for fn in (returns.leave_one_out_advantages, returns.group_normalized_advantages):
         np.testing.assert_array_equal(fn(jnp.full(4, 3.0)), np.zeros(4))
+        # The mean of these is not one of them.
+        np.testing.assert_array_equal(fn(jnp.full(16, 1000.1)), np.zeros(16))
         gradient = jax.jacobian(fn)(jnp.full(4, 3.0))
         assert np.isfinite(gradient).all()
         with pytest.raises(ValueError, match=r"one group of two or more, \[G\], got"):

@@ -85,7 +85,7 @@ class Sarsa(TabularAgent):
             waits=~done,
             obs=transition.obs,
             action=transition.action,
-            reward=transition.reward,
+            reward=transition.reward.astype(memory.reward.dtype),
             visit=visit,
             traces=traces,
         )

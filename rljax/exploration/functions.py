@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rljax import distributions
+
 
 def greedy(q_values: jax.Array) -> jax.Array:
     """argmax_a Q(a).
@@ -107,8 +109,8 @@ def kl_ucb(
 def bernoulli_kl_upper_bound(mean: jax.Array, divergence: jax.Array) -> jax.Array:
     """max{m in [p, 1] : kl(p, m) ≤ d}, kl(p, m) = p ln(p/m) + (1−p) ln((1−p)/(1−m)).
 
-    By Newton's method from above: kl is convex in m, so the steps fall towards the root
-    and cannot pass it. They start at the lower of two bounds that m never exceeds,
+    By Newton's method for m − p, from above: kl is convex in it, so the steps fall
+    towards the root. They start at the lower of two bounds that m never exceeds,
     Pinsker's p + sqrt(d/2) and, since −p ln m ≥ 0,
     1 − exp(−(d − p ln p − (1−p) ln(1−p)) / (1−p)).
 
@@ -117,29 +119,29 @@ def bernoulli_kl_upper_bound(mean: jax.Array, divergence: jax.Array) -> jax.Arra
       divergence: d ≥ 0, of a shape that broadcasts with it.
 
     Returns:
-      m, to some units of rounding of 1.
+      m, to some units of rounding; m − p too, as long as it is not lost beside p.
     """
     dtype = jnp.result_type(mean, divergence, 1.0)
     p = jnp.clip(jnp.asarray(mean, dtype), 0, 1)
     # Nearer to 1 than this, 1 − m is all rounding.
     highest = 1 - jnp.finfo(dtype).eps
+    most = jnp.maximum(highest - p, 0)
     xlogy = jax.scipy.special.xlogy
     entropy = xlogy(p, p) + xlogy(1 - p, 1 - p)
 
-    def newton(_, m):
-        inner = jnp.clip(m, jnp.finfo(dtype).tiny, highest)
-        cross = xlogy(p, inner) + (1 - p) * jnp.log1p(-inner)
-        slope = (inner - p) / (inner * (1 - inner))
-        excess = jnp.maximum(entropy - cross - divergence, 0)
+    def newton(_, gap):
+        m = p + gap
+        excess = distributions.bernoulli_kl(p, gap) - divergence
+        slope = gap / jnp.where(gap > 0, m * (1 - m), 1)
         step = jnp.where(slope > 0, excess / jnp.where(slope > 0, slope, 1), 0)
-        return jnp.maximum(inner - step, p)
+        return jnp.clip(gap - step, 0, most)
 
-    pinsker = p + jnp.sqrt(divergence / 2)
+    pinsker = jnp.sqrt(divergence / 2)
     steep = -jnp.expm1((entropy - divergence) / jnp.maximum(1 - p, 1 - highest))
-    start = jnp.clip(jnp.minimum(pinsker, steep), p, highest)
+    start = jnp.clip(jnp.minimum(pinsker, steep - p), 0, most)
     num_steps = 8 if jnp.finfo(dtype).bits <= 32 else 30
-    m = jax.lax.fori_loop(0, num_steps, newton, start)
-    return jnp.where(p >= highest, 1, m)
+    gap = jax.lax.fori_loop(0, num_steps, newton, start)
+    return jnp.where(p >= highest, 1, p + gap)
 
 
 def gradient_bandit_update(

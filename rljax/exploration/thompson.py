@@ -52,19 +52,13 @@ class ThompsonGaussian:
     def probabilities(
         self, q_values: jax.Array, counts: Any, step: jax.Array
     ) -> jax.Array:
-        """∫ Π_{b≠a} Φ((F_a⁻¹(u) − m_b) / s_b) du by 512 midpoints, to 1e-3.
-
-        The integrand rises from 0 to 1, which bounds the error by half a cell.
-        """
+        """∫ Π_{b≠a} F_b dF_a over cells between 512 quantiles of each arm, to 1e-4."""
         del step
         mean, scale = self._posterior(q_values, counts)
-        u = (jnp.arange(512, dtype=mean.dtype) + 0.5) / 512
-        draws = mean[:, None] + scale[:, None] * jax.scipy.special.ndtri(u)  # [A, 512]
-        standard = (draws[:, :, None] - mean) / scale  # [A, 512, A]
-        own = jnp.eye(len(mean), dtype=bool)[:, None, :]
-        below = jnp.where(own, 0, jax.scipy.special.log_ndtr(standard))
-        wins = jnp.mean(jnp.exp(jnp.sum(below, axis=-1)), axis=-1)
-        return wins / jnp.sum(wins)
+        edges = _quantiles(mean, scale, 512)
+        return _chances(
+            jax.scipy.special.ndtr((edges - mean[:, None]) / scale[:, None])
+        )
 
 
 @struct.dataclass
@@ -105,16 +99,47 @@ class ThompsonBernoulli:
     def probabilities(
         self, q_values: jax.Array, counts: Any, step: jax.Array
     ) -> jax.Array:
-        """∫ Π_{b≠a} F_b dF_a by 2048 cells between 0 and 1, normalised."""
+        """∫ Π_{b≠a} F_b dF_a over 2048 cells and those between quantiles of each arm.
+
+        The quantiles are of the normal distribution with the arm's mean and variance:
+        they are where a posterior is much narrower than a cell. In float32 this serves
+        up to some 10⁵ pulls of an arm; beyond, F itself is rounded.
+        """
         del step
         wins, losses = self._posterior(q_values, counts)
-        edges = jnp.linspace(0, 1, 2049, dtype=wins.dtype)
-        cdf = jax.scipy.special.betainc(wins[:, None], losses[:, None], edges)
-        middle = (cdf[:, 1:] + cdf[:, :-1]) / 2
-        others = jnp.where(jnp.eye(len(wins), dtype=bool)[:, :, None], 1, middle)
-        mass = jnp.diff(cdf, axis=-1)
-        chances = jnp.sum(mass * jnp.prod(others, axis=1), axis=-1)
-        return chances / jnp.sum(chances)
+        total = wins + losses
+        mean = wins / total
+        scale = jnp.sqrt(mean * (losses / total) / (total + 1))
+        even = jnp.linspace(0, 1, 2049, dtype=wins.dtype)
+        edges = jnp.concatenate([even, _quantiles(mean, scale, 128)])
+        edges = jnp.sort(jnp.clip(edges, 0, 1))
+        return _chances(
+            jax.scipy.special.betainc(wins[:, None], losses[:, None], edges)
+        )
+
+
+def _quantiles(mean: jax.Array, scale: jax.Array, number: int) -> jax.Array:
+    """Those of each of A normal distributions, [A · number] in ascending order."""
+    u = (jnp.arange(number, dtype=mean.dtype) + 0.5) / number
+    return jnp.sort(
+        (mean[:, None] + scale[:, None] * jax.scipy.special.ndtri(u)).ravel()
+    )
+
+
+def _chances(cdf: jax.Array) -> jax.Array:
+    """P(arm a has the largest draw), [A], from distribution functions at edges, [A, E].
+
+    In each cell the other arms' are taken to be halfway.
+    """
+    cdf = jnp.pad(cdf, ((0, 0), (1, 0)))
+    cdf = jnp.pad(cdf, ((0, 0), (0, 1)), constant_values=1.0)
+    middle = (cdf[:, 1:] + cdf[:, :-1]) / 2
+    # Products over all arms but one, as those before it times those after it.
+    one = jnp.ones_like(middle[:1])
+    before = jnp.cumprod(jnp.concatenate([one, middle[:-1]]), axis=0)
+    after = jnp.cumprod(jnp.concatenate([one, middle[:0:-1]]), axis=0)[::-1]
+    chances = jnp.sum(jnp.diff(cdf, axis=-1) * before * after, axis=-1)
+    return chances / jnp.sum(chances)
 
 
 def thompson_gaussian(

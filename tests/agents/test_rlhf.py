@@ -894,3 +894,19 @@ def test_x64_reaches_everything():
                 for x in jax.tree.leaves((state.agent_state.params, metrics.agent))
             }
             assert kinds == {jnp.dtype(jnp.float64)}, name
+
+
+def test_an_adapted_price_finds_back():
+    # At K = 4 it falls fivefold an update while the policy is near the reference, and
+    # from 0 it could never rise again.
+    reward = lambda prompt, tokens: 5.0 * jnp.mean(tokens == 1, dtype=float)  # noqa: E731
+    env = rljax.TokenMDP(reward, vocabulary_size=3, horizon=2)
+    agent = rljax.RLOO(
+        num_envs=64, rollout_length=2, kl_target=0.5, kl_rate=4.0, learning_rate=2e-3
+    )
+    _, metrics = rljax.train(agent, env, jax.random.key(0), num_updates=1000)
+    coefs = metrics.agent["beta"]
+    assert coefs.min() >= agent.kl_coef / 1e4 * (1 - 1e-6)
+    assert coefs[100:].max() > agent.kl_coef
+    # Not as near as at a small rate, but not left alone either.
+    assert 0.1 < metrics.agent["kl"][-300:].mean() < 0.9

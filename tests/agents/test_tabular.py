@@ -729,3 +729,16 @@ def test_training_by_sample_means_has_a_finite_gradient(rule):
     gradient = jax.grad(total)(0.1)
     assert np.isfinite(gradient)
     assert gradient > 0
+
+
+@pytest.mark.parametrize("lambda_", [None, 0.9])
+def test_sarsa_takes_rewards_of_another_floating_dtype(lambda_, x64):
+    @rljax.struct.dataclass
+    class Single(rljax.GridWorld):
+        def advance(self, state, action, noise):
+            state, step = super().advance(state, action, noise)
+            return state, step._replace(reward=step.reward.astype(jnp.float32))
+
+    agent = rljax.Sarsa(lambda_=lambda_, rollout_length=5)
+    state, _ = rljax.train(agent, Single(), jax.random.key(0), num_updates=2)
+    assert state.agent_state.q_values.dtype == jnp.float64
