@@ -68,11 +68,8 @@ class ActorCritic:
     def init(self, key: jax.Array, env: Env) -> AgentState:
         """Draws He-normal weights and zero biases; zeroes the optimiser's moments."""
         params = common.init_actor_critic(self, env, "he_normal", key)
-        opt_state = self._optimizer().init(params)
+        opt_state = common.built_optimizer(self, self.learning_rate).init(params)
         return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
-
-    def _optimizer(self) -> optax.GradientTransformation:
-        return common.clipped(self.optimizer(self.learning_rate), self.max_grad_norm)
 
     def logits(self, state: AgentState, obs: Any) -> jax.Array:
         """Logits of π(·|obs), [A]."""
@@ -118,6 +115,9 @@ class ActorCritic:
 
         grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
         params, opt_state, metrics["grad_norm"] = common.gradient_step(
-            self._optimizer(), grads, state.params, state.opt_state
+            common.built_optimizer(self, self.learning_rate),
+            grads,
+            state.params,
+            state.opt_state,
         )
         return AgentState(params, opt_state, state.num_updates + 1), metrics

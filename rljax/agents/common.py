@@ -43,16 +43,7 @@ def check_settings(agent: Any) -> None:
     """
     who = type(agent).__name__
     struct.check_ints(agent, "num_envs", "rollout_length", minimum=1)
-    if not isinstance(agent.hidden_sizes, tuple | list):
-        raise TypeError(
-            f"{who}.hidden_sizes must be a tuple of integers such as (64, 64), got "
-            f"{agent.hidden_sizes!r}."
-        )
-    sizes = tuple(
-        struct.check_int(f"{who}.hidden_sizes[{i}]", size, minimum=1)
-        for i, size in enumerate(agent.hidden_sizes)
-    )
-    object.__setattr__(agent, "hidden_sizes", sizes)
+    struct.check_sizes(agent, "hidden_sizes")
     struct.check_choice(agent, "activation", networks.ACTIVATIONS)
     struct.check_reals(agent, "learning_rate", minimum=0.0)
     if hasattr(agent, "discount"):
@@ -75,6 +66,23 @@ def check_optimizer(agent: Any) -> None:
             f"such as optax.sgd, not an optimiser built already, got "
             f"{agent.optimizer!r}."
         )
+
+
+def built_optimizer(
+    agent: Any, learning_rate: jax.typing.ArrayLike
+) -> optax.GradientTransformation:
+    """`agent.optimizer` at a learning rate, behind the clip of the norm if it has one.
+
+    Raises:
+      TypeError: what it returns is no optimiser.
+    """
+    optimizer = agent.optimizer(learning_rate)
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(
+            f"{type(agent).__name__}.optimizer must return an optimiser such as "
+            f"optax.sgd(learning_rate), returned {optimizer!r}."
+        )
+    return clipped(optimizer, getattr(agent, "max_grad_norm", None))
 
 
 def input_size(space: spaces.Space, who: str) -> int:
@@ -152,8 +160,12 @@ def standardize(x: jax.Array, where: jax.Array | None = None) -> jax.Array:
     The floor stands for the customary 1e-8 beside the root, but under it, so that the
     derivative stays finite where all elements are equal.
     """
-    mean, variance = jnp.mean(x, where=where), jnp.var(x, where=where)
-    return (x - mean) / jnp.sqrt(variance + 1e-16)
+    # From one of them first: the mean of equal numbers is rounded, and what it is off
+    # by would be all the deviation there is.
+    one = x.ravel()[0] if where is None else jnp.max(x, where=where, initial=-jnp.inf)
+    x = x - jax.lax.stop_gradient(one)
+    x = x - jnp.mean(x, where=where)
+    return x / jnp.sqrt(jnp.mean(jnp.square(x), where=where) + 1e-16)
 
 
 def greedy_action(logits: jax.Array) -> jax.Array:

@@ -102,7 +102,8 @@ class DPO(ReferencePolicy):
             }
 
         grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
-        optimizer = self._optimizer(common.annealed(self, state.num_updates))
+        rate = common.annealed(self, state.num_updates)
+        optimizer = common.built_optimizer(self, rate)
         params, opt_state, metrics["grad_norm"] = common.gradient_step(
             optimizer, grads, state.params, state.opt_state
         )

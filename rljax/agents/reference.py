@@ -78,10 +78,7 @@ class ReferencePolicy:
           ValueError: `network` or `reference` do not fit.
         """
         params = common.init_policy(self, env, key)
-        return start(self, params, self._optimizer(self.learning_rate))
-
-    def _optimizer(self, learning_rate: Any) -> optax.GradientTransformation:
-        return common.clipped(self.optimizer(learning_rate), self.max_grad_norm)
+        return start(self, params, common.built_optimizer(self, self.learning_rate))
 
     def logits(self, state: ReferenceState, obs: Any) -> jax.Array:
         """Logits of π(·|obs), [A]."""
@@ -153,11 +150,15 @@ def kl_coef(agent: Any, state: ReferenceState) -> Any:
 
 
 def next_kl_coef(agent: Any, coef: Any, episode_kl: jax.Array) -> jax.Array:
-    """β of the next update."""
+    """β of the next update, adapted within a factor of 10⁴ of the agent's own.
+
+    From a β of 0, or beyond all numbers, no factor leads back.
+    """
     if agent.kl_target is not None:
         coef = kl_control.adapted_kl_coef(
             coef, episode_kl, agent.kl_target, agent.kl_rate
         )
+        coef = jnp.clip(coef, agent.kl_coef / 1e4, agent.kl_coef * 1e4)
     return jnp.asarray(coef, jnp.result_type(float))
 
 

@@ -59,7 +59,7 @@ class Reinforce:
     def init(self, key: jax.Array, env: Env) -> AgentState:
         """Draws He-normal weights and zero biases; zeroes the optimiser's moments."""
         params = common.init_policy(self, env, key)
-        opt_state = self.optimizer(self.learning_rate).init(params)
+        opt_state = common.built_optimizer(self, self.learning_rate).init(params)
         return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
 
     def logits(self, state: AgentState, obs: Any) -> jax.Array:
@@ -93,7 +93,10 @@ class Reinforce:
 
         (loss, entropy), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         params, opt_state, grad_norm = common.gradient_step(
-            self.optimizer(self.learning_rate), grads, state.params, state.opt_state
+            common.built_optimizer(self, self.learning_rate),
+            grads,
+            state.params,
+            state.opt_state,
         )
         metrics = {"policy_loss": loss, "entropy": entropy, "grad_norm": grad_norm}
         return AgentState(params, opt_state, state.num_updates + 1), metrics

@@ -96,7 +96,8 @@ class RLOO(ReferencePolicy):
         old_log_probs = distributions.categorical_log_prob(
             old_logits, trajectory.action
         )
-        optimizer = self._optimizer(common.annealed(self, state.num_updates))
+        rate = common.annealed(self, state.num_updates)
+        optimizer = common.built_optimizer(self, rate)
 
         def loss_fn(params):
             logits = common.batch_policy(self, params, trajectory.obs)
