@@ -82,10 +82,7 @@ class MLP(_Causal):
 
     def __post_init__(self):
         super().__post_init__()
-        sizes = tuple(self.hidden_sizes)
-        object.__setattr__(self, "hidden_sizes", sizes)
-        for i, size in enumerate(sizes):
-            struct.check_int(f"MLP.hidden_sizes[{i}]", size, minimum=1)
+        struct.check_sizes(self, "hidden_sizes")
         struct.check_choice(self, "activation", networks.ACTIVATIONS)
 
     def init(self, key: jax.Array, obs: Any) -> tuple[Dense, ...]:

@@ -7,7 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from rljax import random, struct
-from rljax.types import Agent, Env, check_agent, check_env, check_key
+from rljax.types import (
+    Agent,
+    Env,
+    check_agent,
+    check_env,
+    check_key,
+    check_reset,
+    check_step,
+)
 
 
 class Evaluation(NamedTuple):
@@ -56,22 +64,24 @@ def evaluate(
             f"{type(agent_state).__name__}: pass train_state.agent_state."
         )
     num_episodes = struct.check_int("num_episodes", num_episodes, minimum=1)
-    max_steps = struct.check_int("max_steps", max_steps, minimum=1)
+    max_steps = struct.check_int(
+        "max_steps", max_steps, minimum=1, maximum=struct.LARGEST_INT
+    )
     return _evaluate(agent, agent_state, env, key, num_episodes, max_steps)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5))
 def _evaluate(agent, agent_state, env, key, num_episodes, max_steps):
+    _check_agent_state(agent, agent_state, env, key)
+
     def episode(key):
         key_reset, key_steps = jax.random.split(key)
-        env_state, obs = env.reset(key_reset)
+        env_state, obs = check_reset(env, env.reset(key_reset))
         shape = jax.eval_shape(agent.greedy, agent_state, obs).shape
         if shape != env.action_space.shape:
             raise ValueError(
                 f"agent.greedy returns actions of shape {shape}, the environment takes "
-                f"{env.action_space.shape}. If agent_state holds several seeds, vmap: "
-                "jax.vmap(lambda s, k: rljax.evaluate(agent, s, env, k, …))(states, "
-                "keys)."
+                f"{env.action_space.shape}."
             )
 
         def running(carry):
@@ -84,7 +94,8 @@ def _evaluate(agent, agent_state, env, key, num_episodes, max_steps):
             # fold_in rather than a key in the carry: an environment that is
             # deterministic then derives no keys at all.
             key_step = jax.random.fold_in(key_steps, length)
-            env_state, time_step = env.step(env_state, action, key_step)
+            returned = env.step(env_state, action, key_step)
+            env_state, time_step = check_step(env, returned)
             done = time_step.terminated | time_step.truncated
             episode_return = episode_return + time_step.reward
             return env_state, time_step.obs, episode_return, length + 1, done
@@ -95,3 +106,26 @@ def _evaluate(agent, agent_state, env, key, num_episodes, max_steps):
         return Evaluation(episode_return, length, done)
 
     return jax.vmap(episode)(random.split(key, num_episodes))
+
+
+def _check_agent_state(agent, agent_state, env, key):
+    """Raises unless `agent_state` is as `agent.init` makes it for `env`."""
+    who = f"{type(agent).__name__}.init on this environment"
+    remedy = (
+        "Was it trained by another agent or on another environment? If it holds "
+        "several seeds, vmap: jax.vmap(lambda s, k: rljax.evaluate(agent, s, env, k, "
+        "…))(states, keys)"
+    )
+    expected = jax.eval_shape(agent.init, key, env)
+    if jax.tree.structure(agent_state) != jax.tree.structure(expected):
+        raise TypeError(
+            f"agent_state must be of the structure that {who} makes, got a "
+            f"{type(agent_state).__name__} of another. {remedy}."
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(agent_state)
+    for (path, leaf), shape in zip(leaves, jax.tree.leaves(expected), strict=True):
+        if jnp.shape(leaf) != shape.shape:
+            raise ValueError(
+                f"agent_state{jax.tree_util.keystr(path)} must have the shape "
+                f"{shape.shape} that {who} gives it, got {jnp.shape(leaf)}. {remedy}."
+            )

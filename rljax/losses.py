@@ -68,6 +68,7 @@ def clipped_value_loss(
     Source: the value clipping of OpenAI's baselines, ppo2.
     """
     _check_same_shape(values=values, old_values=old_values, targets=targets)
+    _check_scalar(clip_epsilon=clip_epsilon)
     epsilon = jnp.asarray(clip_epsilon)
     clipped = old_values + jnp.clip(values - old_values, -epsilon, epsilon)
     error, clipped_error = jnp.square(targets - values), jnp.square(targets - clipped)
@@ -103,6 +104,7 @@ def ppo_clip_loss(
         behaviour_log_probs=behaviour_log_probs,
         advantages=advantages,
     )
+    _check_scalar(clip_epsilon=clip_epsilon)
     log_ratio = log_probs - behaviour_log_probs
     bound = jnp.where(advantages >= 0, 1 + clip_epsilon, 1 - clip_epsilon)
     ratio = jnp.exp(log_ratio)
@@ -141,6 +143,7 @@ def td_errors(
     """
     _check_same_shape(actions=actions, rewards=rewards, terminated=terminated)
     _check_same_shape(q_values=q_values, next_q_values=next_q_values)
+    _check_scalar(discount=discount)
     if jnp.shape(q_values)[:-1] != jnp.shape(actions):
         raise ValueError(
             "q_values must be [T, A] for actions [T], got "
@@ -203,6 +206,7 @@ def dpo_loss(
         reference_chosen_log_probs=reference_chosen_log_probs,
         reference_rejected_log_probs=reference_rejected_log_probs,
     )
+    _check_scalar(kl_coef=kl_coef)
     kl_coef = jnp.asarray(kl_coef)
     return bradley_terry_loss(
         kl_coef * (chosen_log_probs - reference_chosen_log_probs),
@@ -215,3 +219,11 @@ def _check_same_shape(**arrays: jax.Array) -> None:
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ValueError(f"shapes must be equal, got {listed}.")
+
+
+def _check_scalar(**scalar: jax.typing.ArrayLike) -> None:
+    ((name, value),) = scalar.items()
+    if jnp.ndim(value):
+        raise ValueError(
+            f"{name} must be a scalar, got shape {jnp.shape(value)}. vmap over several."
+        )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rljax import random
-from rljax.types import Agent, Env, Transition, advance, draw_noise
+from rljax.types import Agent, Env, Transition, advance, check_reset, draw_noise
 
 
 class RolloutState(NamedTuple):
@@ -36,7 +36,7 @@ class EpisodeSums(NamedTuple):
 
 def start(env: Env, key: jax.Array) -> RolloutState:
     """Resets one environment."""
-    env_state, obs = env.reset(key)
+    env_state, obs = check_reset(env, env.reset(key))
     zero = jnp.zeros((), jnp.result_type(float))
     return RolloutState(env_state, obs, zero, jnp.zeros((), jnp.int32))
 

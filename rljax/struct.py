@@ -30,6 +30,9 @@ from jax.core import Tracer
 
 T = TypeVar("T")
 
+LARGEST_INT = 2**31 - 1
+"""Of int32, in which JAX counts."""
+
 
 def static(default: Any = dataclasses.MISSING) -> Any:
     """A dataclass field that is part of the pytree's structure: hashable, untraced."""
@@ -154,10 +157,17 @@ def check_reals(
                 f"{label} must be a real number, {where}, got {value!r}. Pass a float, "
                 "or an array of floats to vmap over."
             )
-        array = np.asarray(value, float)
-        above = array > minimum if open_minimum else array >= minimum
-        if not (np.isfinite(array) & above & (array <= maximum)).all():
-            raise ValueError(f"{label} must be {where}, got {value!r}.")
+        try:
+            array = np.asarray(value, float)
+        except OverflowError:
+            raise ValueError(f"{label} must be {where}, got {value!r}.") from None
+        dtype = jax.numpy.result_type(float)
+        with np.errstate(over="ignore", under="ignore"):
+            used = array.astype(dtype)
+        above = used > minimum if open_minimum else array >= minimum
+        if not (np.isfinite(used) & above & (array <= maximum)).all():
+            rounded = "" if (used == array).all() else f", which is {used} in {dtype}"
+            raise ValueError(f"{label} must be {where}, got {value!r}{rounded}.")
         if array.ndim == 0:
             object.__setattr__(obj, name, float(array))
         elif kind in ("i", "u"):
@@ -180,16 +190,16 @@ def _check_schedule(label: str, schedule: Any) -> None:
         )
 
 
-def check_scalars(obj: Any) -> None:
+def check_scalars(obj: Any, *names: str) -> None:
     """Checks that every leaf is a scalar, as it is inside a vmap over settings.
 
-    Fields declared with `data` apart.
+    Fields declared with `data` apart; with `names`, the leaves of these fields alone.
 
     Raises:
       ValueError: a leaf is an array of settings, to be vmapped over.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(without_data(obj)):
-        if np.ndim(leaf):
+        if np.ndim(leaf) and (not names or path[0].name in names):
             raise ValueError(
                 f"{type(obj).__name__}{jax.tree_util.keystr(path)} must be a scalar "
                 f"here, has shape {np.shape(leaf)}. vmap over it: jax.vmap(lambda x: … "
@@ -198,21 +208,24 @@ def check_scalars(obj: Any) -> None:
 
 
 def check_ints(obj: Any, *names: str, minimum: int) -> None:
-    """Checks static fields to be integers, `minimum` or more; makes them `int`.
+    """Checks static fields to be integers in [minimum, LARGEST_INT]; makes them `int`.
 
     Raises:
       TypeError: a value is not an integer (arrays and tracers are refused: a static
         field fixes a shape).
-      ValueError: a value is below `minimum`.
+      ValueError: a value is out of bounds.
     """
     for name in names:
         label = f"{type(obj).__name__}.{name}"
-        value = check_int(label, getattr(obj, name), minimum=minimum)
+        value = getattr(obj, name)
+        value = check_int(label, value, minimum=minimum, maximum=LARGEST_INT)
         object.__setattr__(obj, name, value)
 
 
-def check_int(label: str, value: Any, *, minimum: int) -> int:
-    """Returns `value` as an `int` of `minimum` or more, or raises as `check_ints`."""
+def check_int(
+    label: str, value: Any, *, minimum: int, maximum: int | None = None
+) -> int:
+    """Returns `value` as an `int` in [minimum, maximum], or raises as `check_ints`."""
     if isinstance(value, bool | np.bool_ | jax.Array | np.ndarray):
         raise TypeError(
             f"{label} must be a Python integer, got {value!r}. It fixes a shape, so it "
@@ -224,7 +237,27 @@ def check_int(label: str, value: Any, *, minimum: int) -> int:
         raise TypeError(f"{label} must be an integer, got {value!r}.") from None
     if value < minimum:
         raise ValueError(f"{label} must be at least {minimum}, got {value}.")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"{label} must be at most {maximum}, got {value}.")
     return value
+
+
+def check_sizes(obj: Any, name: str) -> None:
+    """Checks a static field to be a tuple or list of integers of 1 or more.
+
+    Raises:
+      TypeError, ValueError: it is not.
+    """
+    label, sizes = f"{type(obj).__name__}.{name}", getattr(obj, name)
+    if not isinstance(sizes, tuple | list):
+        raise TypeError(
+            f"{label} must be a tuple of integers such as (64, 64), got {sizes!r}."
+        )
+    checked = (
+        check_int(f"{label}[{i}]", size, minimum=1, maximum=LARGEST_INT)
+        for i, size in enumerate(sizes)
+    )
+    object.__setattr__(obj, name, tuple(checked))
 
 
 def check_bools(obj: Any, *names: str) -> None:

@@ -85,7 +85,11 @@ def train_step(
 
     Not jitted: jit it, or a scan over it, with the state donated if memory is short.
     `measure` is as in `train`.
+
+    Raises:
+      TypeError, ValueError: something is not what its name says; see the message.
     """
+    _check_train_state(agent, train_state)
     key_reset, key_unroll, key_update, key = random.split(train_state.key, 4)
     fresh_episodes = getattr(agent, "fresh_episodes", False)
     rollout_state = train_state.rollout_state
@@ -167,7 +171,9 @@ def train(
     check_agent(agent)
     check_env(env)
     check_key(key)
-    num_updates = struct.check_int("num_updates", num_updates, minimum=0)
+    num_updates = struct.check_int(
+        "num_updates", num_updates, minimum=0, maximum=struct.LARGEST_INT
+    )
     check_measure(measure)
     return _train(agent, env, key, num_updates, measure)
 
@@ -188,6 +194,22 @@ def _train(agent, env, key, num_updates, measure):
         init_train(agent, env, key),
         length=num_updates,
     )
+
+
+def _check_train_state(agent: Agent, train_state: Any) -> None:
+    if not isinstance(train_state, TrainState):
+        raise TypeError(
+            "train_state must come from rljax.init_train(agent, env, key), got a "
+            f"{type(train_state).__name__}."
+        )
+    check_key(train_state.key)
+    shape = jnp.shape(train_state.rollout_state.episode_length)
+    if shape != (agent.num_envs,):
+        raise ValueError(
+            f"train_state must be of {type(agent).__name__}.num_envs = "
+            f"{agent.num_envs} environments, is of shape {shape}. Make it with "
+            "rljax.init_train(agent, env, key)."
+        )
 
 
 def _measured(measure, agent, env, agent_state, metrics):

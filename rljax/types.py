@@ -23,6 +23,8 @@ __all__ = [
     "check_agent",
     "check_env",
     "check_key",
+    "check_reset",
+    "check_step",
     "draw_noise",
 ]
 
@@ -168,10 +170,82 @@ def draw_noise(env: Any, shape: tuple[int, ...], key: jax.Array) -> Any:
 
 
 def advance(env: Any, state: Any, action: Any, noise: Any) -> tuple[Any, TimeStep]:
-    """One step of an environment with an element of what `draw_noise` returned."""
+    """One step of an environment with an element of what `draw_noise` returned.
+
+    Raises:
+      TypeError, ValueError: what the environment returned breaks the contract.
+    """
     if hasattr(type(env), "draw"):
-        return env.advance(state, action, noise)
-    return env.step(state, action, noise)
+        return check_step(env, env.advance(state, action, noise))
+    return check_step(env, env.step(state, action, noise))
+
+
+def check_reset(env: Any, returned: Any) -> tuple[Any, Any]:
+    """What `env.reset` returned, (state, obs), if it is of the right kind.
+
+    Raises:
+      TypeError, ValueError: it is not; see the message.
+    """
+    who = f"{type(env).__name__}.reset"
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise _breach(TypeError, who, f"must return (state, obs), returned {returned}")
+    _check_obs(env, who, returned[1])
+    return returned
+
+
+def check_step(env: Any, returned: Any) -> tuple[Any, TimeStep]:
+    """What `env.step` returned, (state, time step), if it is of the right kind.
+
+    Python's numbers and booleans become arrays.
+
+    Raises:
+      TypeError, ValueError: it is not; see the message.
+    """
+    who = f"{type(env).__name__}.step"
+    if (
+        not isinstance(returned, tuple)
+        or len(returned) != 2
+        or not isinstance(returned[1], TimeStep)
+    ):
+        what = f"must return (state, rljax.TimeStep(…)), returned {returned}"
+        raise _breach(TypeError, who, what)
+    state, time_step = returned
+    fields = {"reward": "iuf", "terminated": "b", "truncated": "b"}
+    for name, kinds in fields.items():
+        value = getattr(time_step, name)
+        dtype = jnp.result_type(value)
+        is_float = jnp.issubdtype(dtype, jnp.floating)  # bfloat16's kind is V
+        if jnp.shape(value) or not (dtype.kind in kinds or (is_float and "f" in kinds)):
+            kind = "bool" if kinds == "b" else "floating"
+            what = f"must return TimeStep.{name} as a {kind} scalar, []"
+            found = f"{dtype} {list(jnp.shape(value))}"
+            raise _breach(TypeError, who, f"{what}, returned {found}")
+    arrays = {name: jnp.asarray(getattr(time_step, name)) for name in fields}
+    return state, time_step._replace(**arrays)
+
+
+def _check_obs(env: Any, who: str, obs: Any) -> None:
+    space = env.observation_space
+    if callable(space) or not hasattr(space, "contains"):
+        what = "must be a property that returns a space, such as spaces.Discrete(n)"
+        whose = f"{type(env).__name__}.observation_space"
+        raise _breach(TypeError, whose, f"{what}, is {space}")
+    if not isinstance(space, spaces.Discrete | spaces.Box):
+        return
+    discrete = isinstance(space, spaces.Discrete)
+    leaves = jax.tree.leaves(obs)
+    single = len(leaves) == 1 and leaves[0] is obs
+    if not single or jnp.shape(leaves[0]) != space.shape:
+        found = jax.tree.map(jnp.shape, obs)
+        what = f"must return observations of shape {space.shape}, as its {space} says"
+        raise _breach(ValueError, who, f"{what}, returned {found}")
+    if discrete and not jnp.issubdtype(jnp.result_type(obs), jnp.integer):
+        what = f"must return observations of an integer dtype, as its {space} says"
+        raise _breach(TypeError, who, f"{what}, returned {jnp.result_type(obs)}")
+
+
+def _breach(kind: type[Exception], who: str, what: str) -> Exception:
+    return kind(f"{who} {what}. rljax.testing.check_env(env, key) tells all.")
 
 
 def check_env(env: Any) -> None:
@@ -228,7 +302,9 @@ def check_key(key: Any) -> None:
     """
     is_array = isinstance(key, jax.Array)
     typed = is_array and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    legacy = is_array and key.dtype == jnp.uint32 and key.shape[-1:] in ((2,), (4,))
+    is_threefry = jax.config.jax_default_prng_impl == "threefry2x32"  # pyright: ignore[reportAttributeAccessIssue]
+    size = 2 if is_threefry else 4
+    legacy = is_array and key.dtype == jnp.uint32 and key.shape[-1:] == (size,)
     if not (typed or legacy):
         raise TypeError(
             f"key must be a random key such as jax.random.key(0), got {key!r}."

@@ -102,3 +102,5 @@ def test_a_pair_is_an_actor_and_a_critic():
 def test_bad_sizes_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+    with pytest.raises(TypeError, match="MLP.hidden_sizes must be a tuple of integers"):
+        causal.MLP(V, H, hidden_sizes=64)

@@ -76,3 +76,16 @@ def test_a_train_state_is_refused(key):
 def test_bad_sizes_are_refused(kwargs, message, key):
     with pytest.raises(ValueError, match=message):
         rljax.evaluate(Pusher(), (), Counter(), key, **kwargs)
+
+
+def test_the_state_of_another_agent_or_environment_is_refused(key):
+    agent = rljax.QLearning()
+    small, large = rljax.make("GridWorld-5x5"), rljax.make("GridWorld-7x7")
+    state = agent.init(key, small)
+    with pytest.raises(ValueError, match=r"agent_state.q_values must have .*\(49, 4\)"):
+        rljax.evaluate(agent, state, large, key, num_episodes=1)
+    for other in (None, rljax.PPO().init(key, rljax.CartPole())):
+        with pytest.raises(
+            TypeError, match=r"agent_state must be of the structure that"
+        ):
+            rljax.evaluate(agent, other, small, key, num_episodes=1)

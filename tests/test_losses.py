@@ -252,3 +252,18 @@ def test_shapes_that_would_broadcast_are_refused():
         )
     with pytest.raises(ValueError, match=r"values \(4,\), targets \(4, 1\)"):
         losses.value_loss(jnp.zeros(4), jnp.zeros((4, 1)))
+
+
+def test_arrays_where_a_scalar_belongs_are_refused():
+    ones, q = jnp.ones(3), jnp.ones((3, 2))
+    column = jnp.ones((3, 1))
+    with pytest.raises(
+        ValueError, match=r"discount must be a scalar, got shape \(3, 1"
+    ):
+        losses.td_errors(q, jnp.zeros(3, int), ones, q, ones > 2, column)
+    with pytest.raises(ValueError, match="clip_epsilon must be a scalar"):
+        losses.ppo_clip_loss(ones, ones, ones, column)
+    with pytest.raises(ValueError, match="clip_epsilon must be a scalar"):
+        losses.clipped_value_loss(ones, ones, ones, column)
+    with pytest.raises(ValueError, match="kl_coef must be a scalar"):
+        losses.dpo_loss(ones, ones, ones, ones, column)

@@ -9,6 +9,7 @@ import pytest
 
 import rljax
 from rljax import struct
+from tests.conftest import enable_x64
 
 
 def test_floats_are_leaves_and_shapes_are_structure():
@@ -79,3 +80,20 @@ def test_open_and_closed_ends():
         Settings(y=np.inf)
     with pytest.raises(ValueError, match=r"Settings.x must be in \(0, 2\], got 0"):
         Settings(0)
+
+
+def test_numbers_that_the_default_dtype_can_not_hold_are_refused():
+    with pytest.raises(
+        ValueError, match=r"PPO.learning_rate .*1e\+39, which is inf in"
+    ):
+        rljax.PPO(learning_rate=1e39)
+    with pytest.raises(ValueError, match=r"mass_cart .*1e-50, which is 0.0 in float32"):
+        rljax.CartPole(mass_cart=1e-50)
+    with pytest.raises(ValueError, match=r"PPO.learning_rate must be finite"):
+        rljax.PPO(learning_rate=10**400)
+    with pytest.raises(
+        ValueError, match="PPO.rollout_length must be at most 2147483647"
+    ):
+        rljax.PPO(rollout_length=2**33)
+    with enable_x64():
+        assert rljax.CartPole(mass_cart=1e-50).mass_cart == 1e-50

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import rljax
+from rljax.agents.common import standardize
 from rljax.train import _train
 from tests import probes
 from tests.conftest import enable_x64
@@ -236,6 +237,18 @@ def call(**changes):
         ({"key": 0}, TypeError, r"such as jax.random.key\(0\), got 0"),
         ({"key": KEYS}, ValueError, r"single key, got keys of shape \(3,\)"),
         ({"key": jnp.zeros(3, jnp.uint32)}, TypeError, "must be a random key"),
+        ({"key": jnp.zeros(4, jnp.uint32)}, TypeError, "must be a random key"),
+        ({"num_updates": 2**31}, ValueError, "num_updates must be at most 21474836"),
+        (
+            {"agent": rljax.Reinforce(optimizer=lambda rate: 0.1)},
+            TypeError,
+            "Reinforce.optimizer must return an optimiser .*, returned 0.1",
+        ),
+        (
+            {"agent": rljax.ActorCritic(optimizer=lambda rate: 0.1)},
+            TypeError,
+            "ActorCritic.optimizer must return an optimiser .*, returned 0.1",
+        ),
         ({"agent": rljax.PPO}, TypeError, "agent must be an agent"),
         ({"agent": ENV, "env": AGENTS[0]}, TypeError, "agent must be an agent"),
         ({"env": "CartPole-v1"}, TypeError, r"Make one with rljax.make\(name\)"),
@@ -347,3 +360,120 @@ def test_what_is_measured_joins_the_metrics(key):
         rljax.train(agent, env, key, num_updates=1, measure="exact")
     with pytest.raises(TypeError, match="measure must be a function of"):
         rljax.sweep(agent, env, key, num_seeds=1, num_updates=1, measure=3)
+
+
+@rljax.struct.dataclass
+class Slip:
+    """A two-step environment whose `step` and `reset` return what they are told to."""
+
+    returned: str = rljax.struct.static(default="")
+
+    @property
+    def observation_space(self):
+        if self.returned == "space":
+            return 4
+        return rljax.spaces.Discrete(3)
+
+    @property
+    def action_space(self):
+        return rljax.spaces.Discrete(2)
+
+    def reset(self, key):
+        if self.returned == "no state":
+            return jnp.int32(0)
+        if self.returned == "vector":
+            return jnp.int32(0), jnp.zeros(3)
+        if self.returned == "floats":
+            return jnp.int32(0), jnp.float32(0)
+        return jnp.int32(0), jnp.int32(0)
+
+    def step(self, state, action, key):
+        changes = {
+            "float flag": {"terminated": jnp.float32(1)},
+            "int flag": {"truncated": jnp.int32(1)},
+            "row": {"reward": jnp.ones(1)},
+            "numbers": {"reward": 1.0, "terminated": True, "truncated": False},
+        }
+        out = rljax.TimeStep(jnp.int32(1), jnp.float32(1), state > -1, jnp.bool_(False))
+        out = out._replace(**changes.get(self.returned, {}))
+        if self.returned == "tuple":
+            return state, tuple(out)
+        if self.returned == "five":
+            return (*tuple(out), {})
+        return state, out
+
+
+@pytest.mark.parametrize("limit", [False, True])
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("no state", r"Slip.reset must return \(state, obs\)"),
+        ("vector", r"Slip.reset must return observations of shape \(\), as its Discr"),
+        ("floats", r"Slip.reset must return observations of an integer dtype"),
+        ("space", r"Slip.observation_space must be a property that returns a space"),
+        ("float flag", r"Slip.step must return TimeStep.terminated as a bool scalar"),
+        ("int flag", r"TimeStep.truncated as a bool scalar, \[\], returned int32 \[\]"),
+        ("row", r"TimeStep.reward as a floating scalar, \[\], returned float32 \[1\]"),
+        ("tuple", r"Slip.step must return \(state, rljax.TimeStep"),
+        ("five", r"Slip.step must return \(state, rljax.TimeStep"),
+    ],
+)
+def test_an_environment_s_slips_are_named(returned, message, limit, key):
+    env, agent = Slip(returned), rljax.QLearning(rollout_length=4)
+    state = agent.init(key, Slip())
+    env = rljax.TimeLimit(env, 3) if limit else env
+    for run in (
+        lambda: rljax.train(agent, env, key, num_updates=1),
+        lambda: rljax.evaluate(agent, state, env, key, num_episodes=1),
+    ):
+        if returned == "space":  # the agent may be the first to ask
+            with pytest.raises(TypeError):
+                run()
+            continue
+        with pytest.raises((TypeError, ValueError), match=message) as caught:
+            run()
+        assert "check_env(env, key)" in str(caught.value)
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_python_s_numbers_in_a_time_step_will_do(num_envs, key):
+    for agent in (
+        rljax.QLearning(rollout_length=4, num_envs=num_envs),
+        rljax.ActorCritic(rollout_length=4, num_envs=num_envs, hidden_sizes=()),
+    ):
+        _, metrics = rljax.train(agent, Slip("numbers"), key, num_updates=2)
+        np.testing.assert_array_equal(metrics.num_episodes, [4 * num_envs] * 2)
+        np.testing.assert_array_equal(metrics.episode_return, [1.0, 1.0])
+
+
+def test_train_step_refuses_states_of_others(key):
+    agent = rljax.QLearning(rollout_length=4)
+    env = rljax.make("GridWorld-5x5")
+    state = rljax.init_train(agent, env, key)
+    with pytest.raises(ValueError, match=r"QLearning.num_envs = 4 environments, is of"):
+        rljax.train_step(dataclasses.replace(agent, num_envs=4), env, state)
+    with pytest.raises(TypeError, match="train_state must come from rljax.init_train"):
+        rljax.train_step(agent, env, state.agent_state)
+    states = jax.vmap(lambda k: rljax.init_train(agent, env, k))(KEYS)
+    with pytest.raises(ValueError, match="key must be a single key, got keys of shape"):
+        rljax.train_step(agent, env, states)
+
+
+def test_arrays_in_an_environment_are_to_be_vmapped_over(key):
+    for env, name in (
+        (rljax.make("CartPole-v1", gravity=jnp.array([9.8, 1.0])), "CartPole.gravity"),
+        (rljax.make("CartPole-v1", max_steps=jnp.array([5, 6])), "TimeLimit.max_steps"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must be a scalar here"):
+            rljax.train(AGENTS[0], env, key, num_updates=1)
+
+
+def test_equal_advantages_are_no_advantages():
+    # The mean of these is rounded: what it is off by must not become a deviation.
+    for value in (0.1, 1.1, 1000.1):
+        x, mask = jnp.full((4, 4), value), jnp.arange(16).reshape(4, 4) < 5
+        np.testing.assert_array_equal(standardize(x), np.zeros((4, 4)))
+        masked = standardize(jnp.where(mask, x, 7.0), where=mask)
+        np.testing.assert_array_equal(masked[mask], np.zeros(5))
+    x = jnp.array([1.0, 2.0, 4.0])
+    np.testing.assert_allclose(standardize(x), (x - x.mean()) / x.std(), rtol=1e-6)

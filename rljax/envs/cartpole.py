@@ -83,6 +83,7 @@ class CartPole:
 
     def reset(self, key: jax.Array) -> tuple[CartPoleState, jax.Array]:
         """Draws each state variable from U[−0.05, 0.05)."""
+        struct.check_scalars(self)
         draws = jax.random.uniform(
             random.unrolled(key), (4,), minval=-0.05, maxval=0.05
         )

@@ -264,8 +264,23 @@ class GridWorld:
 
         Args:
           policy: [S] integer actions. On the host, not under jit.
+
+        Raises:
+          ValueError: it is none of this grid.
         """
-        arrows = (ARROWS[int(action)] for action in np.asarray(policy))
+        actions, num_cells = np.asarray(policy), self.observation_space.n
+        inside = (actions >= 0) & (actions < len(ARROWS))
+        if actions.dtype.kind not in "iu" or actions.shape != (num_cells,):
+            raise ValueError(
+                f"policy must be [{num_cells}] integers, an action for each cell, got "
+                f"{actions.dtype} {list(actions.shape)}."
+            )
+        if not inside.all():
+            raise ValueError(
+                f"policy must hold actions in [0, {len(ARROWS)}), got "
+                f"{actions[~inside][0]} in cell {np.flatnonzero(~inside)[0]}."
+            )
+        arrows = (ARROWS[int(action)] for action in actions)
         return self._lines(self._where_one_acts(arrows), " ")
 
     def render(self, state: jax.Array) -> str:

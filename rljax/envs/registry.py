@@ -68,7 +68,7 @@ def make(name: str, **kwargs: Any) -> Env:
       ValueError: unknown name; the message lists the known ones.
       TypeError: unknown parameter; likewise.
     """
-    if name not in ENVS:
+    if not isinstance(name, str) or name not in ENVS:
         raise ValueError(
             f"name must be one of {', '.join(map(repr, ENVS))}, got {name!r}."
         )

@@ -8,7 +8,16 @@ import numpy as np
 from jax.core import Tracer
 
 from rljax import spaces, struct
-from rljax.types import MDP, Env, TimeStep, advance, check_env, draw_noise
+from rljax.types import (
+    MDP,
+    Env,
+    TimeStep,
+    advance,
+    check_env,
+    check_reset,
+    check_step,
+    draw_noise,
+)
 
 
 class TimeLimitState(NamedTuple):
@@ -50,7 +59,9 @@ class TimeLimit:
                     f"{max_steps!r}."
                 )
             return
-        max_steps = struct.check_int("TimeLimit.max_steps", max_steps, minimum=1)
+        max_steps = struct.check_int(
+            "TimeLimit.max_steps", max_steps, minimum=1, maximum=struct.LARGEST_INT
+        )
         object.__setattr__(self, "max_steps", max_steps)
 
     @property
@@ -65,14 +76,16 @@ class TimeLimit:
 
     def reset(self, key: jax.Array) -> tuple[TimeLimitState, Any]:
         """Resets the environment inside and the clock."""
-        env_state, obs = self.env.reset(key)
+        struct.check_scalars(self, "max_steps")
+        env_state, obs = check_reset(self.env, self.env.reset(key))
         return TimeLimitState(env_state, jnp.zeros((), jnp.int32)), obs
 
     def step(
         self, state: TimeLimitState, action: Any, key: jax.Array
     ) -> tuple[TimeLimitState, TimeStep]:
         """Steps the environment inside and adds `truncated` when time is up."""
-        return self._tick(state, self.env.step(state.env_state, action, key))
+        returned = self.env.step(state.env_state, action, key)
+        return self._tick(state, check_step(self.env, returned))
 
     def draw(self, shape: tuple[int, ...], key: jax.Array) -> Any:
         """The randomness of steps inside, leaves [*shape, …]."""

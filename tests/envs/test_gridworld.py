@@ -96,6 +96,21 @@ def test_render_shows_the_agent_the_goal_and_the_walls(key):
     assert GridWorld(SLIPPERY).render(5 + 1) == "...P\n.#A.\n...G"
 
 
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (np.zeros(3, int), r"policy must be \[25\] integers, .* got int64 \[3\]"),
+        (np.zeros(25), r"policy must be \[25\] integers, .* got float64 \[25\]"),
+        (np.zeros((25, 4), int), r"policy must be \[25\] integers"),
+        (np.full(25, -1), r"actions in \[0, 4\), got -1 in cell 0"),
+        (np.arange(25), r"actions in \[0, 4\), got 4 in cell 4"),
+    ],
+)
+def test_what_is_no_policy_is_not_rendered(policy, message):
+    with pytest.raises(ValueError, match=message):
+        GridWorld().render_policy(policy)
+
+
 # Maps from text.
 
 

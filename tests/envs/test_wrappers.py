@@ -54,6 +54,7 @@ def test_make_passes_parameters_on():
     ("call", "error", "message"),
     [
         (lambda: rljax.make("Cartpole"), ValueError, "'CartPole-v1', 'GridWorld-5x5'"),
+        (lambda: rljax.make(["CartPole-v1"]), ValueError, "got \\['CartPole-v1'\\]"),
         (
             lambda: rljax.make("CartPole-v1", gravitty=1),
             TypeError,
