@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -79,6 +80,8 @@ class Checkpoints:
           ImportError: Orbax is not installed.
         """
         self._orbax = _import_orbax()
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"folder must be a path, got {folder!r}.")
         self.folder = Path(folder).absolute()
         self.keep = struct.check_int("keep", keep, minimum=1)
         if isinstance(interval, bool) or not isinstance(interval, int | float):
@@ -112,10 +115,19 @@ class Checkpoints:
           description: JSON, what there is to know besides.
 
         Raises:
-          SaveError: it can't be written, or `step` is not above those that are there.
-            Those that were there are still there.
+          TypeError, ValueError: `step` is no integer of 0 or more, or a leaf of `tree`
+            no array of numbers or keys.
+          SaveError: it can't be written, `step` is not above those that are there, or
+            what is there is none of ours. All that was there is still there.
         """
+        step = struct.check_int("step", step, minimum=0)
         steps = self.steps()
+        for there in steps:  # Orbax would count them, and delete the oldest
+            if not self._is_ours(there):
+                raise SaveError(
+                    f"{self.folder / str(there)} is no checkpoint of rljax, but named "
+                    "like one. Choose another folder, or move it away."
+                )
         if steps and step <= steps[-1]:
             raise SaveError(
                 f"step must be above those in {self.folder}, the last of which is "
@@ -159,12 +171,14 @@ class Checkpoints:
           step: which one; None: the last one.
 
         Raises:
+          TypeError, ValueError: `step` is no integer of 0 or more.
           CheckpointError: there is none; it can't be read; it is none of ours or of
             another format; or its leaves differ from `like`'s. The message names the
             folder and what is wrong. With `fall_back`, only if no older one will do.
         """
         steps = self.steps()
         if step is not None:
+            step = struct.check_int("step", step, minimum=0)
             steps = [s for s in steps if s <= step]
         if not steps or step not in (None, steps[-1]):
             found = ", ".join(map(str, self.steps())) or "none"
@@ -196,7 +210,7 @@ class Checkpoints:
 
     def _describe(self, step: int) -> dict[str, Any]:
         path = self.folder / str(step)
-        if not (path / "description").is_dir():
+        if not self._is_ours(step):
             raise CheckpointError(
                 f"{path} is no checkpoint of rljax: it has no description."
             )
@@ -217,6 +231,9 @@ class Checkpoints:
             )
         return content
 
+    def _is_ours(self, step: int) -> bool:
+        return (self.folder / str(step) / "description").is_dir()
+
     def _read(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
         path = self.folder / str(step)
         content = self._describe(step)
@@ -232,6 +249,7 @@ class Checkpoints:
                     f"{path}: the leaf {name} is {there}in the checkpoint but {here}"
                     "in what is to be restored. Was it another configuration?"
                 )
+        expected = {name: _as_array(name, leaf) for name, leaf in expected.items()}
         for name, leaf in expected.items():
             there = (tuple(saved[name]["shape"]), saved[name]["dtype"])
             here = (tuple(leaf.shape), str(leaf.dtype))
@@ -322,9 +340,11 @@ def _import_orbax() -> Any:
 def _flatten(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays by name, and what the description says of them."""
     arrays, leaves = {}, {}
+    if not jax.tree.leaves(tree):
+        raise ValueError(f"tree must have leaves to save, got {tree!r}.")
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path)
-        leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        leaf = _as_array(name, leaf)
         array = np.asarray(jax.random.key_data(leaf) if is_typed_key(leaf) else leaf)
         if array.size:  # Orbax refuses empty ones
             arrays[name] = array
@@ -334,6 +354,17 @@ def _flatten(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             "digest": _digest(array),
         }
     return arrays, leaves
+
+
+def _as_array(name: str, leaf: Any) -> Any:
+    """The leaf, or a Python number as an array."""
+    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biufcV":
+        raise TypeError(
+            f"the leaf {name or 'of the tree'} must be an array of numbers, got dtype "
+            f"{leaf.dtype}: {leaf!r}."
+        )
+    return leaf
 
 
 def _wrap(array: np.ndarray, like: Any) -> Any:

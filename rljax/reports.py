@@ -20,6 +20,16 @@ from rljax.faults import Fault
 from rljax.settings import label, text
 from rljax.train import Metrics
 
+RUN_COLUMNS = (
+    "seed",
+    "update",
+    "steps",
+    "num_episodes",
+    "episode_return",
+    "episode_length",
+)
+"""Of every row, whatever the settings and metrics."""
+
 
 class Report(NamedTuple):
     """What happened since the last report; the first one after a resume, all before."""
@@ -41,13 +51,13 @@ class Report(NamedTuple):
     report of what was done before a resume."""
     faults: tuple[Fault, ...]
     """All so far."""
+    resumed: bool = False
+    """Whether the sweep was told to resume, even if there was nothing to go on from."""
 
     def columns(self) -> list[str]:
         """The names in `rows`: of settings, of the run and the time, of metrics."""
         settings = dict.fromkeys(name for s in self.settings for name in s)
-        time = ("seed", "update", "steps")
-        episodes = ("num_episodes", "episode_return", "episode_length")
-        return [*settings, *time, *episodes, *self._metric_names()]
+        return [*settings, *RUN_COLUMNS, *self._metric_names()]
 
     def _metric_names(self) -> list[str]:
         return sorted({name for m in self.metrics for name in m.agent})
@@ -94,9 +104,10 @@ class _RowWriter:
 
         Args:
           path: file to write.
-          append: go on with the file that a resumed sweep has left. As its first report
-            holds all that was done, the file is written anew from it: rows of updates
-            that are about to be done again go, rows that were lost come back.
+          append: go on with the file that a sweep has left which is now resumed. As
+            the first report then holds all that was done, the file is written anew
+            from it: rows of updates that are about to be done again go, rows that were
+            lost come back. A sweep that isn't resumed is refused a file with content.
 
         Raises:
           FileExistsError: the file is there and `append` is False.
@@ -141,6 +152,12 @@ class _RowWriter:
                 raise ValueError(
                     f"{self.path} holds other columns than {', '.join(columns)}. It is "
                     "left as it is; choose another file."
+                )
+            if old and not report.resumed:
+                raise ValueError(
+                    f"{self.path} holds what another sweep wrote, and this one isn't "
+                    "resumed (resume=True), which append=True is for. It is left as it "
+                    "is; choose another file."
                 )
         new = self.path.with_name(f"{self.path.name}.new")
         new.write_text(header + lines, encoding="utf-8", newline="")

@@ -1,5 +1,6 @@
 """The loop on the host that drives a sweep's compiled programs, chunk by chunk."""
 
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from rljax.evaluate import Evaluation
 from rljax.faults import Fault, locate_nan
 from rljax.fingerprint import check_same
 from rljax.population import Population, state_bytes, structure_of
-from rljax.reports import Report
+from rljax.reports import RUN_COLUMNS, Report
 from rljax.results import Outcome, SweepResult
 from rljax.settings import Expansion
 from rljax.train import Measure, Metrics
@@ -39,8 +40,13 @@ class Runner:
         memory_budget: int,
         identity: dict[str, Any],
         measure: Measure | None = None,
+        resumed: bool = False,
     ):
-        """Compiles the training; see `sweep` for the arguments."""
+        """Compiles the training; see `sweep` for the arguments.
+
+        Raises:
+          ValueError: a metric is named as a setting or another column of a report.
+        """
         groups: dict[Any, list[int]] = {}
         for index, pair in enumerate(expansion.built):
             groups.setdefault(structure_of(pair), []).append(index)
@@ -49,6 +55,7 @@ class Runner:
         self.num_updates = num_updates
         self.num_devices = len(devices or jax.devices())
         self.identity = identity
+        self.resumed = resumed
         self.done = 0
         self.faults: list[Fault] = []
         self.groups = list(groups.values())
@@ -70,6 +77,15 @@ class Runner:
             )
             for p, size, batch_size in zip(pairs, sizes, batch_sizes, strict=True)
         ]
+        columns = {*RUN_COLUMNS, *itertools.chain.from_iterable(expansion.settings)}
+        for population in self.populations:
+            taken = columns & set(population.metrics_shapes().agent)
+            if taken:
+                raise ValueError(
+                    f"{', '.join(sorted(map(repr, taken)))} can't be the name of a "
+                    "metric, of `measure` or of the agent: it is a column of the "
+                    "sweep's rows already. Rename it."
+                )
         self.history = [_empty_history(p, num_updates) for p in self.populations]
 
     def start(self) -> None:
@@ -250,6 +266,7 @@ class Runner:
             total_updates=self.num_updates,
             steps_per_second=num_steps / seconds,
             faults=tuple(self.faults),
+            resumed=self.resumed,
         )
         for callback in callbacks:
             try:

@@ -100,13 +100,13 @@ def sweep(
     """
     _check_host_arguments(key, callbacks, checkpoints, resume, stop)
     check_key(key)
-    num_seeds = struct.check_int("num_seeds", num_seeds, minimum=1)
-    num_updates = struct.check_int("num_updates", num_updates, minimum=0)
+    most = struct.LARGEST_INT
+    num_seeds = struct.check_int("num_seeds", num_seeds, minimum=1, maximum=most)
+    num_updates = struct.check_int("num_updates", num_updates, minimum=0, maximum=most)
     num_episodes = struct.check_int("num_episodes", num_episodes, minimum=0)
-    max_steps = struct.check_int("max_steps", max_steps, minimum=1)
-    for name, value in (("num_seeds", num_seeds), ("num_updates", num_updates)):
-        if value >= 2**31:
-            raise ValueError(f"{name} must be below 2**31, got {value}.")
+    max_steps = struct.check_int("max_steps", max_steps, minimum=1, maximum=most)
+    if batch_size is not None:
+        batch_size = struct.check_int("batch_size", batch_size, minimum=1)
     check_measure(measure)
     expansion = expand(agent, env, settings)
     identity = _identity(expansion, num_seeds, key, measure)
@@ -130,6 +130,7 @@ def sweep(
         memory_budget=memory_budget,
         identity=identity,
         measure=measure,
+        resumed=resume,
     )
     if checkpoints is not None and saved is not None:
         runner.restore(checkpoints)

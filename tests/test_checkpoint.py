@@ -245,3 +245,35 @@ def test_a_folder_that_turns_read_only_leaves_what_is_saved_intact(disk):
     with pytest.raises(SaveError, match="Read-only file system.* step 1 is there and"):
         checkpoints.save(2, TREE)
     assert equal(checkpoints.restore(TREE).tree, TREE)
+
+
+def test_folders_of_others_are_not_counted_and_deleted(tmp_path):
+    for year in range(2020, 2025):
+        (tmp_path / str(year)).mkdir()
+        (tmp_path / str(year) / "picture").write_text("precious")
+    with pytest.raises(SaveError, match="2020 is no checkpoint of rljax, but named"):
+        Checkpoints(tmp_path).save(2025, {"a": np.ones(2)})
+    assert len(list(tmp_path.glob("*/picture"))) == 5
+
+
+@pytest.mark.parametrize("step", [-1, 1.5, True, None, "x"])
+def test_a_step_is_an_integer(saved, step):
+    with pytest.raises((TypeError, ValueError), match="step must be"):
+        saved.save(step, TREE)
+    assert saved.steps() == [2, 3]
+    if step is not None:
+        with pytest.raises((TypeError, ValueError), match="step must be"):
+            saved.restore(TREE, step)
+
+
+def test_python_s_numbers_come_back_and_other_leaves_are_refused(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"a": 1.5, "b": 2})
+    tree = checkpoints.restore({"a": 0.0, "b": 0}).tree
+    assert (tree["a"], tree["b"]) == (1.5, 2)
+    with pytest.raises(TypeError, match=r"\['name'\] must be an array of numbers, got"):
+        checkpoints.save(2, {"name": "adam"})
+    with pytest.raises(ValueError, match="tree must have leaves to save, got {}"):
+        checkpoints.save(2, {})
+    with pytest.raises(TypeError, match="folder must be a path, got None"):
+        Checkpoints(None)

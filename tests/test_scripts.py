@@ -18,7 +18,7 @@ import pytest
 
 import rljax
 from rljax import runs
-from rljax.agents.common import AgentState
+from rljax.agents.common import AgentState, built_optimizer
 from tests.conftest import enable_x64
 from tests.oracles import published
 
@@ -603,7 +603,8 @@ def test_the_trunk_of_baselines_has_the_published_gradient(
     with enable_x64():
         params = network.init(jax.random.key(0), jnp.zeros(4))
         obs, target = jnp.asarray(rng.normal(size=(1, 4))), jnp.array([3.0])
-        state = AgentState(params, agent._optimizer().init(params), jnp.zeros((), int))
+        optimizer = built_optimizer(agent, agent.learning_rate)
+        state = AgentState(params, optimizer.init(params), jnp.zeros((), int))
         step = rljax.Transition(
             obs=obs[None],
             action=jnp.array([[1]]),

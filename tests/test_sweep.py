@@ -472,10 +472,12 @@ def test_a_callback_that_can_not_write_ends_the_sweep_and_says_what_is_saved(tmp
 
 
 def test_integers_that_do_not_fit_and_keys_are_refused():
-    with pytest.raises(
-        ValueError, match=r"TimeLimit.max_steps does not fit int32, got"
-    ):
+    with pytest.raises(ValueError, match=r"TimeLimit.max_steps must be at most 21474"):
         sweep(settings={"env.max_steps": [10, 2**33]})
+    with pytest.raises(
+        ValueError, match=r"BreaksWhenPoisoned.poison does not fit int32, got"
+    ):
+        sweep(env=BreaksWhenPoisoned(rljax.CartPole(), 2**33))
     with pytest.raises(
         TypeError, match=r"BreaksWhenPoisoned.poison must not be a rand"
     ):
@@ -598,6 +600,7 @@ def test_bad_arguments_are_refused(arguments, message):
         ({"memory_budget": 1e9}, "memory_budget must be an integer, got 1000000000.0"),
         ({"agent": 3}, "agent must be an agent"),
         ({"key": 3}, "key must be a random key"),
+        ({"batch_size": 1.5}, "batch_size must be an integer, got 1.5"),
     ],
 )
 def test_arguments_of_another_kind_are_refused(arguments, message):
@@ -645,6 +648,24 @@ def test_a_file_of_something_else_is_left_as_it_is(writer, tmp_path):
     sweep(callbacks=[one], num_updates=1)
     with pytest.raises(ValueError, match="has served a sweep already"):
         sweep(callbacks=[one], num_updates=1)
+
+
+@pytest.mark.parametrize("writer", [reports.CSVWriter, reports.JSONLinesWriter])
+def test_append_is_for_resumed_sweeps(writer, tmp_path):
+    path = tmp_path / "file"
+    sweep(callbacks=[writer(path)], num_updates=2)
+    content = path.read_text()
+    with pytest.raises(
+        ValueError, match="holds what another sweep wrote, and this one"
+    ):
+        sweep(callbacks=[writer(path, append=True)], num_updates=1, num_seeds=1)
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "seed", "num_episodes"])
+def test_a_metric_can_not_be_named_as_a_column(name):
+    with pytest.raises(ValueError, match=f"'{name}' can't be the name of a metric"):
+        sweep(measure=lambda agent, env, state: {name: 1.0})
 
 
 def test_names_and_numbers_that_files_find_hard(tmp_path):
