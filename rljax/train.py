@@ -202,13 +202,12 @@ def _check_train_state(agent: Agent, train_state: Any) -> None:
             "train_state must come from rljax.init_train(agent, env, key), got a "
             f"{type(train_state).__name__}."
         )
-    check_key(train_state.key)
     shape = jnp.shape(train_state.rollout_state.episode_length)
     if shape != (agent.num_envs,):
         raise ValueError(
             f"train_state must be of {type(agent).__name__}.num_envs = "
             f"{agent.num_envs} environments, is of shape {shape}. Make it with "
-            "rljax.init_train(agent, env, key)."
+            "rljax.init_train(agent, env, key); of several seeds, vmap train_step."
         )
 
 
