@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import logging
+import operator
 import os
 import shutil
 import time
@@ -28,6 +29,8 @@ from rljax.random import is_typed_key
 
 FORMAT = 1
 """Of the layout below; raised when older readers would misread it."""
+_MARKS = ("description", "arrays", "_CHECKPOINT_METADATA")
+"""What tells a checkpoint, even a damaged one, from a folder of somebody else's."""
 
 
 class CheckpointError(RuntimeError):
@@ -120,10 +123,10 @@ class Checkpoints:
           SaveError: it can't be written, `step` is not above those that are there, or
             what is there is none of ours. All that was there is still there.
         """
-        step = struct.check_int("step", step, minimum=0)
+        step = _as_step(step)
         steps = self.steps()
         for there in steps:  # Orbax would count them, and delete the oldest
-            if not self._is_ours(there):
+            if not any((self.folder / str(there) / name).exists() for name in _MARKS):
                 raise SaveError(
                     f"{self.folder / str(there)} is no checkpoint of rljax, but named "
                     "like one. Choose another folder, or move it away."
@@ -178,7 +181,7 @@ class Checkpoints:
         """
         steps = self.steps()
         if step is not None:
-            step = struct.check_int("step", step, minimum=0)
+            step = _as_step(step)
             steps = [s for s in steps if s <= step]
         if not steps or step not in (None, steps[-1]):
             found = ", ".join(map(str, self.steps())) or "none"
@@ -210,7 +213,7 @@ class Checkpoints:
 
     def _describe(self, step: int) -> dict[str, Any]:
         path = self.folder / str(step)
-        if not self._is_ours(step):
+        if not (path / "description").is_dir():
             raise CheckpointError(
                 f"{path} is no checkpoint of rljax: it has no description."
             )
@@ -230,9 +233,6 @@ class Checkpoints:
                 f"{path} is damaged: its description is not what was saved."
             )
         return content
-
-    def _is_ours(self, step: int) -> bool:
-        return (self.folder / str(step) / "description").is_dir()
 
     def _read(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
         path = self.folder / str(step)
@@ -335,6 +335,18 @@ def _import_orbax() -> Any:
             "checkpoints need Orbax: pip install 'rljax-core[checkpoint]'."
         ) from error
     return orbax
+
+
+def _as_step(step: Any) -> int:
+    try:
+        index = operator.index(step)
+    except TypeError:
+        index = None
+    if index is None or isinstance(step, bool | np.bool_):
+        raise TypeError(f"step must be an integer, got {step!r}.")
+    if index < 0:
+        raise ValueError(f"step must be 0 or more, got {index}.")
+    return index
 
 
 def _flatten(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

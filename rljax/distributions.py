@@ -180,7 +180,7 @@ def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
 
     a is the first action of a probability above 0 whose cumulative probability is more
     than u·c, with the total c, which is 1 up to rounding. u·c < c holds in floating
-    point as well, so for u in [0, 1) there is one.
+    point as well, so for u in [0, 1) there is one; where logits are NaN, a is 0.
 
     Args:
       logits: [..., A] floating.
@@ -192,10 +192,20 @@ def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
     # In half precision the cumulative sum would swallow small probabilities.
     dtype = jnp.promote_types(jnp.result_type(logits), jnp.float32)
     probs = jax.nn.softmax(jnp.asarray(logits, dtype))
-    # XLA sums long arrays in blocks: from entry to entry the sum may then rise by a
-    # rounding where nothing is added, and fall.
-    cumulative = jnp.where(probs > 0, jnp.cumsum(probs, axis=-1), 0)
+    cumulative = cumulative_probs(probs)
     total = jnp.max(cumulative, axis=-1, keepdims=True)
-    actions = jax.lax.iota(jnp.int32, probs.shape[-1])
+    num_actions = probs.shape[-1]
+    actions = jax.lax.iota(jnp.int32, num_actions)
     passed = cumulative > u[..., None] * total
-    return jnp.min(jnp.where(passed, actions, probs.shape[-1]), axis=-1)
+    first = jnp.min(jnp.where(passed, actions, num_actions), axis=-1)
+    return jnp.where(first < num_actions, first, 0)
+
+
+def cumulative_probs(probs: jax.Array) -> jax.Array:
+    """Σ_{b≤a} p(b) where p(a) > 0, else 0, [..., A].
+
+    XLA sums long arrays in blocks: from entry to entry the sum may then rise by a
+    rounding where nothing is added, and fall. So what can't be drawn is left out; a
+    running maximum makes the rest ascend.
+    """
+    return jnp.where(probs > 0, jnp.cumsum(probs, axis=-1), 0)

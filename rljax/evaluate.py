@@ -44,8 +44,9 @@ def evaluate(
     not biased towards short episodes.
 
     Args:
-      agent: learning rule.
-      agent_state: from training, `train_state.agent_state`.
+      agent: learning rule, the one of training.
+      agent_state: from training, `train_state.agent_state`. Its `params` or `q_values`,
+        if it has such a field, must have the shapes that `agent.init` gives them.
       env: environment, not necessarily the one of training.
       key: random key.
       num_episodes: 1 or more.
@@ -109,23 +110,29 @@ def _evaluate(agent, agent_state, env, key, num_episodes, max_steps):
 
 
 def _check_agent_state(agent, agent_state, env, key):
-    """Raises unless `agent_state` is as `agent.init` makes it for `env`."""
+    """Raises unless the learned part of `agent_state` is of this agent and environment.
+
+    Otherwise a table would be read beyond its end, where JAX returns its last row.
+    """
     who = f"{type(agent).__name__}.init on this environment"
     remedy = (
         "Was it trained by another agent or on another environment? If it holds "
         "several seeds, vmap: jax.vmap(lambda s, k: rljax.evaluate(agent, s, env, k, "
         "…))(states, keys)"
     )
-    expected = jax.eval_shape(agent.init, key, env)
-    if jax.tree.structure(agent_state) != jax.tree.structure(expected):
-        raise TypeError(
-            f"agent_state must be of the structure that {who} makes, got a "
-            f"{type(agent_state).__name__} of another. {remedy}."
-        )
-    leaves = jax.tree_util.tree_leaves_with_path(agent_state)
-    for (path, leaf), shape in zip(leaves, jax.tree.leaves(expected), strict=True):
-        if jnp.shape(leaf) != shape.shape:
-            raise ValueError(
-                f"agent_state{jax.tree_util.keystr(path)} must have the shape "
-                f"{shape.shape} that {who} gives it, got {jnp.shape(leaf)}. {remedy}."
+    made = jax.eval_shape(agent.init, key, env)
+    for name in ("params", "q_values"):
+        expected, given = getattr(made, name, None), getattr(agent_state, name, None)
+        if jax.tree.structure(given) != jax.tree.structure(expected):
+            raise TypeError(
+                f"agent_state must have the {name} that {who} makes, got a "
+                f"{type(agent_state).__name__} with others or none. {remedy}."
             )
+        leaves = jax.tree_util.tree_leaves_with_path(given)
+        for (path, leaf), shape in zip(leaves, jax.tree.leaves(expected), strict=True):
+            if jnp.shape(leaf) != shape.shape:
+                raise ValueError(
+                    f"agent_state.{name}{jax.tree_util.keystr(path)} must have the "
+                    f"shape {shape.shape} that {who} gives it, got {jnp.shape(leaf)}. "
+                    f"{remedy}."
+                )

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-from rljax import causal, losses, sequences, struct
+from rljax import causal, distributions, losses, sequences, struct
 from rljax.rewards import RewardModel
 from rljax.types import check_key
 
@@ -111,10 +111,7 @@ def sample_preferences(
 def _sample(env, log_probs, rewards, key, num_pairs):
     key_prompt, key_pair, key_label = jax.random.split(key, 3)
     prompts = jax.random.randint(key_prompt, (num_pairs,), 0, env.num_prompts)
-    probs = jnp.exp(log_probs)
-    # XLA sums long arrays in blocks: from entry to entry the sum may then rise by a
-    # rounding where nothing is added, and fall. Neither does the running maximum.
-    cumulative = jnp.where(probs > 0, jnp.cumsum(probs, axis=-1), 0)
+    cumulative = distributions.cumulative_probs(jnp.exp(log_probs))
     cumulative = jax.lax.cummax(cumulative, axis=1)
     u = jax.random.uniform(key_pair, (num_pairs, 2), cumulative.dtype)
 

@@ -115,7 +115,9 @@ def objective(
 @jax.jit
 def _soft_value_iteration(mdp, reference, kl_coef):
     beta = jnp.asarray(kl_coef, mdp.rewards.dtype)
-    log_reference = jnp.log(reference)
+    # Twice, so that there is no derivative of log 0, not even one multiplied by 0.
+    positive = jnp.where(reference > 0, reference, 1)
+    log_reference = jnp.where(reference > 0, jnp.log(positive), -jnp.inf)
 
     def values_of(q):
         return _soft_maximum(q, log_reference, beta)

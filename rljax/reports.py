@@ -56,18 +56,26 @@ class Report(NamedTuple):
 
     def columns(self) -> list[str]:
         """The names in `rows`: of settings, of the run and the time, of metrics."""
-        settings = dict.fromkeys(name for s in self.settings for name in s)
-        return [*settings, *RUN_COLUMNS, *self._metric_names()]
+        columns = (*self._setting_names(), *RUN_COLUMNS)
+        return [*columns, *self._metric_columns().values()]
 
-    def _metric_names(self) -> list[str]:
-        return sorted({name for m in self.metrics for name in m.agent})
+    def _setting_names(self) -> dict[str, None]:
+        return dict.fromkeys(name for s in self.settings for name in s)
+
+    def _metric_columns(self) -> dict[str, str]:
+        """By metric; one that is named as a setting is told from it by a suffix."""
+        names, settings = (
+            {n for m in self.metrics for n in m.agent},
+            self._setting_names(),
+        )
+        return {n: f"{n}_metric" if n in settings else n for n in sorted(names)}
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One dictionary per update, setting and seed, in this order.
 
         Values are None where no episode ended, of a frozen run, and where NaN.
         """
-        names = self._metric_names()
+        columns = self._metric_columns()
         for i in range(self.num_updates - self.first_update):
             update = self.first_update + i + 1
             for setting, metrics, steps in zip(
@@ -80,19 +88,21 @@ class Report(NamedTuple):
                         "seed": seed,
                         "update": update,
                         "steps": update * steps,
-                        **_row(metrics, names, (seed, i)),
+                        **_row(metrics, columns, (seed, i)),
                     }
 
 
-def _row(metrics: Metrics, names: list[str], at: tuple[int, int]) -> dict[str, Any]:
+def _row(
+    metrics: Metrics, columns: dict[str, str], at: tuple[int, int]
+) -> dict[str, Any]:
     count = int(metrics.num_episodes[at])
     row: dict[str, Any] = {"num_episodes": count}
     for name in ("episode_return", "episode_length"):
         total = float(getattr(metrics, f"{name}_sum")[at])
         row[name] = total / count if count else None
-    for name in names:
+    for name, column in columns.items():
         value = float(metrics.agent[name][at]) if name in metrics.agent else np.nan
-        row[name] = None if np.isnan(value) else value
+        row[column] = None if np.isnan(value) else value
     return row
 
 

@@ -1,6 +1,5 @@
 """The loop on the host that drives a sweep's compiled programs, chunk by chunk."""
 
-import itertools
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -45,7 +44,7 @@ class Runner:
         """Compiles the training; see `sweep` for the arguments.
 
         Raises:
-          ValueError: a metric is named as a setting or another column of a report.
+          ValueError: a metric is named as one of a report's RUN_COLUMNS.
         """
         groups: dict[Any, list[int]] = {}
         for index, pair in enumerate(expansion.built):
@@ -77,15 +76,14 @@ class Runner:
             )
             for p, size, batch_size in zip(pairs, sizes, batch_sizes, strict=True)
         ]
-        columns = {*RUN_COLUMNS, *itertools.chain.from_iterable(expansion.settings)}
         for population in self.populations:
-            taken = columns & set(population.metrics_shapes().agent)
-            if taken:
-                raise ValueError(
-                    f"{', '.join(sorted(map(repr, taken)))} can't be the name of a "
-                    "metric, of `measure` or of the agent: it is a column of the "
-                    "sweep's rows already. Rename it."
-                )
+            for name in RUN_COLUMNS:
+                if name in population.metrics_shapes().agent:
+                    raise ValueError(
+                        f"{name!r} can't be the name of a metric, of `measure` or of "
+                        "the agent: it is a column of the sweep's rows already. Rename "
+                        "it."
+                    )
         self.history = [_empty_history(p, num_updates) for p in self.populations]
 
     def start(self) -> None:

@@ -67,7 +67,8 @@ def sweep(
       num_episodes: greedy episodes per run after training, 0 for none.
       max_steps: steps after which such an episode is given up.
       measure: a pure function of (agent, env, agent_state) that returns scalars by
-        name, which join the metrics of each update; see `train`.
+        name, which join the metrics of each update; see `train`. A name in
+        `reports.RUN_COLUMNS` is refused, one of a setting is "<name>_metric" in rows.
       devices: where to run, by default all devices of all processes.
       batch_size: runs that one device vmaps together; by default those that fit a
         core's cache on a CPU, all elsewhere, and fewer if memory is short.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rljax import random, spaces
 from rljax.mdp import MDP, SparseTransitions
@@ -176,7 +177,7 @@ def advance(env: Any, state: Any, action: Any, noise: Any) -> tuple[Any, TimeSte
       TypeError, ValueError: what the environment returned breaks the contract.
     """
     if hasattr(type(env), "draw"):
-        return check_step(env, env.advance(state, action, noise))
+        return check_step(env, env.advance(state, action, noise), "advance")
     return check_step(env, env.step(state, action, noise))
 
 
@@ -193,7 +194,7 @@ def check_reset(env: Any, returned: Any) -> tuple[Any, Any]:
     return returned
 
 
-def check_step(env: Any, returned: Any) -> tuple[Any, TimeStep]:
+def check_step(env: Any, returned: Any, method: str = "step") -> tuple[Any, TimeStep]:
     """What `env.step` returned, (state, time step), if it is of the right kind.
 
     Python's numbers and booleans become arrays.
@@ -201,7 +202,7 @@ def check_step(env: Any, returned: Any) -> tuple[Any, TimeStep]:
     Raises:
       TypeError, ValueError: it is not; see the message.
     """
-    who = f"{type(env).__name__}.step"
+    who = f"{type(env).__name__}.{method}"
     if (
         not isinstance(returned, tuple)
         or len(returned) != 2
@@ -210,17 +211,22 @@ def check_step(env: Any, returned: Any) -> tuple[Any, TimeStep]:
         what = f"must return (state, rljax.TimeStep(…)), returned {returned}"
         raise _breach(TypeError, who, what)
     state, time_step = returned
-    fields = {"reward": "iuf", "terminated": "b", "truncated": "b"}
-    for name, kinds in fields.items():
+    arrays = {}
+    for name in ("reward", "terminated", "truncated"):
         value = getattr(time_step, name)
-        dtype = jnp.result_type(value)
-        is_float = jnp.issubdtype(dtype, jnp.floating)  # bfloat16's kind is V
-        if jnp.shape(value) or not (dtype.kind in kinds or (is_float and "f" in kinds)):
-            kind = "bool" if kinds == "b" else "floating"
+        kinds = (jnp.integer, jnp.floating) if name == "reward" else (jnp.bool_,)
+        number = isinstance(value, bool | int | float | np.generic | np.ndarray)
+        array = jnp.asarray(value) if number or isinstance(value, jax.Array) else None
+        if (
+            array is None
+            or array.shape
+            or not any(jnp.issubdtype(array.dtype, kind) for kind in kinds)
+        ):
+            kind = "real" if name == "reward" else "bool"
+            found = value if array is None else f"{array.dtype} {list(array.shape)}"
             what = f"must return TimeStep.{name} as a {kind} scalar, []"
-            found = f"{dtype} {list(jnp.shape(value))}"
             raise _breach(TypeError, who, f"{what}, returned {found}")
-    arrays = {name: jnp.asarray(getattr(time_step, name)) for name in fields}
+        arrays[name] = array
     return state, time_step._replace(**arrays)
 
 

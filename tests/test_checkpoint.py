@@ -256,6 +256,19 @@ def test_folders_of_others_are_not_counted_and_deleted(tmp_path):
     assert len(list(tmp_path.glob("*/picture"))) == 5
 
 
+def test_a_damaged_one_of_our_own_does_not_stop_the_next_save(saved):
+    shutil.rmtree(saved.folder / "2" / "description")
+    saved.save(4, TREE)
+    assert saved.steps() == [3, 4]
+
+
+@pytest.mark.parametrize("kind", [jnp.int32, np.int64, np.array])
+def test_a_counter_is_a_step(saved, kind):
+    saved.save(kind(7), TREE)
+    assert saved.steps() == [3, 7]
+    assert saved.restore(TREE, kind(7)).step == 7
+
+
 @pytest.mark.parametrize("step", [-1, 1.5, True, None, "x"])
 def test_a_step_is_an_integer(saved, step):
     with pytest.raises((TypeError, ValueError), match="step must be"):

@@ -172,6 +172,7 @@ def test_of_many_actions_none_of_probability_0_is_drawn():
     actions = jax.jit(jax.vmap(d.categorical_quantile, (None, 0)))(logits, words)
     assert np.isfinite(logits[actions]).all()
     ends = d.categorical_quantile(logits, np.array([0.0, 1 - 2**-24], np.float32))
+    assert d.categorical_quantile(jnp.full(4, jnp.nan), jnp.float32(0.5)) == 0
     allowed = np.flatnonzero(np.isfinite(logits))
     np.testing.assert_array_equal(ends, allowed[[0, -1]])
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import rljax
@@ -85,7 +86,18 @@ def test_the_state_of_another_agent_or_environment_is_refused(key):
     with pytest.raises(ValueError, match=r"agent_state.q_values must have .*\(49, 4\)"):
         rljax.evaluate(agent, state, large, key, num_episodes=1)
     for other in (None, rljax.PPO().init(key, rljax.CartPole())):
-        with pytest.raises(
-            TypeError, match=r"agent_state must be of the structure that"
-        ):
+        with pytest.raises(TypeError, match="agent_state must have the "):
             rljax.evaluate(agent, other, small, key, num_episodes=1)
+
+
+def test_only_what_is_learned_must_fit(key):
+    env = rljax.CartPole()
+    agent = rljax.ActorCritic(hidden_sizes=(4,), optimizer=optax.sgd)
+    state = agent.init(key, env)._replace(opt_state=None)
+    other = rljax.ActorCritic(hidden_sizes=(4,), num_envs=3)
+    for each in (agent, other):
+        rljax.evaluate(each, state, env, key, num_episodes=1, max_steps=2)
+    state = rljax.Sarsa(num_envs=4).init(key, rljax.GridWorld())
+    rljax.evaluate(
+        rljax.Sarsa(), state, rljax.GridWorld(), key, num_episodes=1, max_steps=2
+    )

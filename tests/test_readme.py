@@ -42,7 +42,7 @@ def test_the_examples_of_the_guide_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    for link in re.findall(r"\]\(([^)]+)\)", text):
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
         path, _, section = link.partition("#")
         target = ROOT / Path(page).parent / path if path else ROOT / page
         headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE)
@@ -54,8 +54,11 @@ def test_readme_quotes_the_benchmark_as_the_page_of_the_scripts_does():
     def rows(page):
         text = (ROOT / page).read_text(encoding="utf-8")
         table = text.split("| against |")[1].split("\n\n")[0].splitlines()[2:]
-        cells = [[cell.split() for cell in row.split("|")[1:-1]] for row in table]
-        return {(*ratio[:1], *figure[:2]) for _, _, ratio, figure in cells}
+        cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table]
+        return {
+            (name, ratio.split(" ")[0], *figure.split(" ")[:2])
+            for name, _, ratio, figure in cells
+        }
 
     assert rows("README.md")
     assert rows("README.md") <= rows("scripts/README.md")

@@ -272,3 +272,10 @@ def test_a_soft_value_and_its_policy_agree_where_the_reference_is_tiny():
     np.testing.assert_allclose(plan.values[0], expected, rtol=1e-5)
     implied = np.log(2e-38) + 200 - plan.values[0]
     np.testing.assert_allclose(plan.log_policy[0, 1], implied, atol=1e-4)
+
+    def value(reference):
+        return regularized.soft_value_iteration(mdp, reference, 1.0).values[0]
+
+    barred = jnp.array([[1.0, 0.0], [0.5, 0.5]])
+    _, slope = jax.jvp(value, (barred,), (jnp.zeros((2, 2)),))
+    assert slope == 0  # not 0 · ∞

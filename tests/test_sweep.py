@@ -662,10 +662,22 @@ def test_append_is_for_resumed_sweeps(writer, tmp_path):
     assert path.read_text() == content
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "seed", "num_episodes"])
+@pytest.mark.parametrize("name", ["seed", "num_episodes"])
 def test_a_metric_can_not_be_named_as_a_column(name):
     with pytest.raises(ValueError, match=f"'{name}' can't be the name of a metric"):
         sweep(measure=lambda agent, env, state: {name: 1.0})
+
+
+def test_a_metric_named_as_a_setting_is_told_from_it(tmp_path):
+    sweep(
+        measure=lambda agent, env, state: {"learning_rate": 7.0},
+        callbacks=[reports.CSVWriter(tmp_path / "csv")],
+        num_updates=1,
+    )
+    with open(tmp_path / "csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {float(row["learning_rate_metric"]) for row in rows} == {7.0}
+    assert len({row["learning_rate"] for row in rows}) > 1
 
 
 def test_names_and_numbers_that_files_find_hard(tmp_path):

@@ -392,6 +392,8 @@ class Slip:
             "float flag": {"terminated": jnp.float32(1)},
             "int flag": {"truncated": jnp.int32(1)},
             "row": {"reward": jnp.ones(1)},
+            "nothing": {"truncated": None},
+            "list": {"reward": [1.0]},
             "numbers": {"reward": 1.0, "terminated": True, "truncated": False},
         }
         out = rljax.TimeStep(jnp.int32(1), jnp.float32(1), state > -1, jnp.bool_(False))
@@ -410,10 +412,11 @@ class Slip:
         ("no state", r"Slip.reset must return \(state, obs\)"),
         ("vector", r"Slip.reset must return observations of shape \(\), as its Discr"),
         ("floats", r"Slip.reset must return observations of an integer dtype"),
-        ("space", r"Slip.observation_space must be a property that returns a space"),
         ("float flag", r"Slip.step must return TimeStep.terminated as a bool scalar"),
         ("int flag", r"TimeStep.truncated as a bool scalar, \[\], returned int32 \[\]"),
-        ("row", r"TimeStep.reward as a floating scalar, \[\], returned float32 \[1\]"),
+        ("row", r"TimeStep.reward as a real scalar, \[\], returned float32 \[1\]"),
+        ("nothing", r"Slip.step must return TimeStep.truncated as a bool .* None"),
+        ("list", r"Slip.step must return TimeStep.reward as a real .* \[1.0\]"),
         ("tuple", r"Slip.step must return \(state, rljax.TimeStep"),
         ("five", r"Slip.step must return \(state, rljax.TimeStep"),
     ],
@@ -426,13 +429,24 @@ def test_an_environment_s_slips_are_named(returned, message, limit, key):
         lambda: rljax.train(agent, env, key, num_updates=1),
         lambda: rljax.evaluate(agent, state, env, key, num_episodes=1),
     ):
-        if returned == "space":  # the agent may be the first to ask
-            with pytest.raises(TypeError):
-                run()
-            continue
         with pytest.raises((TypeError, ValueError), match=message) as caught:
             run()
         assert "check_env(env, key)" in str(caught.value)
+
+
+def test_a_space_that_is_none_is_named():
+    with pytest.raises(TypeError, match=r"Slip.observation_space must be a property"):
+        rljax.types.check_reset(Slip("space"), (jnp.int32(0), jnp.int32(0)))
+
+
+def test_who_wrote_advance_reads_of_advance(key):
+    @rljax.struct.dataclass
+    class Ahead(rljax.GridWorld):
+        def advance(self, state, action, noise):
+            return super().advance(state, action, noise)[1]
+
+    with pytest.raises(TypeError, match=r"Ahead.advance must return \(state, rljax"):
+        rljax.train(rljax.QLearning(), Ahead(), key, num_updates=1)
 
 
 @pytest.mark.parametrize("num_envs", [1, 2])

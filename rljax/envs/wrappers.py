@@ -53,10 +53,11 @@ class TimeLimit:
             if (
                 max_steps.dtype.kind not in "iu"
                 or not (np.asarray(max_steps) > 0).all()
+                or not (np.asarray(max_steps) <= struct.LARGEST_INT).all()
             ):
                 raise ValueError(
-                    "TimeLimit.max_steps must be integers of at least 1, got "
-                    f"{max_steps!r}."
+                    "TimeLimit.max_steps must be integers of at least 1 and at most "
+                    f"{struct.LARGEST_INT}, got {max_steps!r}."
                 )
             return
         max_steps = struct.check_int(

@@ -71,6 +71,11 @@ def test_make_passes_parameters_on():
             "TimeLimit.max_steps must be integers of at least 1",
         ),
         (
+            lambda: rljax.TimeLimit(rljax.CartPole(), np.array(2**33)),
+            ValueError,
+            "TimeLimit.max_steps must be integers of .* at most 2147483647",
+        ),
+        (
             lambda: rljax.TimeLimit(rljax.CartPole(), 1.5),
             TypeError,
             "TimeLimit.max_steps must be an integer",
