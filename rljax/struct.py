@@ -164,7 +164,6 @@ def check_reals(
         dtype = jax.numpy.result_type(float)
         with np.errstate(over="ignore", under="ignore"):
             used = array.astype(dtype)
-        used = np.where(np.abs(used) < np.finfo(dtype).tiny, 0, used)  # as XLA may
         above = used > minimum if open_minimum else array >= minimum
         if not (np.isfinite(used) & above & (array <= maximum)).all():
             rounded = "" if (used == array).all() else f", which is {used} in {dtype}"

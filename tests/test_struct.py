@@ -95,7 +95,5 @@ def test_numbers_that_the_default_dtype_can_not_hold_are_refused():
         ValueError, match="PPO.rollout_length must be at most 2147483647"
     ):
         rljax.PPO(rollout_length=2**33)
-    with pytest.raises(ValueError, match=r"1e-40, which is 0.0 in float32"):
-        rljax.CartPole(mass_cart=1e-40)  # XLA makes subnormal numbers 0
     with enable_x64():
         assert rljax.CartPole(mass_cart=1e-50).mass_cart == 1e-50
