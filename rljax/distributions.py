@@ -144,6 +144,8 @@ def bernoulli_kl(mean: jax.Array, gap: jax.Array) -> jax.Array:
 
     Returns:
       [...] in nats, ∞ for Δ = 1−p > 0.
+
+    Source: Kullback and Leibler (1951); Garivier and Cappé (2011), arXiv:1102.2490.
     """
     own = jnp.where(mean > 0, mean, 1)
     wins = jnp.where(mean > 0, own * _log1p_gap(gap / own), gap)
@@ -202,10 +204,16 @@ def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
 
 
 def cumulative_probs(probs: jax.Array) -> jax.Array:
-    """Σ_{b≤a} p(b) where p(a) > 0, else 0, [..., A].
+    """c_a = Σ_{b≤a} p(b) where p(a) > 0, else 0.
 
     XLA sums long arrays in blocks: from entry to entry the sum may then rise by a
     rounding where nothing is added, and fall. So what can't be drawn is left out; a
     running maximum makes the rest ascend.
+
+    Args:
+      probs: [..., A] p, floating.
+
+    Returns:
+      [..., A] c.
     """
     return jnp.where(probs > 0, jnp.cumsum(probs, axis=-1), 0)

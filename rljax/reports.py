@@ -64,11 +64,9 @@ class Report(NamedTuple):
 
     def _metric_columns(self) -> dict[str, str]:
         """By metric; one that is named as a setting is told from it by a suffix."""
-        names, settings = (
-            {n for m in self.metrics for n in m.agent},
-            self._setting_names(),
-        )
-        return {n: f"{n}_metric" if n in settings else n for n in sorted(names)}
+        settings = self._setting_names()
+        names = sorted({name for m in self.metrics for name in m.agent})
+        return {n: f"{n}_metric" if n in settings else n for n in names}
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One dictionary per update, setting and seed, in this order.

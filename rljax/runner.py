@@ -81,8 +81,7 @@ class Runner:
                 if name in population.metrics_shapes().agent:
                     raise ValueError(
                         f"{name!r} can't be the name of a metric, of `measure` or of "
-                        "the agent: it is a column of the sweep's rows already. Rename "
-                        "it."
+                        "the agent: a sweep's rows have that column. Rename it."
                     )
         self.history = [_empty_history(p, num_updates) for p in self.populations]
 
