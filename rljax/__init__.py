@@ -4,68 +4,66 @@ env = rljax.make("CartPole-v1")
 train_state, metrics = rljax.train(
     rljax.PPO(), env, jax.random.key(0), num_updates=200
 )
+
+`rljax/README.md` is the map of the house: what each module is for, and in which order
+to read them.
 """
 
 from rljax import (
     agents,
-    bandits,
-    causal,
-    checkpoint,
+    checks,
+    contract,
     distributions,
     envs,
-    exploration,
-    faults,
-    kl_control,
+    evaluation,
+    experiment,
     losses,
-    metrics,
     networks,
     parallel,
-    planning,
-    plotting,
-    preferences,
     random,
-    regret,
-    regularized,
-    reports,
-    results,
     returns,
-    rewards,
+    rlhf,
     rollout,
-    sequences,
-    settings,
     spaces,
     struct,
+    tabular,
     testing,
+    training,
     types,
 )
-from rljax.agents import (
-    DPO,
-    GRPO,
-    PPO,
-    PPOKL,
-    RLOO,
-    ActorCritic,
-    DoubleQLearning,
-    ExpectedSarsa,
-    GradientBandit,
-    QLearning,
-    Reinforce,
-    Sarsa,
-)
+from rljax.agents import PPO, ActorCritic, Reinforce
 from rljax.envs import (
     BernoulliBandit,
     CartPole,
     GaussianBandit,
     GridWorld,
     TimeLimit,
-    TokenMDP,
     make,
 )
-from rljax.evaluate import Evaluation, evaluate
-from rljax.results import SweepResult
-from rljax.sweep import sweep
-from rljax.train import Metrics, TrainState, init_train, train, train_step
-from rljax.types import MDP, TimeStep, Transition
+from rljax.evaluation import Evaluation, evaluate
+from rljax.experiment.results import SweepResult
+from rljax.experiment.sweep import sweep
+from rljax.rlhf import DPO, GRPO, PPOKL, RLOO, TokenMDP
+from rljax.tabular import (
+    DoubleQLearning,
+    ExpectedSarsa,
+    GradientBandit,
+    QLearning,
+    Sarsa,
+    bandits,
+    exploration,
+    planning,
+    regret,
+)
+from rljax.training import (
+    Metrics,
+    TrainState,
+    init_train,
+    train,
+    train_step,
+    train_steps,
+)
+from rljax.types import MDP, Agent, Env, RolloutPlan, TimeStep, Transition
 
 __version__ = "0.1.0"
 
@@ -77,9 +75,11 @@ __all__ = [
     "PPOKL",
     "RLOO",
     "ActorCritic",
+    "Agent",
     "BernoulliBandit",
     "CartPole",
     "DoubleQLearning",
+    "Env",
     "Evaluation",
     "ExpectedSarsa",
     "GaussianBandit",
@@ -88,6 +88,7 @@ __all__ = [
     "Metrics",
     "QLearning",
     "Reinforce",
+    "RolloutPlan",
     "Sarsa",
     "SweepResult",
     "TimeLimit",
@@ -97,38 +98,33 @@ __all__ = [
     "Transition",
     "agents",
     "bandits",
-    "causal",
-    "checkpoint",
+    "checks",
+    "contract",
     "distributions",
     "envs",
     "evaluate",
+    "evaluation",
+    "experiment",
     "exploration",
-    "faults",
     "init_train",
-    "kl_control",
     "losses",
     "make",
-    "metrics",
     "networks",
     "parallel",
     "planning",
-    "plotting",
-    "preferences",
     "random",
     "regret",
-    "regularized",
-    "reports",
-    "results",
     "returns",
-    "rewards",
+    "rlhf",
     "rollout",
-    "sequences",
-    "settings",
     "spaces",
     "struct",
     "sweep",
+    "tabular",
     "testing",
     "train",
     "train_step",
+    "train_steps",
+    "training",
     "types",
 ]

@@ -1,4 +1,4 @@
-"""The categorical distribution, parametrised by logits, and estimates of divergences.
+"""The categorical distribution, parametrised by logits.
 
 The `categorical_` functions take logits [..., A] and reduce the last axis. A logit of
 −∞ masks its action: it is never sampled, and values and gradients stay finite where
@@ -10,7 +10,19 @@ Source of the formulas: Cover and Thomas (2006), chapter 2; Devroye (1986), §II
 import jax
 import jax.numpy as jnp
 
-from rljax import random
+from rljax import checks, random
+
+
+def greedy(scores: jax.Array) -> jax.Array:
+    """argmax_a of action values, or of logits: the mode of their distribution.
+
+    Args:
+      scores: [..., A].
+
+    Returns:
+      [...] int32, ties to the lowest action.
+    """
+    return jnp.argmax(scores, axis=-1).astype(jnp.int32)
 
 
 def categorical_log_prob(logits: jax.Array, actions: jax.typing.ArrayLike) -> jax.Array:
@@ -65,105 +77,20 @@ def categorical_kl(logits: jax.Array, reference_logits: jax.Array) -> jax.Array:
     Raises:
       ValueError: the shapes differ.
     """
-    if jnp.shape(logits) != jnp.shape(reference_logits):
-        raise ValueError(
-            f"logits and reference_logits must have one shape, got {jnp.shape(logits)} "
-            f"and {jnp.shape(reference_logits)}."
-        )
+    checks.same_shape(logits=logits, reference_logits=reference_logits)
     log_probs = jax.nn.log_softmax(logits)
     reference_log_probs = jax.nn.log_softmax(reference_logits)
     probs = jnp.exp(log_probs)
-    # Each by itself: −∞ − (−∞) of an action that both exclude would be NaN.
+    # The two are masked one by one, since −∞ − (−∞) is NaN for what both exclude.
     log_probs = jnp.where(probs > 0, log_probs, 0)
     reference_log_probs = jnp.where(probs > 0, reference_log_probs, 0)
     return jnp.sum(probs * (log_probs - reference_log_probs), axis=-1)
 
 
-def kl_k1(log_probs: jax.Array, reference_log_probs: jax.Array) -> jax.Array:
-    """k1 = log π(a) − log ρ(a), an estimate of KL(π‖ρ) from a ~ π.
-
-    Unbiased, with much variance and either sign. Differentiate something else: its
-    gradient is that of log π(a), whose mean over a ~ π is 0.
-
-    Args:
-      log_probs: [...] log π(a) of any distribution π, not categorical ones alone.
-      reference_log_probs: [...] log ρ(a).
-
-    Returns:
-      [...] one estimate for each a.
-
-    Raises:
-      ValueError: the shapes differ.
-
-    Source: Schulman (2020), Approximating KL divergence.
-    """
-    return _log_ratios(log_probs, reference_log_probs)
-
-
-def kl_k2(log_probs: jax.Array, reference_log_probs: jax.Array) -> jax.Array:
-    """k2 = ½ (log π(a) − log ρ(a))², an estimate of KL(π‖ρ) from a ~ π.
-
-    Never negative; biased in the third order of the log-ratios. The mean over a ~ π of
-    its gradient is that of KL(π‖ρ), exactly.
-
-    Arguments, results and source as for `kl_k1`.
-    """
-    return jnp.square(_log_ratios(log_probs, reference_log_probs)) / 2
-
-
-def kl_k3(log_probs: jax.Array, reference_log_probs: jax.Array) -> jax.Array:
-    """k3 = ρ(a)/π(a) − 1 − log ρ(a)/π(a), an estimate of KL(π‖ρ) from a ~ π.
-
-    Unbiased where π(a) = 0 implies ρ(a) = 0, and never negative. The mean over a ~ π of
-    its gradient is that of the *other* divergence, KL(ρ‖π).
-
-    Arguments, results and source as for `kl_k1`.
-    """
-    log_ratio = _log_ratios(log_probs, reference_log_probs)
-    return jnp.expm1(-log_ratio) + log_ratio
-
-
-def _log_ratios(log_probs, reference_log_probs):
-    if jnp.shape(log_probs) != jnp.shape(reference_log_probs):
-        raise ValueError(
-            f"log_probs and reference_log_probs must have one shape, got "
-            f"{jnp.shape(log_probs)} and {jnp.shape(reference_log_probs)}."
-        )
-    return jnp.asarray(log_probs) - jnp.asarray(reference_log_probs)
-
-
-def bernoulli_kl(mean: jax.Array, gap: jax.Array) -> jax.Array:
-    """kl(p, p+Δ) = p ln(p/(p+Δ)) + (1−p) ln((1−p)/(1−p−Δ)), digits kept for small Δ.
-
-    As p h(Δ/p) + (1−p) h(−Δ/(1−p)), h(x) = x − ln(1 + x), in which what is linear in Δ
-    has cancelled.
-
-    Args:
-      mean: [...] p in [0, 1].
-      gap: [...] Δ in [0, 1−p].
-
-    Returns:
-      [...] in nats, ∞ for Δ = 1−p > 0.
-
-    Source: Kullback and Leibler (1951); Garivier and Cappé (2011), arXiv:1102.2490.
-    """
-    own = jnp.where(mean > 0, mean, 1)
-    wins = jnp.where(mean > 0, own * _log1p_gap(gap / own), gap)
-    rest = jnp.where(gap > 0, 1 - mean, 1)
-    return wins + rest * _log1p_gap(-gap / rest)
-
-
-def _log1p_gap(x: jax.Array) -> jax.Array:
-    """x − ln(1 + x), without cancellation near 0."""
-    small = jnp.where(jnp.abs(x) < 0.1, x, 0)
-    series = sum((-1) ** k * small**k / k for k in range(2, 14))
-    return jnp.where(jnp.abs(x) < 0.1, series, x - jnp.log1p(x))
-
-
 def categorical_sample(logits: jax.Array, key: jax.Array) -> jax.Array:
     """Draws a ~ π: `categorical_quantile` at one uniform word.
 
-    One word per decision costs less than the Gumbel trick's A.
+    It needs one random word per decision, where the Gumbel trick needs A.
 
     Args:
       logits: [..., A] floating; with a batch shape, one draw for each.
@@ -180,9 +107,9 @@ def categorical_sample(logits: jax.Array, key: jax.Array) -> jax.Array:
 def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
     """The action at which the cumulative distribution passes u: its inverse.
 
-    a is the first action of a probability above 0 whose cumulative probability is more
-    than u·c, with the total c, which is 1 up to rounding. u·c < c holds in floating
-    point as well, so for u in [0, 1) there is one; where logits are NaN, a is 0.
+    With c the sum of all probabilities, 1 up to rounding, it is the first action of
+    positive probability whose cumulative probability exceeds u·c. Since u·c < c holds
+    in floating point too, there is one for every u in [0, 1). NaN logits give action 0.
 
     Args:
       logits: [..., A] floating.
@@ -191,7 +118,7 @@ def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
     Returns:
       [...] int32 actions in [0, A).
     """
-    # In half precision the cumulative sum would swallow small probabilities.
+    # In half precision, adding a small probability to the sum would not change it.
     dtype = jnp.promote_types(jnp.result_type(logits), jnp.float32)
     probs = jax.nn.softmax(jnp.asarray(logits, dtype))
     cumulative = cumulative_probs(probs)
@@ -206,9 +133,9 @@ def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
 def cumulative_probs(probs: jax.Array) -> jax.Array:
     """c_a = Σ_{b≤a} p(b) where p(a) > 0, else 0.
 
-    XLA sums long arrays in blocks: from entry to entry the sum may then rise by a
-    rounding where nothing is added, and fall. So what can't be drawn is left out; a
-    running maximum makes the rest ascend.
+    XLA sums long arrays in blocks, so rounding may make the sum rise or fall by a last
+    bit where nothing is added. Entries of probability 0 are therefore set to 0, so that
+    they are never drawn; take a running maximum where the rest must ascend.
 
     Args:
       probs: [..., A] p, floating.

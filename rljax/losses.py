@@ -10,6 +10,8 @@ against [B, 1] would silently give the mean over [B, B].
 import jax
 import jax.numpy as jnp
 
+from rljax import checks
+
 
 def policy_gradient_loss(log_probs: jax.Array, weights: jax.Array) -> jax.Array:
     """L = −mean_b(log π(a_b|s_b) · w_b); its gradient is minus the policy gradient.
@@ -23,7 +25,7 @@ def policy_gradient_loss(log_probs: jax.Array, weights: jax.Array) -> jax.Array:
 
     Source: Williams (1992); Sutton and Barto (2018), §13.3.
     """
-    _check_same_shape(log_probs=log_probs, weights=weights)
+    checks.same_shape(log_probs=log_probs, weights=weights)
     return -jnp.mean(log_probs * jax.lax.stop_gradient(weights))
 
 
@@ -39,7 +41,7 @@ def value_loss(values: jax.Array, targets: jax.Array) -> jax.Array:
 
     Source: Sutton and Barto (2018), §9.2, with the ½ that makes its gradient V − y.
     """
-    _check_same_shape(values=values, targets=targets)
+    checks.same_shape(values=values, targets=targets)
     return 0.5 * jnp.mean(jnp.square(targets - values))
 
 
@@ -67,12 +69,12 @@ def clipped_value_loss(
 
     Source: the value clipping of OpenAI's baselines, ppo2.
     """
-    _check_same_shape(values=values, old_values=old_values, targets=targets)
-    _check_scalar(clip_epsilon=clip_epsilon)
+    checks.same_shape(values=values, old_values=old_values, targets=targets)
+    checks.scalar(clip_epsilon=clip_epsilon)
     epsilon = jnp.asarray(clip_epsilon)
     clipped = old_values + jnp.clip(values - old_values, -epsilon, epsilon)
     error, clipped_error = jnp.square(targets - values), jnp.square(targets - clipped)
-    # where, not maximum: at a tie maximum would pass half of each gradient.
+    # At a tie, jnp.maximum would pass half of each gradient, which where does not.
     return 0.5 * jnp.mean(jnp.where(error >= clipped_error, error, clipped_error))
 
 
@@ -99,18 +101,19 @@ def ppo_clip_loss(
 
     Source: Schulman et al. (2017), arXiv:1707.06347, eq. 7.
     """
-    _check_same_shape(
+    checks.same_shape(
         log_probs=log_probs,
         behaviour_log_probs=behaviour_log_probs,
         advantages=advantages,
     )
-    _check_scalar(clip_epsilon=clip_epsilon)
+    checks.scalar(clip_epsilon=clip_epsilon)
     log_ratio = log_probs - behaviour_log_probs
     bound = jnp.where(advantages >= 0, 1 + clip_epsilon, 1 - clip_epsilon)
     ratio = jnp.exp(log_ratio)
     inside = jnp.where(advantages >= 0, ratio <= bound, ratio >= bound)
-    # where, not minimum: at a tie minimum would pass half of each gradient. And twice:
-    # a ratio that overflows has no derivative, not even one multiplied by 0.
+    # At a tie, jnp.minimum would pass half of each gradient, which where does not. The
+    # ratio is masked before exp as well as after: where it overflows, its derivative is
+    # infinite, and infinity times the 0 of the outer mask would be NaN.
     ratio = jnp.exp(jnp.where(inside, log_ratio, 0))
     return -jnp.mean(jnp.where(inside, ratio, bound) * advantages)
 
@@ -141,9 +144,9 @@ def td_errors(
 
     Source: Watkins and Dayan (1992); Sutton and Barto (2018), eq. 6.8.
     """
-    _check_same_shape(actions=actions, rewards=rewards, terminated=terminated)
-    _check_same_shape(q_values=q_values, next_q_values=next_q_values)
-    _check_scalar(discount=discount)
+    checks.same_shape(actions=actions, rewards=rewards, terminated=terminated)
+    checks.same_shape(q_values=q_values, next_q_values=next_q_values)
+    checks.scalar(discount=discount)
     if jnp.shape(q_values)[:-1] != jnp.shape(actions):
         raise ValueError(
             "q_values must be [T, A] for actions [T], got "
@@ -152,78 +155,3 @@ def td_errors(
     taken = jnp.take_along_axis(q_values, actions[..., None], axis=-1).squeeze(-1)
     bootstrap = jnp.where(terminated, 0, discount * jnp.max(next_q_values, axis=-1))
     return rewards + bootstrap - taken
-
-
-def bradley_terry_loss(
-    chosen_rewards: jax.Array, rejected_rewards: jax.Array
-) -> jax.Array:
-    """L = −mean_b log σ(r(x_b, y⁺_b) − r(x_b, y⁻_b)), for a reward model.
-
-    The negative log-likelihood of the preferences y⁺ ≻ y⁻ when
-    P(y ≻ y') = σ(r(x, y) − r(x, y')). Rewards are determined up to a constant for each
-    prompt.
-
-    Args:
-      chosen_rewards: [B] r(x, y⁺) of what was preferred, differentiable.
-      rejected_rewards: [B] r(x, y⁻) of what was not, differentiable.
-
-    Returns:
-      [] loss.
-
-    Source: Bradley and Terry (1952); Christiano et al. (2017), arXiv:1706.03741, eq. 1.
-    """
-    _check_same_shape(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards)
-    return jnp.mean(jax.nn.softplus(rejected_rewards - chosen_rewards))
-
-
-def dpo_loss(
-    chosen_log_probs: jax.Array,
-    rejected_log_probs: jax.Array,
-    reference_chosen_log_probs: jax.Array,
-    reference_rejected_log_probs: jax.Array,
-    kl_coef: jax.typing.ArrayLike,
-) -> jax.Array:
-    """L = −mean_b log σ(β[log π(y⁺)/π_ref(y⁺) − log π(y⁻)/π_ref(y⁻)]).
-
-    The Bradley–Terry loss of the rewards β log π/π_ref, for which π is the optimum of
-    the reward with a KL penalty: no reward model, no sampling.
-
-    Args:
-      chosen_log_probs: [B] log π(y⁺|x) of whole sequences, differentiable.
-      rejected_log_probs: [B] log π(y⁻|x), differentiable.
-      reference_chosen_log_probs: [B] log π_ref(y⁺|x).
-      reference_rejected_log_probs: [B] log π_ref(y⁻|x).
-      kl_coef: β > 0, scalar.
-
-    Returns:
-      [] loss.
-
-    Source: Rafailov et al. (2023), arXiv:2305.18290, eq. 7.
-    """
-    _check_same_shape(
-        chosen_log_probs=chosen_log_probs,
-        rejected_log_probs=rejected_log_probs,
-        reference_chosen_log_probs=reference_chosen_log_probs,
-        reference_rejected_log_probs=reference_rejected_log_probs,
-    )
-    _check_scalar(kl_coef=kl_coef)
-    kl_coef = jnp.asarray(kl_coef)
-    return bradley_terry_loss(
-        kl_coef * (chosen_log_probs - reference_chosen_log_probs),
-        kl_coef * (rejected_log_probs - reference_rejected_log_probs),
-    )
-
-
-def _check_same_shape(**arrays: jax.Array) -> None:
-    shapes = {name: jnp.shape(array) for name, array in arrays.items()}
-    if len(set(shapes.values())) > 1:
-        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"shapes must be equal, got {listed}.")
-
-
-def _check_scalar(**scalar: jax.typing.ArrayLike) -> None:
-    ((name, value),) = scalar.items()
-    if jnp.ndim(value):
-        raise ValueError(
-            f"{name} must be a scalar, got shape {jnp.shape(value)}. vmap over several."
-        )

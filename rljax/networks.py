@@ -6,7 +6,7 @@ single one, without a batch axis; agents vmap `apply`. What the output must be, 
 agent says. Without a network of the user's, agents use those of this module.
 """
 
-import dataclasses
+import abc
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rljax import random
+from rljax import random, spaces
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
@@ -38,34 +38,15 @@ class Network(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """Two networks as one that returns (logits [A], value []), as PPO wants it."""
+class SizedNetwork(abc.ABC):
+    """A network that knows which observations it can read, and is asked by agents."""
 
-    actor: Network
-    """Returns [A]."""
-    critic: Network
-    """Returns [1]."""
+    @abc.abstractmethod
+    def check_observations(self, space: spaces.Space, label: str) -> None:
+        """Raises ValueError where it can't read the observations of a space.
 
-    def init(self, key: jax.Array, obs: Any) -> tuple[Any, Any]:
-        """Parameters of both."""
-        key_actor, key_critic = jax.random.split(key)
-        return self.actor.init(key_actor, obs), self.critic.init(key_critic, obs)
-
-    def apply(self, params: tuple[Any, Any], obs: Any) -> tuple[jax.Array, jax.Array]:
-        """Logits [A] and value [] of one observation.
-
-        Raises:
-          ValueError: the critic returns anything but [1].
+        `label` is what the message calls the network.
         """
-        actor, critic = params
-        value = self.critic.apply(critic, obs)
-        if jnp.shape(value) != (1,):
-            raise ValueError(
-                f"Pair.critic must return one value, [1], returns {jnp.shape(value)}. "
-                "Those of rljax.causal take outputs=1."
-            )
-        return self.actor.apply(actor, obs), value.squeeze(-1)
 
 
 class Dense(NamedTuple):
@@ -103,8 +84,8 @@ def _orthogonal_layers(
 ) -> tuple[Dense, ...]:
     """`orthogonal` for several (inputs, outputs).
 
-    Kernels of one height are drawn together, the narrow ones as columns of wide ones:
-    one loop to compile instead of one for each.
+    Kernels of the same height share one loop over columns, which spares compile time.
+    A narrow kernel is then the first columns of a wide one.
     """
     heights = [max(size) for size in sizes]
     layers = {}
@@ -124,9 +105,9 @@ def _orthogonal_layers(
 def orthonormal_columns(matrix: jax.Array) -> jax.Array:
     """Gram–Schmidt on the columns of [M, N], M ≥ N; each is projected twice.
 
-    The Q of a QR decomposition with a positive diagonal in R. Not jnp.linalg.qr: on a
-    CPU that is a library call which takes seconds to compile when it is vmapped and
-    can deadlock when several host devices share few threads.
+    It is the Q of a QR decomposition with a positive diagonal in R. jnp.linalg.qr is
+    not used, since on a CPU it calls a library: that takes seconds to compile under
+    vmap, and can deadlock when several host devices share few threads.
 
     Source: Giraud et al. (2005), which shows that twice is enough.
     """

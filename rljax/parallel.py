@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
-from rljax import struct
-from rljax.random import is_typed_key
+from rljax import checks
 
 
 def use_cpu_cores(
@@ -35,9 +33,9 @@ def use_cpu_cores(
       TypeError, ValueError: an argument is no integer of 1 or more.
     """
     if max_devices is not None:
-        struct.check_int("max_devices", max_devices, minimum=1)
+        checks.integer("max_devices", max_devices, minimum=1)
     if num_threads is not None:
-        struct.check_int("num_threads", num_threads, minimum=1)
+        checks.integer("num_threads", num_threads, minimum=1)
         # A change raises where JAX has started, when the variable would come too late.
         devices = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_num_cpu_devices", 2 if devices == 1 else 1)
@@ -72,45 +70,6 @@ class Layout(NamedTuple):
     def num_padded(self) -> int:
         """Runs with padding: devices × batches × batch size."""
         return self.mesh.size * self.num_batches * self.batch_size
-
-    @property
-    def _sharding(self):
-        return NamedSharding(self.mesh, PartitionSpec("runs"))
-
-    def put(self, tree: Any) -> Any:
-        """Pads leaves [num_runs, …] and puts each run on its device.
-
-        With several processes, every one of them must hand in the same values.
-        """
-        order = np.minimum(np.arange(self.num_padded), self.num_runs - 1)
-
-        def put(x):
-            if is_typed_key(x):
-                data = put(jax.random.key_data(x))
-                return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
-            padded = np.asarray(x)[order]
-            return jax.make_array_from_callback(
-                padded.shape, self._sharding, lambda index: padded[index]
-            )
-
-        return jax.tree.map(put, tree)
-
-    def get(self, tree: Any) -> Any:
-        """The leaves without padding, as NumPy arrays, on every process.
-
-        Typed keys stay typed keys.
-        """
-
-        def get(x):
-            if is_typed_key(x):
-                data = jnp.asarray(get(jax.random.key_data(x)))
-                return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
-            if not x.is_fully_addressable:
-                x = multihost_utils.process_allgather(x, tiled=True)
-            # A copy: a view would keep its buffer from being donated.
-            return np.asarray(x)[: self.num_runs].copy()
-
-        return jax.tree.map(get, tree)
 
     def map(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Turns fn(shared, *arguments) of one run into a function of all of them.
@@ -165,14 +124,14 @@ def lay_out(
       TypeError, ValueError: `num_runs` or `batch_size` is no integer of 1 or more;
         `devices` is no list of different devices.
     """
-    num_runs = struct.check_int("num_runs", num_runs, minimum=1)
+    num_runs = checks.integer("num_runs", num_runs, minimum=1)
     devices = check_devices(jax.devices() if devices is None else devices)
     if jax.process_count() == 1:
         devices = devices[:num_runs]
     share = -(-num_runs // len(devices))
     if batch_size is None:
         batch_size = share
-    num_batches = -(-share // struct.check_int("batch_size", batch_size, minimum=1))
+    num_batches = -(-share // checks.integer("batch_size", batch_size, minimum=1))
     return Layout(
         Mesh(np.array(devices), ("runs",)),
         num_runs,

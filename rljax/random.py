@@ -1,13 +1,12 @@
 """Random keys with the words of `jax.random`, which a CPU draws faster.
 
 JAX's default generator is threefry. On a CPU its twenty rounds are compiled as a loop
-over arrays, which costs most where few words are drawn at a time, as in the body of a
-scan; written out, they become straight code that stays in registers. `key` makes a key
-of that kind and `unrolled` turns an ordinary one into it. `jax.random` takes them (but
-for `poisson`, which insists on an ordinary key) and returns, bit for bit, what it does
-for the ordinary key of the same seed; a function of floats may be rounded otherwise in
-the last bit where it is fused. What the library draws itself it draws in this way from
-any threefry key, and hands on keys of the kind that it was given.
+over arrays, which is slow where only a few words are drawn at a time, as in the body of
+a scan. Here the rounds are written out, so that they compile to straight code. `key`
+makes a key of this kind, and `unrolled` turns an ordinary key into one. All functions
+of `jax.random` but `poisson` take such keys and draw the same bits as from the ordinary
+key of the same seed. The library draws its own words in this way from any threefry
+key; to environments and agents it hands on keys of the kind that it was given.
 
 Source: Salmon et al. (2011), Parallel Random Numbers: As Easy as 1, 2, 3.
 """
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import random as extend
 
-from rljax import struct
+from rljax import checks
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
@@ -47,7 +46,7 @@ def key(seed: jax.typing.ArrayLike) -> jax.Array:
 
 
 def unrolled(key: jax.Array) -> jax.Array:
-    """The key, or keys, as `key` makes them; of another generator, as they are.
+    """Keys of the kind that `key` makes, from ordinary ones.
 
     Args:
       key: [...] typed, or [..., 2] legacy.
@@ -87,6 +86,11 @@ def split(key: jax.Array, num: int | tuple[int, ...] = 2) -> jax.Array:
     return keys
 
 
+def keys(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Keys [*shape]; for the shape () the key itself."""
+    return split(key, shape) if shape else key
+
+
 def uniform(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
     """Uniform numbers in [0, 1): `jax.random.uniform` with the key `unrolled`."""
     return jax.random.uniform(unrolled(key), shape)
@@ -98,15 +102,14 @@ def normal(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
 
 
 def permutation(key: jax.Array, size: int) -> jax.Array:
-    """A random order of 0 … size − 1, by sorting single words.
+    """A random order of 0 … size − 1, from one sort of single words.
 
-    Up to a size of 1,024 it is not the order that `jax.random.permutation` draws by
-    sorting pairs; above it is that one.
-
-    Each index i rides in the lowest bits of a random word that is sorted, as i XOR one
-    random mask, so that two words that agree above are put in either order with the
-    same probability. All orders are equally probable but where two pairs or more
-    agree, 7 times in 1,000 at size 1,024 and less below.
+    Above a size of 1,024 it is `jax.random.permutation`. Up to there, each index is
+    stored in the lowest bits of a random word, and the words are sorted. Words that
+    agree in their other bits would always end in the order of their indices; so the
+    indices are first combined by XOR with one random mask, which makes either order of
+    two such words as probable. All orders are equally probable unless two pairs of
+    words agree, which happens 7 times in 1,000 at size 1,024 and less often below.
 
     Args:
       key: random key.
@@ -118,7 +121,7 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
     Raises:
       TypeError, ValueError: `size` is no Python integer of 0 or more.
     """
-    size = struct.check_int("size", size, minimum=0)
+    size = checks.integer("size", size, minimum=0)
     index_bits = max(size - 1, 0).bit_length()
     if index_bits > 10:
         return jax.random.permutation(unrolled(key), size)
@@ -130,13 +133,14 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
 
 
 def once(x: jax.typing.ArrayLike) -> jax.Array:
-    """`x`, computed once however many uses it has.
+    """`x` itself, but XLA computes it only once however many uses it has.
 
-    For a drawn number with several uses, as in a reset's state and observation. XLA
-    fuses cheap operations into each of their uses, and each of those kernels draws the
-    random words behind them again. What it counts as dear, a division for one, it does
-    once. This divides by a 1 that XLA takes for a variable; on a CPU LLVM, which comes
-    after it, sees the constant and leaves no division.
+    It is meant for a drawn number that has several uses, as in a reset's state and its
+    observation. XLA copies cheap operations into every kernel that uses their result,
+    and each such kernel then draws the random words again. Operations that XLA takes
+    for expensive, such as a division, are not copied. So `x` is divided by a 1 that XLA
+    can't recognise as a constant; on a CPU the compiler after it, LLVM, can, and
+    removes the division.
 
     Args:
       x: [...] integer or floating.

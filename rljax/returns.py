@@ -4,7 +4,8 @@ Every array is [T]. Step t goes from s_t to s_{t+1}, the *true* successor, and
 `next_values[t]` is V(s_{t+1}), whatever the environment was reset to afterwards. At a
 terminated step the value of s_{t+1} is 0; at a truncated one, and at the last step of
 the trajectory, V(s_{t+1}) stands for the rewards that were not seen. A trajectory may
-hold several episodes: nothing flows back over a done step.
+hold several episodes: nothing flows back over a done step. All functions take their
+arrays in one order: rewards, values, next_values, terminated, truncated.
 
 No function stops gradients: what is a constant in a loss comes in as an argument.
 """
@@ -14,12 +15,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rljax import checks
+
 
 def discounted_returns(
     rewards: jax.Array,
+    next_values: jax.Array,
     terminated: jax.Array,
     truncated: jax.Array,
-    next_values: jax.Array,
     discount: jax.typing.ArrayLike,
 ) -> jax.Array:
     """Monte-Carlo returns, bootstrapped where the experience was cut.
@@ -31,15 +34,16 @@ def discounted_returns(
 
     Args:
       rewards: [T] r_t.
+      next_values: [T] V(s_{t+1}); only those at truncated steps and at T−1 count.
       terminated: [T] bool.
       truncated: [T] bool.
-      next_values: [T] V(s_{t+1}); only those at truncated steps and at T−1 count.
       discount: γ, scalar in [0, 1].
 
     Returns:
       [T] G_t.
 
     Raises:
+      TypeError: a flag is not bool, or another array is.
       ValueError: the arrays' shapes are not one and the same [T], or a scalar is none.
 
     Source: Sutton and Barto (2018), §3.3 and §13.3.
@@ -53,7 +57,8 @@ def discounted_returns(
     )
     cut = truncated | _is_last(rewards)
 
-    # Not lambda_returns at λ = 1, whose 0 · V would let in values that do not count.
+    # This is not lambda_returns at λ = 1: there V is multiplied by 0, and a value that
+    # does not count would still count if it were infinite or NaN.
     def backward(next_return, step):
         reward, next_value, terminated, cut = step
         following = discount * jnp.where(cut, next_value, next_return)
@@ -89,6 +94,7 @@ def lambda_returns(
       [T] G_t.
 
     Raises:
+      TypeError: a flag is not bool, or another array is.
       ValueError: the arrays' shapes are not one and the same [T], or a scalar is none.
 
     Source: Sutton and Barto (2018), §12.1, recursive form of eq. 12.2.
@@ -142,6 +148,7 @@ def gae(
       [T] A_t.
 
     Raises:
+      TypeError: a flag is not bool, or another array is.
       ValueError: the arrays' shapes are not one and the same [T], or a scalar is none.
 
     Source: Schulman et al. (2016), arXiv:1506.02438, eq. 16, with the two ways in
@@ -178,73 +185,12 @@ def first_episode(terminated: jax.Array, truncated: jax.Array) -> jax.Array:
       [T] bool.
 
     Raises:
+      TypeError: a flag is not bool.
       ValueError: the arrays' shapes are not one and the same [T].
     """
     terminated, truncated = _one_trajectory(terminated=terminated, truncated=truncated)
     done = (terminated | truncated).astype(jnp.int32)
     return jnp.cumsum(done) - done == 0
-
-
-def leave_one_out_advantages(returns: jax.Array) -> jax.Array:
-    """A_i = R_i − 1/(G−1) Σ_{j≠i} R_j: the others of a group are its baseline.
-
-    That baseline does not depend on the actions of episode i, so the policy gradient
-    with these advantages is unbiased.
-
-    Args:
-      returns: [G] of episodes with one and the same start, G ≥ 2.
-
-    Returns:
-      [G].
-
-    Raises:
-      ValueError: not a vector of two or more.
-
-    Source: Kool et al. (2019), Buy 4 REINFORCE samples, get a baseline for free!;
-      Ahmadian et al. (2024), arXiv:2402.14740 (RLOO).
-    """
-    returns = _one_group(returns)
-    size = len(returns)
-    return _centred(returns) * (size / (size - 1))
-
-
-def group_normalized_advantages(returns: jax.Array) -> jax.Array:
-    """A_i = (R_i − mean R) / sqrt(var R + 1e-8), both over the group.
-
-    The deviation divides the rewards of each start by another number: starts whose
-    episodes differ little count as much as those whose episodes differ much, and the
-    price β of a KL term that is added to the loss is in units of that deviation.
-
-    Args:
-      returns: [G] of episodes with one and the same start, G ≥ 2.
-
-    Returns:
-      [G].
-
-    Raises:
-      ValueError: not a vector of two or more.
-
-    Source: Shao et al. (2024), arXiv:2402.03300, §4.1 (GRPO); on the bias, Liu et al.
-      (2025), arXiv:2503.20783.
-    """
-    returns = _one_group(returns)
-    centred = _centred(returns)
-    return centred / jnp.sqrt(jnp.mean(jnp.square(centred)) + 1e-8)
-
-
-def _one_group(returns: jax.Array) -> jax.Array:
-    if jnp.ndim(returns) != 1 or len(returns) < 2:
-        raise ValueError(
-            "returns must be those of one group of two or more, [G], got shape "
-            f"{jnp.shape(returns)}. vmap over several groups."
-        )
-    return jnp.asarray(returns, jnp.result_type(returns, 1.0))
-
-
-def _centred(returns: jax.Array) -> jax.Array:
-    # From the first: the mean of equal numbers is rounded, and would not leave 0.
-    shifted = returns - returns[0]
-    return shifted - jnp.mean(shifted)
 
 
 def _scan_back(backward: Any, steps: tuple[jax.Array, ...]) -> jax.Array:
@@ -260,29 +206,29 @@ def _is_last(rewards: jax.Array) -> jax.Array:
 def _one_trajectory(
     *scalars: jax.typing.ArrayLike, **arrays: jax.typing.ArrayLike
 ) -> list[jax.Array]:
-    """The arrays, flags as bool and the rest in one floating dtype, if shapes fit.
+    """The arrays, flags as they are and the rest in one floating dtype, if all fit.
 
-    Ends are chosen with `where`, never by multiplication with 0: a value that does not
-    count must not count when it is infinite or NaN either.
+    Callers mask values at the ends of episodes with `where`, never by multiplying with
+    0, so that an infinite or NaN value that does not count can't do harm.
     """
     converted = {name: jnp.asarray(array) for name, array in arrays.items()}
-    shapes = {name: array.shape for name, array in converted.items()}
-    first = next(iter(shapes.values()))
-    if len(first) != 1 or set(shapes.values()) != {first}:
-        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(
-            f"all arrays of one trajectory must have one shape [T], got {listed}. "
-            "vmap over a batch of trajectories."
-        )
+    checks.trajectory(**converted)
     if any(jnp.ndim(scalar) for scalar in scalars):
         raise ValueError(
             "discount and lambda_ must be scalars, got shapes "
             f"{[jnp.shape(scalar) for scalar in scalars]}. vmap over several."
         )
     flags = ("terminated", "truncated")
+    for name, array in converted.items():
+        if (array.dtype == bool) != (name in flags):
+            kind = "bool" if name in flags else "real numbers"
+            raise TypeError(
+                f"{name} must be {kind} [T], got {array.dtype}. The order of the "
+                "arrays is rewards, values, next_values, terminated, truncated."
+            )
     values = [array for name, array in converted.items() if name not in flags]
     dtype = jnp.result_type(*values, *scalars, 1.0)
     return [
-        array.astype(bool if name in flags else dtype)
+        array if name in flags else array.astype(dtype)
         for name, array in converted.items()
     ]

@@ -1,14 +1,15 @@
-"""Experience: an agent acting in an environment for a fixed number of steps."""
+"""Experience: an agent acting in environments, and learning from it as it goes."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rljax import random
-from rljax.types import Agent, Env, Transition, advance, check_reset, draw_noise
+from rljax import contract, random
+from rljax.types import Agent, EnvLike, RolloutPlan, Transition
+
+Record = Callable[[Any, Transition], Any]
 
 
 class RolloutState(NamedTuple):
@@ -17,6 +18,8 @@ class RolloutState(NamedTuple):
     env_state: Any
     obs: Any
     """What the agent sees next."""
+    memory: Any
+    """What the agent remembers of the running episode; () for most agents."""
     episode_return: jax.Array
     """[] floating: undiscounted rewards of the running episode so far."""
     episode_length: jax.Array
@@ -34,17 +37,54 @@ class EpisodeSums(NamedTuple):
     """[] int32."""
 
 
-def start(env: Env, key: jax.Array) -> RolloutState:
-    """Resets one environment."""
-    env_state, obs = check_reset(env, env.reset(key))
+class Experience(NamedTuple):
+    """What `interact` returns."""
+
+    agent_state: Any
+    """After the last update."""
+    rollout_state: RolloutState
+    """Where to go on from, leaves [N, …]."""
+    sums: EpisodeSums
+    """Over the episodes that ended, leaves [N]."""
+    metrics: dict[str, jax.Array]
+    """Means over the updates, scalars by name."""
+    records: Any
+    """[T, N, …] what `record` returned, or None."""
+
+
+class _Noise(NamedTuple):
+    """All randomness of a rollout, drawn before it starts."""
+
+    act: Any
+    """Of the decisions."""
+    step: Any
+    """Of the environment's steps."""
+    fresh: tuple[Any, Any]
+    """(state, obs) of a reset for each step, should an episode end there."""
+
+
+def start(env: EnvLike, key: jax.Array, memory: Any = ()) -> RolloutState:
+    """Resets one environment; `memory` is what the agent starts an episode with."""
+    env_state, obs = contract.reset(env, key)
     zero = jnp.zeros((), jnp.result_type(float))
-    return RolloutState(env_state, obs, zero, jnp.zeros((), jnp.int32))
+    return RolloutState(env_state, obs, memory, zero, jnp.zeros((), jnp.int32))
+
+
+def start_all(
+    agent: Agent, agent_state: Any, env: EnvLike, key: jax.Array
+) -> RolloutState:
+    """Resets all environments of the agent's plan, leaves [N, …]."""
+    plan = agent.rollout_plan
+    keys = random.split(key, plan.num_envs // plan.group_size)
+    if plan.group_size > 1:
+        keys = keys[jnp.arange(plan.num_envs) // plan.group_size]
+    return jax.vmap(lambda k: start(env, k, agent.init_memory(agent_state)))(keys)
 
 
 def unroll(
     agent: Agent,
     agent_state: Any,
-    env: Env,
+    env: EnvLike,
     rollout_state: RolloutState,
     key: jax.Array,
     *,
@@ -52,12 +92,12 @@ def unroll(
 ) -> tuple[RolloutState, Transition, EpisodeSums]:
     """Takes `length` steps in one environment, resetting after each done one.
 
-    `Transition.next_obs` is the true successor; the fresh observation after a reset
-    appears only as the next transition's `obs`. Beside the trajectory, `length` fresh
-    environment states are held in memory while it runs.
+    Nothing is learned. `Transition.next_obs` is the true successor; the fresh
+    observation after a reset appears only as the next transition's `obs`. Beside the
+    trajectory, `length` fresh environment states are held in memory while it runs.
 
     Args:
-      agent: acts through `agent.act`.
+      agent: acts through `agent.decide`, which is `agent.act` for most.
       agent_state: from `agent.init` or `agent.update`.
       env: environment.
       rollout_state: from `start` or an earlier `unroll`.
@@ -74,105 +114,136 @@ def unroll(
         state, transition, ended = _step(agent, agent_state, env, state, noise)
         return (state, jax.tree.map(jnp.add, sums, ended)), transition
 
-    noise = _draw_all(agent, agent_state, env, key, (length,))
-    sums = _no_episodes(rollout_state.episode_return.dtype)
+    noise = _draw(agent, agent_state, env, key, length)
+    sums = _no_episodes(rollout_state)
     (rollout_state, sums), trajectory = jax.lax.scan(step, (rollout_state, sums), noise)
     return rollout_state, trajectory, sums
 
 
-def unroll_online(
-    agent: Any,
+def interact(
+    agent: Agent,
     agent_state: Any,
-    env: Env,
+    env: EnvLike,
     rollout_state: RolloutState,
-    key: jax.Array,
+    key_unroll: jax.Array,
+    key_update: jax.Array,
     *,
-    length: int,
-    record: Callable[[Any, Transition], Any] | None = None,
-) -> tuple[Any, RolloutState, EpisodeSums, dict[str, jax.Array], Any]:
-    """Takes `length` steps in each of N environments and learns after every one.
+    plan: RolloutPlan | None = None,
+    record: Record | None = None,
+) -> Experience:
+    """Acts and learns in turn, as the plan says: the one loop of all training.
 
-    As `unroll`, but of an online agent: step t acts with what the agent learned from
-    steps 0 … t−1. No trajectory is kept.
+        repeat T / k times:  k steps in each of N environments, then agent.update
+
+    with T = `plan.rollout_length` and k = `plan.block`. Every step acts with what all
+    updates before it have learned.
 
     Args:
-      agent: learns through `agent.learn`, see `types.Agent`.
-      agent_state: from `agent.init`.
+      agent: see `types.Agent`.
+      agent_state: from `agent.init` or an earlier update.
       env: environment.
-      rollout_state: leaves [N, …].
-      key: random key.
-      length: number of steps, T.
+      rollout_state: from `start_all` or an earlier call, leaves [N, …].
+      key_unroll: random key of the steps.
+      key_update: random key of the updates.
+      plan: None: `agent.rollout_plan`.
       record: a function of (env_state, transition) of one environment, the state being
         the one that the step was taken from, whose results are kept.
-
-    Returns:
-      The learned agent state, the state to go on from, the sums over the episodes that
-      ended, the mean metrics, and the records, [T, N, …] or None.
     """
-    num_envs = len(rollout_state.episode_length)
-    noise = _draw_all(agent, agent_state, env, key, (length, num_envs))
+    plan = agent.rollout_plan if plan is None else plan
 
-    def step_all(agent_state, state, noise):
-        step = functools.partial(_step, agent, agent_state, env)
-        if num_envs > 1:
-            return jax.vmap(step)(state, noise)
-        # Not vmap over an axis of 1: without it the compiler sees that act and learn
-        # read one and the same row of a table.
-        one = step(*jax.tree.map(lambda x: x[0], (state, noise)))
-        return jax.tree.map(lambda x: x[None], one)
+    def block(agent_state, state, sums, noise, key):
+        (state, sums), (trajectory, records) = _steps(
+            agent, agent_state, env, state, sums, noise, plan, record
+        )
+        agent_state, metrics = contract.update(agent, agent_state, trajectory, key)
+        return Experience(agent_state, state, sums, metrics, records)
+
+    noise = _draw_all(agent, agent_state, env, key_unroll, plan)
+    sums = jax.vmap(_no_episodes)(rollout_state)
+    if plan.block == plan.rollout_length:
+        return block(agent_state, rollout_state, sums, noise, key_update)
+    return _repeat(block, agent_state, rollout_state, sums, noise, key_update, plan)
+
+
+def _steps(agent, agent_state, env, state, sums, noise, plan, record):
+    """`plan.block` steps: ((state, sums), (trajectory, records)), [N] and [k, N]."""
 
     def step(carry, noise):
-        agent_state, state, sums, totals = carry
-        next_state, transition, ended = step_all(agent_state, state, noise)
-        recorded = record and jax.vmap(record)(state.env_state, transition)
-        agent_state, metrics = agent.learn(agent_state, transition)
-        sums = jax.tree.map(
-            lambda total, x: total + jnp.sum(x, dtype=x.dtype), sums, ended
+        state, sums = carry
+        next_state, transition, ended = _over_envs(
+            lambda *one: _step(agent, agent_state, env, *one), state, noise
         )
-        totals = jax.tree.map(jnp.add, totals, metrics)
-        return (agent_state, next_state, sums, totals), recorded
+        if plan.fresh_episodes:
+            # Only the first episode counts. A rollout that begins with a reset has more
+            # room for short episodes than for long ones, so a mean over all that ended
+            # in it would be too low.
+            first = sums.num_episodes == 0
+            ended = jax.tree.map(lambda x: jnp.where(first, x, 0), ended)
+        sums = jax.tree.map(jnp.add, sums, ended)
+        recorded = record and jax.vmap(record)(state.env_state, transition)
+        return (next_state, sums), (transition, recorded)
 
-    def first_metrics():
-        first = jax.tree.map(lambda x: x[0], noise)
-        _, transition, _ = step_all(agent_state, rollout_state, first)
-        return agent.learn(agent_state, transition)[1]
+    return loop(step, (state, sums), noise, plan.block)
 
-    sums = _no_episodes(rollout_state.episode_return.dtype)
-    totals = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(first_metrics)
+
+def _repeat(block, agent_state, rollout_state, sums, noise, key, plan):
+    """`interact` with several updates: their metrics are summed up, not kept."""
+    num_blocks = plan.rollout_length // plan.block
+    noise = jax.tree.map(
+        lambda x: x.reshape(num_blocks, plan.block, *x.shape[1:]), noise
     )
-    start = (agent_state, rollout_state, sums, totals)
+    keys = random.split(key, num_blocks)
+
+    def one(carry, xs):
+        *start, totals = carry
+        done = block(*start, *xs)
+        totals = jax.tree.map(jnp.add, totals, done.metrics)
+        return (done.agent_state, done.rollout_state, done.sums, totals), done.records
+
+    first = jax.tree.map(lambda x: x[0], (noise, keys))
+    shapes = jax.eval_shape(lambda: block(agent_state, rollout_state, sums, *first))
+    totals = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.metrics)
+    carry = (agent_state, rollout_state, sums, totals)
     (agent_state, rollout_state, sums, totals), records = jax.lax.scan(
-        step, start, noise
+        one, carry, (noise, keys)
     )
-    metrics = jax.tree.map(lambda total: total / length, totals)
-    return agent_state, rollout_state, sums, metrics, records
+    metrics = jax.tree.map(lambda total: total / num_blocks, totals)
+    records = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), records)
+    return Experience(agent_state, rollout_state, sums, metrics, records)
 
 
-def _draw_all(agent, agent_state, env, key, shape):
-    """Noise of decisions and of steps, and fresh starts, each [*shape, …].
+def _draw_all(agent, agent_state, env, key, plan) -> _Noise:
+    """The noise of all environments' rollouts, leaves [T, N, …]."""
 
-    All at once, outside the loop, which spares the loop most of its random words; and
-    as three separate streams, so that the compiler can drop those that are not used.
+    def draw(key):
+        return _draw(agent, agent_state, env, key, plan.rollout_length)
+
+    if plan.num_envs == 1:  # needs no further key, which takes time to compile
+        return jax.tree.map(lambda x: x[:, None], draw(key))
+    return jax.vmap(draw, out_axes=1)(random.split(key, plan.num_envs))
+
+
+def _draw(agent, agent_state, env, key, length) -> _Noise:
+    """The noise of one environment's rollout, leaves [T, …].
+
+    It is all drawn at once and before the loop, which spares the loop most of its
+    random words. It is drawn as three separate streams, so that the compiler can drop
+    those that are not used.
     """
     key_act, key_step, key_reset = random.split(key, 3)
-    if hasattr(type(agent), "draw"):
-        noise_act = agent.draw(agent_state, shape, key_act)
-    else:
-        noise_act = random.split(key_act, shape)
-    reset = env.reset
-    for _ in shape:
-        reset = jax.vmap(reset)
-    fresh = reset(random.split(key_reset, shape))
-    return noise_act, draw_noise(env, shape, key_step), fresh
+    return _Noise(
+        agent.draw(agent_state, (length,), key_act),
+        contract.draw_noise(env, (length,), key_step),
+        jax.vmap(env.reset)(random.split(key_reset, length)),
+    )
 
 
 def _step(agent, agent_state, env, state, noise):
     """One step of one environment, and a reset where it ended an episode."""
-    noise_act, noise_step, fresh_start = noise
-    decide = agent.decide if hasattr(type(agent), "draw") else agent.act
-    action, extras = decide(agent_state, state.obs, noise_act)
-    env_state, time_step = advance(env, state.env_state, action, noise_step)
+    action, extras, memory = contract.decide(
+        agent, agent_state, state.obs, noise.act, state.memory
+    )
+    env_state, time_step = contract.advance(env, state.env_state, action, noise.step)
     transition = Transition(
         obs=state.obs,
         action=action,
@@ -182,6 +253,9 @@ def _step(agent, agent_state, env, state, noise):
         next_obs=time_step.obs,
         extras=extras,
     )
+    stepped = (env_state, time_step.obs)
+    name = type(env).__name__
+    contract.check_alike(f"{name}.step's (state, obs)", stepped, noise.fresh, "reset")
     done = time_step.terminated | time_step.truncated
     episode_return = state.episode_return + time_step.reward
     episode_length = state.episode_length + 1
@@ -190,20 +264,41 @@ def _step(agent, agent_state, env, state, noise):
         jnp.where(done, episode_return, 0),
         jnp.where(done, episode_length, 0),
     )
-    env_state, obs = jax.tree.map(
-        lambda reset, stepped: jnp.where(done, reset, stepped),
-        fresh_start,
-        (env_state, time_step.obs),
+    (env_state, obs), memory = jax.tree.map(
+        lambda fresh, stepped: jnp.where(done, fresh, stepped),
+        (noise.fresh, agent.init_memory(agent_state)),
+        (stepped, memory),
     )
     state = RolloutState(
         env_state,
         obs,
+        memory,
         jnp.where(done, 0, episode_return),
         jnp.where(done, 0, episode_length),
     )
     return state, transition, ended
 
 
-def _no_episodes(dtype: Any) -> EpisodeSums:
+def _over_envs(fn, state, noise):
+    """vmap over [N], but not for a single environment.
+
+    Without the batch axis, XLA sees that acting and learning read one and the same row
+    of a table, and updates the table in place.
+    """
+    if len(state.episode_length) > 1:
+        return jax.vmap(fn)(state, noise)
+    one = fn(*jax.tree.map(lambda x: x[0], (state, noise)))
+    return jax.tree.map(lambda x: x[None], one)
+
+
+def loop(fn: Any, carry: Any, xs: Any, length: int) -> tuple[Any, Any]:
+    """lax.scan over xs [length, …]; a single step is no loop."""
+    if length > 1:
+        return jax.lax.scan(fn, carry, xs)
+    carry, y = fn(carry, jax.tree.map(lambda x: x[0], xs))
+    return carry, jax.tree.map(lambda x: x[None], y)
+
+
+def _no_episodes(state: RolloutState) -> EpisodeSums:
     zero = jnp.zeros((), jnp.int32)
-    return EpisodeSums(zero, jnp.zeros((), dtype), zero)
+    return EpisodeSums(zero, jnp.zeros_like(state.episode_return), zero)

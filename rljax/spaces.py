@@ -1,5 +1,6 @@
 """What an action or an observation may be."""
 
+import abc
 from typing import Any
 
 import jax
@@ -7,18 +8,33 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rljax import struct
+from rljax import checks, struct
+
+
+class Space(abc.ABC):
+    """A set of arrays of one shape and dtype, registered as a pytree."""
+
+    shape: Any
+    dtype: Any
+
+    @abc.abstractmethod
+    def sample(self, key: jax.Array) -> Any:
+        """A draw from the whole space."""
+
+    @abc.abstractmethod
+    def contains(self, value: Any) -> Any:
+        """Whether `value` lies in the space, [] bool."""
 
 
 @struct.dataclass
-class Discrete:
+class Discrete(Space):
     """The integers 0, 1, …, n−1, as int32 scalars."""
 
     n: int = struct.static()
     """Number of elements."""
 
     def __post_init__(self):
-        struct.check_ints(self, "n", minimum=1)
+        checks.ints(self, "n", minimum=1)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -40,7 +56,7 @@ class Discrete:
 
 
 @struct.dataclass
-class Box:
+class Box(Space):
     """Real arrays of one shape between `low` and `high`, bounds included.
 
     `low` and `high` are leaves that broadcast to `shape`, infinities allowed, so a
@@ -59,7 +75,7 @@ class Box:
                 f"Box.shape must be a tuple such as (4,), got {self.shape!r}."
             )
         for i, size in enumerate(self.shape):
-            struct.check_int(f"Box.shape[{i}]", size, minimum=1)
+            checks.integer(f"Box.shape[{i}]", size, minimum=1)
         bounds = (self.low, self.high)
         if any(isinstance(bound, Tracer) for bound in bounds):
             return
@@ -99,9 +115,6 @@ class Box:
     def contains(self, value: Any) -> Any:
         """Whether `value` lies in the space, [] bool."""
         return ((value >= self.low) & (value <= self.high)).all()
-
-
-Space = Discrete | Box
 
 
 def check_element(space: Space, value: Any, label: str) -> jax.Array:

@@ -1,14 +1,14 @@
-"""The data that flows between environments and agents, and their two protocols.
+"""The data that flows between environments and agents, and their two contracts.
 
-Shape letters: T time, B batch, S states, A actions, D features. A field's shape is for
-one environment; a trajectory is a `Transition` whose leaves have a leading [T].
+Shape letters: T time, N environments side by side, B batch, S states, A actions,
+D features. A field's shape is for one environment; a trajectory is a `Transition` whose
+leaves have a leading [T], or [T, N] for several environments.
 """
 
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+import abc
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from rljax import random, spaces
 from rljax.mdp import MDP, SparseTransitions
@@ -16,20 +16,16 @@ from rljax.mdp import MDP, SparseTransitions
 __all__ = [
     "MDP",
     "Agent",
+    "Buffer",
     "Env",
+    "EnvLike",
+    "RolloutPlan",
     "SparseTransitions",
     "TimeStep",
     "Transition",
-    "advance",
-    "check_agent",
-    "check_env",
-    "check_key",
-    "check_reset",
-    "check_step",
-    "draw_noise",
+    "is_buffer",
+    "without_buffers",
 ]
-
-EnvState = TypeVar("EnvState")
 
 
 class TimeStep(NamedTuple):
@@ -68,256 +64,241 @@ class Transition(NamedTuple):
 
 
 @runtime_checkable
-class Env(Protocol[EnvState]):
-    """An environment: a pytree of its physics with two pure functions.
+class EnvLike(Protocol):
+    """The least that an environment must have: two spaces, `reset` and `step`.
 
-    Shapes and dtypes are fixed and strong, so both functions can be jitted, vmapped
-    and scanned. `step` never resets: after a done step the caller starts anew with
-    `reset`, and what `step` does beyond the end of an episode is undefined.
-
-    An environment may also say what randomness a step needs (`draw_noise`, `advance`):
-
-        draw(shape, key) -> noise, leaves [*shape, …]
-        advance(state, action, noise) -> (state, time step)
-
-    with step(state, action, key) the same as advance(state, action, draw((), key)).
-    Rollouts then draw the noise of all their steps at once, which costs far less than
-    a key and a draw in every step. One with finitely many states may enumerate itself,
-    `to_mdp() -> MDP`.
+    A plain dataclass with these four is an environment. What `Env` offers besides, the
+    library does for it by the defaults written there.
     """
 
     @property
+    @abc.abstractmethod
     def observation_space(self) -> spaces.Space:
         """What an observation may be."""
-        ...
 
     @property
+    @abc.abstractmethod
     def action_space(self) -> spaces.Space:
         """What an action may be."""
-        ...
 
-    def reset(self, key: jax.Array) -> tuple[EnvState, Any]:
+    @abc.abstractmethod
+    def reset(self, key: jax.Array) -> tuple[Any, Any]:
         """Starts an episode: (state, obs)."""
-        ...
 
-    def step(
-        self, state: EnvState, action: Any, key: jax.Array
-    ) -> tuple[EnvState, TimeStep]:
+    @abc.abstractmethod
+    def step(self, state: Any, action: Any, key: jax.Array) -> tuple[Any, TimeStep]:
         """Advances one step: (state, time step)."""
-        ...
 
 
-@runtime_checkable
-class Agent(Protocol):
-    """A learning rule: a pytree of hyperparameters with four pure functions.
+class Env(EnvLike):
+    """An environment: a pytree of its physics with pure functions.
 
-    `act` and `greedy` are for one observation; callers vmap. `update` learns from a
-    time-major batch of trajectories whose leaves are [rollout_length, num_envs, …].
+    Shapes and dtypes are fixed and strong, so all functions can be jitted, vmapped and
+    scanned. `step` never resets: after a done step the caller starts anew with `reset`,
+    and what `step` does beyond the end of an episode is undefined.
 
-    An agent that also has a true `fresh_episodes` is given rollouts that all begin
-    with a reset, instead of ones that go on where the last one stopped. If besides it
-    has a `group_size` G, a divisor of `num_envs`, each G neighbouring rollouts begin
-    with the same reset: episodes from one start, to be compared.
-
-    An agent that also has a true `online` learns within the rollout, after every step:
-    instead of `update`, training then calls
-
-        learn(state, transition) -> (state, metrics)     leaves [num_envs, …]
-
-    and like an environment, an agent may say what randomness a decision needs:
-
-        draw(state, shape, key) -> noise, leaves [*shape, …]
-        decide(state, obs, noise) -> (action, extras)
-
-    with act(state, obs, key) the same as decide(state, obs, draw(state, (), key)).
+    A subclass defines the two spaces and `reset`, and then either `step`, or `draw` and
+    `advance` together. The second form names the randomness that a step needs. Rollouts
+    then draw the noise of all their steps at once, which costs far less than one key
+    and one draw in every step.
     """
 
-    @property
-    def num_envs(self) -> int:
-        """Environments that are stepped side by side, N."""
-        ...
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in vars(cls) and "advance" not in vars(cls):
+            _refuse_unseen(cls, "step", "advance", cls.advance is Env.advance)
+
+    def step(self, state: Any, action: Any, key: jax.Array) -> tuple[Any, TimeStep]:
+        """Advances one step: (state, time step). Default: `advance` with new noise."""
+        return self.advance(state, action, self.draw((), key))
+
+    def draw(self, shape: tuple[int, ...], key: jax.Array) -> Any:
+        """The randomness of steps, leaves [*shape, …]. Default: a key for each step."""
+        return random.keys(key, shape)
+
+    def advance(self, state: Any, action: Any, noise: Any) -> tuple[Any, TimeStep]:
+        """`step` with one element of what `draw` returned. Default: `step` itself."""
+        return self.step(state, action, noise)
+
+    def to_mdp(self, *, sparse: bool = False) -> MDP:
+        """The exact model of an environment with finitely many states.
+
+        Args:
+          sparse: whether the transitions are a list of outcomes instead of [S, A, S].
+
+        Raises:
+          TypeError: the environment can't enumerate itself, which is the default.
+        """
+        del sparse
+        raise TypeError(
+            f"{type(self).__name__} can't enumerate itself: it has no to_mdp. Define "
+            "it, or pass a model of your own where one is asked for."
+        )
+
+
+class RolloutPlan(NamedTuple):
+    """How an agent wants its experience gathered; one value, all of it static.
+
+    One training update gathers `rollout_length` steps in each of `num_envs`
+    environments. Within it, `agent.update` is called after every `update_every` steps,
+    so that later steps act with what was learned from earlier ones.
+    """
+
+    num_envs: int
+    """N, environments that are stepped side by side."""
+    rollout_length: int
+    """T, steps of each environment in one training update, one entry of the metrics."""
+    update_every: int | None = None
+    """Steps of each environment between two calls of `agent.update`, a divisor of
+    `rollout_length`: 1 for tables, some for replay; None: all of them, one call."""
+    fresh_episodes: bool = False
+    """Whether all environments are reset before each training update, instead of going
+    on where they stopped. Statistics then count the first episode of each alone."""
+    group_size: int = 1
+    """With fresh episodes: so many neighbouring environments begin with the same reset,
+    to be compared. A divisor of `num_envs`."""
 
     @property
-    def rollout_length(self) -> int:
-        """Steps that each environment takes between two updates, T."""
-        ...
+    def block(self) -> int:
+        """Steps of each environment between two calls of `agent.update`."""
+        return self.rollout_length if self.update_every is None else self.update_every
 
-    def init(self, key: jax.Array, env: Env) -> Any:
+    @property
+    def num_steps(self) -> int:
+        """Environment steps in one training update, T × N."""
+        return self.rollout_length * self.num_envs
+
+
+class Buffer(NamedTuple):
+    """Marks a part of an agent's state as large and not learned: a replay buffer, say.
+
+    Training carries it like any other part and checkpoints save it. Sweeps neither look
+    for NaN in it nor copy it from update to update, and leave it out of their results.
+    """
+
+    content: Any
+
+
+def is_buffer(x: Any) -> bool:
+    """Whether a node of a tree is a `Buffer`, to let a tree_map stop there."""
+    return isinstance(x, Buffer)
+
+
+def without_buffers(tree: Any) -> Any:
+    """The tree with the content of each `Buffer` left out."""
+    return jax.tree.map(
+        lambda x: Buffer(()) if is_buffer(x) else x, tree, is_leaf=is_buffer
+    )
+
+
+class Agent(abc.ABC):
+    """A learning rule: a pytree of hyperparameters with pure functions.
+
+    `act` and `greedy` are for one observation; rollouts vmap them. A subclass has the
+    fields `num_envs` and `rollout_length`, or says otherwise in `rollout_plan`. It
+    defines `init`, `update`, and
+
+    - `act` and `greedy`, which is all that most agents need;
+    - or `draw` and `decide` instead of `act`, to name the random words of a decision:
+      rollouts then draw those of all steps at once;
+    - or, to remember what was seen before, `init_memory`, `decide` and
+      `decide_greedily`. Rollouts and evaluation carry the memory from step to step and
+      start it anew with each episode.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "act" in vars(cls) and "decide" not in vars(cls):
+            _refuse_unseen(cls, "act", "decide", cls.decide is Agent.decide)
+        if "greedy" in vars(cls) and "decide_greedily" not in vars(cls):
+            is_default = cls.decide_greedily is Agent.decide_greedily
+            _refuse_unseen(cls, "greedy", "decide_greedily", is_default)
+
+    num_envs: int
+    rollout_length: int
+
+    @property
+    def rollout_plan(self) -> RolloutPlan:
+        """How many environments, how many steps between updates, how they start.
+
+        Default: one update for `rollout_length` steps in each of `num_envs`
+        environments, two fields that the agent then has.
+        """
+        return RolloutPlan(self.num_envs, self.rollout_length)
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array, env: EnvLike) -> Any:
         """The untrained agent state for an environment."""
-        ...
 
-    def act(self, state: Any, obs: Any, key: jax.Array) -> tuple[Any, Any]:
-        """An exploring action, and extras that `update` will find in the trajectory."""
-        ...
-
-    def greedy(self, state: Any, obs: Any) -> Any:
-        """The action that the agent holds best."""
-        ...
-
+    @abc.abstractmethod
     def update(
         self, state: Any, trajectory: Transition, key: jax.Array
     ) -> tuple[Any, dict[str, jax.Array]]:
-        """One learning step: (state, metrics), the metrics scalars by name."""
-        ...
+        """One learning step: (state, metrics), the metrics floating scalars by name.
+
+        Args:
+          state: the agent state.
+          trajectory: the steps since the last call, leaves [rollout_plan.block, N, …].
+          key: random key.
+        """
+
+    def act(self, state: Any, obs: Any, key: jax.Array) -> tuple[Any, Any]:
+        """An exploring action, and extras that `update` finds in the trajectory.
+
+        Default: what `decide` does at the start of an episode.
+        """
+        noise, memory = self.draw(state, (), key), self.init_memory(state)
+        return self.decide(state, obs, noise, memory)[:2]
+
+    def greedy(self, state: Any, obs: Any) -> Any:
+        """The action that the agent holds best.
+
+        Default: what `decide_greedily` does at the start of an episode.
+        """
+        return self.decide_greedily(state, obs, self.init_memory(state))[0]
+
+    def draw(self, state: Any, shape: tuple[int, ...], key: jax.Array) -> Any:
+        """The randomness of decisions, leaves [*shape, …]. Default: a key for each."""
+        del state
+        return random.keys(key, shape)
+
+    def decide(
+        self, state: Any, obs: Any, noise: Any, memory: Any = ()
+    ) -> tuple[Any, Any, Any]:
+        """`act` with one element of what `draw` returned, and with a memory.
+
+        Returns:
+          (action, extras, memory after the decision). Default: `act`, memory as it was.
+        """
+        return *self.act(state, obs, noise), memory
+
+    def decide_greedily(self, state: Any, obs: Any, memory: Any) -> tuple[Any, Any]:
+        """`greedy` with a memory: (action, memory). Default: memory as it was."""
+        return self.greedy(state, obs), memory
+
+    def init_memory(self, state: Any) -> Any:
+        """What the agent remembers when an episode starts, for one environment.
+
+        A tree of arrays with fixed shapes. Default: nothing, ().
+        """
+        del state
+        return ()
+
+    def learned(self, state: Any) -> Any:
+        """The part of the state that decides the greedy policy: parameters, a table.
+
+        `evaluate` asks that it fits the environment. Default: all but `Buffer`s.
+        """
+        return without_buffers(state)
 
 
-def draw_noise(env: Any, shape: tuple[int, ...], key: jax.Array) -> Any:
-    """The randomness of many steps, leaves [*shape, …]: `env.draw`, or else keys."""
-    # Of the class, not of the instance: a wrapper that hands on what it does not know
-    # would hand on the draw of the environment inside, past its own step.
-    if hasattr(type(env), "draw"):
-        return env.draw(shape, key)
-    return random.split(key, shape) if shape else key
+def _refuse_unseen(cls: type, whole: str, part: str, is_default: bool) -> None:
+    """Raises TypeError where a class defines `whole` but inherits an own `part`.
 
-
-def advance(env: Any, state: Any, action: Any, noise: Any) -> tuple[Any, TimeStep]:
-    """One step of an environment with an element of what `draw_noise` returned.
-
-    Raises:
-      TypeError, ValueError: what the environment returned breaks the contract.
+    The library calls `part`, so what `whole` does differently would go unseen.
     """
-    if hasattr(type(env), "draw"):
-        return check_step(env, env.advance(state, action, noise), "advance")
-    return check_step(env, env.step(state, action, noise))
-
-
-def check_reset(env: Any, returned: Any) -> tuple[Any, Any]:
-    """What `env.reset` returned, (state, obs), if it is of the right kind.
-
-    Raises:
-      TypeError, ValueError: it is not; see the message.
-    """
-    who = f"{type(env).__name__}.reset"
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        raise _breach(TypeError, who, f"must return (state, obs), returned {returned}")
-    _check_obs(env, who, returned[1])
-    return returned
-
-
-def check_step(env: Any, returned: Any, method: str = "step") -> tuple[Any, TimeStep]:
-    """What `env.step` returned, (state, time step), if it is of the right kind.
-
-    Python's numbers and booleans become arrays.
-
-    Raises:
-      TypeError, ValueError: it is not; see the message.
-    """
-    who = f"{type(env).__name__}.{method}"
-    if (
-        not isinstance(returned, tuple)
-        or len(returned) != 2
-        or not isinstance(returned[1], TimeStep)
-    ):
-        what = f"must return (state, rljax.TimeStep(…)), returned {returned}"
-        raise _breach(TypeError, who, what)
-    state, time_step = returned
-    arrays = {}
-    for name in ("reward", "terminated", "truncated"):
-        value = getattr(time_step, name)
-        kinds = (jnp.integer, jnp.floating) if name == "reward" else (jnp.bool_,)
-        number = isinstance(value, bool | int | float | np.generic | np.ndarray)
-        array = jnp.asarray(value) if number or isinstance(value, jax.Array) else None
-        if (
-            array is None
-            or array.shape
-            or not any(jnp.issubdtype(array.dtype, kind) for kind in kinds)
-        ):
-            kind = "real" if name == "reward" else "bool"
-            found = value if array is None else f"{array.dtype} {list(array.shape)}"
-            what = f"must return TimeStep.{name} as a {kind} scalar, []"
-            raise _breach(TypeError, who, f"{what}, returned {found}")
-        arrays[name] = array
-    return state, time_step._replace(**arrays)
-
-
-def _check_obs(env: Any, who: str, obs: Any) -> None:
-    space = env.observation_space
-    if callable(space) or not hasattr(space, "contains"):
-        what = "must be a property that returns a space, such as spaces.Discrete(n)"
-        whose = f"{type(env).__name__}.observation_space"
-        raise _breach(TypeError, whose, f"{what}, is {space}")
-    if not isinstance(space, spaces.Discrete | spaces.Box):
-        return
-    discrete = isinstance(space, spaces.Discrete)
-    leaves = jax.tree.leaves(obs)
-    single = len(leaves) == 1 and leaves[0] is obs
-    if not single or jnp.shape(leaves[0]) != space.shape:
-        found = jax.tree.map(jnp.shape, obs)
-        what = f"must return observations of shape {space.shape}, as its {space} says"
-        raise _breach(ValueError, who, f"{what}, returned {found}")
-    if discrete and not jnp.issubdtype(jnp.result_type(obs), jnp.integer):
-        what = f"must return observations of an integer dtype, as its {space} says"
-        raise _breach(TypeError, who, f"{what}, returned {jnp.result_type(obs)}")
-
-
-def _breach(kind: type[Exception], who: str, what: str) -> Exception:
-    return kind(f"{who} {what}. rljax.testing.check_env(env, key) tells all.")
-
-
-def check_env(env: Any) -> None:
-    """Raises TypeError unless `env` looks like an environment."""
-    if isinstance(env, type) or not isinstance(env, Env):
+    if not is_default:
         raise TypeError(
-            "env must be an environment with reset, step, observation_space and "
-            f"action_space, got {env!r}. Make one with rljax.make(name) or an "
-            "environment class such as rljax.CartPole()."
-        )
-    _check_pytree("env", env)
-    _check_overrides(env, "step", "advance")
-
-
-def check_agent(agent: Any) -> None:
-    """Raises TypeError unless `agent` looks like an agent."""
-    if isinstance(agent, type) or not isinstance(agent, Agent):
-        raise TypeError(
-            "agent must be an agent with num_envs, rollout_length, init, act, greedy "
-            f"and update, got {agent!r}. Build one, such as rljax.PPO()."
-        )
-    _check_pytree("agent", agent)
-    _check_overrides(agent, "act", "decide")
-
-
-def _check_pytree(label: str, value: Any) -> None:
-    if jax.tree_util.all_leaves([value]):
-        raise TypeError(
-            f"{label} must be a pytree, but {type(value).__name__} is not registered "
-            "as one. Decorate the class with @rljax.struct.dataclass."
-        )
-
-
-def _check_overrides(value: Any, whole: str, part: str) -> None:
-    """Raises TypeError where a class has changed `whole`, but rollouts call `part`."""
-    if not hasattr(type(value), "draw"):
-        return
-    for cls in type(value).__mro__:
-        if part in vars(cls):
-            return
-        if whole in vars(cls):
-            raise TypeError(
-                f"{cls.__name__} overrides {whole} but inherits {part}, which is what "
-                f"rollouts call. Override {part} instead, which {whole} is made of."
-            )
-
-
-def check_key(key: Any) -> None:
-    """Accepts one key, typed or legacy.
-
-    Raises:
-      TypeError: `key` is no JAX random key.
-      ValueError: `key` is an array of keys.
-    """
-    is_array = isinstance(key, jax.Array)
-    typed = is_array and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    is_threefry = jax.config.jax_default_prng_impl == "threefry2x32"  # pyright: ignore[reportAttributeAccessIssue]
-    size = 2 if is_threefry else 4
-    legacy = is_array and key.dtype == jnp.uint32 and key.shape[-1:] == (size,)
-    if not (typed or legacy):
-        raise TypeError(
-            f"key must be a random key such as jax.random.key(0), got {key!r}."
-        )
-    batch_shape = key.shape if typed else key.shape[:-1]
-    if batch_shape:
-        raise ValueError(
-            f"key must be a single key, got keys of shape {batch_shape}. vmap over "
-            "them: jax.vmap(lambda key: …)(keys)."
+            f"{cls.__name__} overrides {whole} but inherits {part}, which is what is "
+            f"called. Override {part} instead, which {whole} is made of."
         )

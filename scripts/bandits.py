@@ -17,7 +17,9 @@ import jax
 import numpy as np
 
 import rljax
-from rljax import bandits, exploration, metrics, parallel, plotting, runs
+from rljax import parallel
+from rljax.experiment import cli, plotting, statistics
+from rljax.tabular import bandits, exploration
 
 try:
     import matplotlib  # noqa: F401 (checked here, before the work, not after)
@@ -61,7 +63,7 @@ class Config:
     """Folder in which the run gets a new folder of its own."""
 
     def __post_init__(self):
-        runs.check_flags(self, num_bandits=2, num_pulls=1, num_arms=2)
+        cli.check_flags(self, num_bandits=2, num_pulls=1, num_arms=2)
         if self.noise_scale <= 0 or self.mean_scale <= 0:
             raise ValueError(
                 "--noise-scale and --mean-scale must be more than 0, got "
@@ -161,18 +163,18 @@ def main() -> int:
     try:
         env = make_env(config)
         agents = make_agents(config)
-        folder = runs.make_run_folder(config.output, f"bandits_{config.bandit}")
+        folder = cli.make_run_folder(config.output, f"bandits_{config.bandit}")
     except (ValueError, TypeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console = rich.console.Console(highlight=False)
-    return runs.report_end(folder, lambda: run(config, env, agents, folder, console))
+    return cli.report_end(folder, lambda: run(config, env, agents, folder, console))
 
 
 def run(
     config: Config, env: Any, agents: Any, folder: Path, console: rich.console.Console
 ) -> int:
-    runs.write_config(folder, dataclasses.asdict(config), version=rljax.__version__)
+    cli.write_config(folder, dataclasses.asdict(config), version=rljax.__version__)
     num_settings = sum(map(len, agents.values()))
     total = num_settings * config.num_bandits * config.num_pulls
     console.print(
@@ -237,7 +239,7 @@ def write_curves(path: Path, curves: Any, labels: dict[str, list[str]]) -> None:
         for name, curve in curves.items():
             shares = curve.optimal_pulls / curve.pulls
             scores = (curve.expected_regret, curve.realised_regret, shares)
-            columns = [x for score in scores for x in metrics.mean_interval(score)]
+            columns = [x for score in scores for x in statistics.mean_interval(score)]
             for g, label in enumerate(labels[name]):
                 for k, pulls in enumerate(curve.pulls):
                     row = [f"{column[g, k]:.6g}" for column in columns]
@@ -256,8 +258,8 @@ def summary_table(
         table.add_column(heading, justify="right", no_wrap=True)
     shares_least = least_regret(curves)
     for name, curve in curves.items():
-        mean, low, _ = metrics.mean_interval(curve.expected_regret[..., -1])
-        realised, realised_low, _ = metrics.mean_interval(
+        mean, low, _ = statistics.mean_interval(curve.expected_regret[..., -1])
+        realised, realised_low, _ = statistics.mean_interval(
             curve.realised_regret[..., -1]
         )
         shares = 100 * curve.optimal_pulls[..., -1].mean(0) / curve.pulls[-1]

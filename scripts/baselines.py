@@ -19,8 +19,8 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 import rljax
-from rljax import metrics as statistics
-from rljax import networks, parallel, returns, rollout, runs, struct
+from rljax import networks, parallel, returns, rollout, struct
+from rljax.experiment import cli, statistics
 
 try:
     import rich.console
@@ -50,7 +50,7 @@ class Config:
     """Folder in which the run gets a new folder of its own."""
 
     def __post_init__(self):
-        runs.check_flags(
+        cli.check_flags(
             self, num_trajectories=100, num_seeds=2, num_updates=10, num_episodes=10
         )
 
@@ -59,17 +59,17 @@ def main() -> int:
     parallel.use_cpu_cores()
     try:
         config = tyro.cli(Config)
-        folder = runs.make_run_folder(config.output, "baselines")
+        folder = cli.make_run_folder(config.output, "baselines")
     except (TypeError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console = rich.console.Console(highlight=False)
-    return runs.report_end(folder, lambda: run(config, folder, console))
+    return cli.report_end(folder, lambda: run(config, folder, console))
 
 
 def run(config: Config, folder: Path, console: rich.console.Console) -> int:
     """Prints both measurements and leaves the curves in `folder`."""
-    runs.write_config(folder, dataclasses.asdict(config), version=rljax.__version__)
+    cli.write_config(folder, dataclasses.asdict(config), version=rljax.__version__)
     start = time.perf_counter()
     key_gradients, key_training = jax.random.split(jax.random.key(config.seed))
     with console.status("gradients of single trajectories …"):
@@ -114,7 +114,7 @@ def compare_baselines(num_trajectories: int, key: jax.Array) -> dict[str, np.nda
         _, t, _ = rollout.unroll(agent, state, env, start, key_unroll, length=200)
         mask = returns.first_episode(t.terminated, t.truncated)
         g = returns.discounted_returns(
-            t.reward, t.terminated, t.truncated, jnp.zeros(200), agent.discount
+            t.reward, jnp.zeros(200), t.terminated, t.truncated, agent.discount
         )
         return t, jnp.where(mask, g, 0), mask
 
@@ -290,6 +290,11 @@ class Measured(rljax.ActorCritic):
     fresh_episodes: bool = struct.static(default=False)
     """Whether every rollout begins with a reset."""
 
+    @property
+    def rollout_plan(self):
+        """As of an actor-critic, but that rollouts may begin with a reset."""
+        return super().rollout_plan._replace(fresh_episodes=self.fresh_episodes)
+
     def update(self, state, trajectory, key):
         """As above."""
         ends = (trajectory.terminated, trajectory.truncated)
@@ -300,7 +305,7 @@ class Measured(rljax.ActorCritic):
             mask = jax.vmap(returns.first_episode, 1, 1)(*ends)
             next_values = jnp.zeros_like(values)
         g = jax.vmap(returns.discounted_returns, (1, 1, 1, 1, None), 1)(
-            trajectory.reward, *ends, next_values, self.discount
+            trajectory.reward, next_values, *ends, self.discount
         )
         error = jnp.sum(jnp.square(g - values), where=mask)
         size = jnp.sum(jnp.square(g), where=mask)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import rljax
-from rljax import runs
+from rljax.experiment import cli
 
 try:
     import rich.console
@@ -60,7 +60,7 @@ class Config:
     """Seconds after which a contender that does not answer has failed."""
 
     def __post_init__(self):
-        runs.check_flags(self, repeats=1, sb3_steps=1)
+        cli.check_flags(self, repeats=1, sb3_steps=1)
         for name in self.suites:
             if name not in suites.SUITES:
                 known = ", ".join(suites.SUITES)

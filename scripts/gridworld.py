@@ -18,15 +18,9 @@ import jax
 import numpy as np
 
 import rljax
-from rljax import (
-    exploration,
-    metrics,
-    parallel,
-    planning,
-    plotting,
-    regret,
-    runs,
-)
+from rljax import parallel
+from rljax.experiment import cli, plotting, statistics
+from rljax.tabular import exploration, planning, regret
 
 try:
     import matplotlib  # noqa: F401 (checked here, before the work, not after)
@@ -85,7 +79,7 @@ class Config:
     """Folder in which the run gets a new folder of its own."""
 
     def __post_init__(self):
-        runs.check_flags(self, num_steps=1, num_points=1, num_seeds=1)
+        cli.check_flags(self, num_steps=1, num_points=1, num_seeds=1)
         if self.num_steps % self.num_points:
             raise ValueError(
                 f"--num-points must divide --num-steps = {self.num_steps}, got "
@@ -139,14 +133,14 @@ def main() -> int:
             env, grid = make_env(config)
         agent = make_agent(config)
         name = config.env if config.map is None else config.map.stem
-        folder = runs.make_run_folder(config.output, f"{config.agent}_{name}")
+        folder = cli.make_run_folder(config.output, f"{config.agent}_{name}")
     except (ValueError, TypeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console = rich.console.Console(highlight=False)
     for warning in caught:  # about the map, not about a line of code
         say(console, f"warning: {warning.message}")
-    return runs.report_end(
+    return cli.report_end(
         folder, lambda: run(config, agent, env, grid, folder, console)
     )
 
@@ -160,7 +154,7 @@ def run(
     console: rich.console.Console,
 ) -> int:
     content = dataclasses.asdict(config) | {"layout": grid.layout}
-    runs.write_config(folder, content, version=rljax.__version__)
+    cli.write_config(folder, content, version=rljax.__version__)
     is_small = grid.observation_space.n <= 200
     mdp = grid.to_mdp(sparse=not is_small)
     plan = planning.value_iteration(mdp, config.discount)
@@ -237,7 +231,7 @@ def regret_table(steps: np.ndarray, curve: Any) -> rich.table.Table:
     table = rich.table.Table(title="Exact regret J(π*) − J(π_k), mean over seeds")
     for heading in ("steps", "greedy policy", "", "behaviour", "optimal seeds"):
         table.add_column(heading, justify="left" if heading == "" else "right")
-    mean, low, _ = metrics.mean_interval(greedy)
+    mean, low, _ = statistics.mean_interval(greedy)
     for k in np.unique(np.linspace(0, len(steps) - 1, 11).astype(int)):
         is_optimal = greedy[:, k] <= 1e-4 * max(1.0, abs(float(curve.optimal[0])))
         table.add_row(

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from mutations import MUTATIONS, Mutation
 
-from rljax import runs
+from rljax.experiment import cli
 
 try:
     import rich.console
@@ -51,7 +51,7 @@ class Config:
     """Seed of the sample."""
 
     def __post_init__(self):
-        runs.check_flags(self, sample=1, jobs=1)
+        cli.check_flags(self, sample=1, jobs=1)
 
 
 class Outcome(NamedTuple):

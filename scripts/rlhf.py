@@ -19,20 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import rljax
-from rljax import (
-    causal,
-    metrics,
-    networks,
-    parallel,
-    plotting,
-    preferences,
-    regularized,
-    reports,
-    rewards,
-    runs,
-    sequences,
-)
-from rljax.plotting import Alignment
+from rljax import parallel
+from rljax.experiment import cli, plotting, statistics, writers
+from rljax.experiment.plotting import Alignment
+from rljax.rlhf import networks as causal
+from rljax.rlhf import optimum, preferences, rewards, sequences
 
 try:
     import matplotlib  # noqa: F401 (checked here, before the work, not after)
@@ -85,7 +76,7 @@ class Config:
     def __post_init__(self):
         minima = {"vocabulary_size": 2, "horizon": 1, "num_prompts": 1, "num_seeds": 2}
         minima |= {"num_updates": 1, "num_pairs": 1, "num_proxies": 2}
-        runs.check_flags(self, **minima, num_proxy_pairs=1)
+        cli.check_flags(self, **minima, num_proxy_pairs=1)
         size = self.num_prompts * self.vocabulary_size**self.horizon
         if size > 100_000:
             raise ValueError(
@@ -160,7 +151,7 @@ def make_agents(config: Config, problem: Problem, key: jax.Array) -> dict[str, A
     return {
         "PPO-KL": rljax.PPOKL(
             learning_rate=0.03 * scale,
-            network=networks.Pair(problem.network, problem.critic),
+            network=causal.Pair(problem.network, problem.critic),
             reference=(problem.reference, critic),
             **shared,
         ),
@@ -186,16 +177,16 @@ def main() -> int:
         return 2
     parallel.use_cpu_cores()
     try:
-        folder = runs.make_run_folder(config.output, f"rlhf_{config.policy}")
+        folder = cli.make_run_folder(config.output, f"rlhf_{config.policy}")
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console = rich.console.Console(highlight=False)
-    return runs.report_end(folder, lambda: run(config, folder, console))
+    return cli.report_end(folder, lambda: run(config, folder, console))
 
 
 def run(config: Config, folder: Path, console: rich.console.Console) -> int:
-    runs.write_config(folder, dataclasses.asdict(config), version=rljax.__version__)
+    cli.write_config(folder, dataclasses.asdict(config), version=rljax.__version__)
     start = time.perf_counter()
     problem = make_problem(config)
     key_agents, key_train, key_proxy = jax.random.split(
@@ -203,13 +194,13 @@ def run(config: Config, folder: Path, console: rich.console.Console) -> int:
     )
     agents = make_agents(config, problem, key_agents)
     count = len(agents) * len(config.kl_coefs) * config.num_seeds
-    runs.say(
+    cli.say(
         console,
         f"{len(agents)} algorithms × {len(config.kl_coefs)} prices × "
         f"{config.num_seeds} seeds × {config.num_updates} updates = {count} runs; "
         f"{problem.log_probs.size:,} sequences",
     )
-    with reports.ProgressBar(console) as bar:
+    with writers.ProgressBar(console) as bar:
         result = rljax.sweep(
             agents,
             problem.env,
@@ -217,15 +208,15 @@ def run(config: Config, folder: Path, console: rich.console.Console) -> int:
             num_seeds=config.num_seeds,
             num_updates=config.num_updates,
             settings={"agent": list(agents), "kl_coef": list(config.kl_coefs)},
-            measure=regularized.measure,
+            measure=optimum.measure,
             callbacks=[bar],
         )
     proxies = overoptimize(config, problem, agents["RLOO"], key_proxy, console)
     write_runs(folder / "runs.csv", result)
     draw(folder / "rlhf.png", config, problem, result, proxies)
     console.print(summary_table(result))
-    runs.say(console, overoptimization_text(config, proxies))
-    runs.say(
+    cli.say(console, overoptimization_text(config, proxies))
+    cli.say(
         console,
         f"{time.perf_counter() - start:.0f} s, compilation included. Saved in {folder}",
     )
@@ -253,7 +244,7 @@ def overoptimize(
     tables = [
         rewards.TableReward(proxy, size) for proxy in proxies[:NUM_TRAINED_PROXIES]
     ]
-    with reports.ProgressBar(console) as bar:
+    with writers.ProgressBar(console) as bar:
         result = rljax.sweep(
             agent,
             dataclasses.replace(problem.env, reward=tables[0]),
@@ -276,7 +267,7 @@ def overoptimize(
     @jax.jit
     def of_runs(states):
         learned = jax.vmap(
-            lambda state: regularized.log_probs_of(agent, state, problem.env)
+            lambda state: optimum.log_probs_of(agent, state, problem.env)
         )(states)
         learned = learned.reshape(len(tables), -1, *learned.shape[1:])
         return believed_and_true(problem, learned, proxies[: len(tables)])
@@ -308,7 +299,7 @@ def fit_proxies(config: Config, problem: Problem, key: jax.Array) -> jax.Array:
 
 def alignment(problem: Problem, log_probs: jax.Array, reward: jax.Array) -> Alignment:
     """Exact KL from the reference and expected reward of a policy [P, V^H]."""
-    found = regularized.sequence_objective(log_probs, problem.log_probs, reward, 0.0)
+    found = optimum.sequence_objective(log_probs, problem.log_probs, reward, 0.0)
     return Alignment(found.kl, found.expected_reward)
 
 
@@ -333,9 +324,9 @@ PRICES = np.logspace(2, -3, 101)
 
 def optima(log_probs: jax.Array, reward: jax.Array) -> jax.Array:
     """[K, P, V^H] log π* of prices from dear to next to nothing."""
-    return jax.vmap(
-        lambda beta: regularized.optimal_log_probs(log_probs, reward, beta)
-    )(jnp.asarray(PRICES))
+    return jax.vmap(lambda beta: optimum.optimal_log_probs(log_probs, reward, beta))(
+        jnp.asarray(PRICES)
+    )
 
 
 def draw(
@@ -352,7 +343,7 @@ def draw(
 
     prices = {}
     for beta in config.kl_coefs:
-        best = regularized.optimal_log_probs(problem.log_probs, reward, beta)
+        best = optimum.optimal_log_probs(problem.log_probs, reward, beta)
         prices[beta] = tuple(map(float, exact(best)))
     by_agent: dict[str, list[Any]] = {}
     for outcome in result.outcomes:
@@ -409,7 +400,8 @@ def overoptimization_text(config: Config, proxies: Overoptimization) -> str:
     changes = []
     for curve in proxies.optima:
         rewards_ = np.asarray(curve.reward)
-        rise, low, high = metrics.mean_interval(rewards_[:, [-1]] - rewards_[:, [at]])
+        gain = rewards_[:, [-1]] - rewards_[:, [at]]
+        rise, low, high = statistics.mean_interval(gain)
         changes.append(f"{rise[0]:+.2f} [{low[0]:+.2f}, {high[0]:+.2f}]")
     believed, true = (np.asarray(curve.reward)[:, at] for curve in proxies.optima)
     return (
@@ -435,9 +427,9 @@ def summary_table(result: rljax.SweepResult) -> rich.table.Table:
             table.add_section()
         found = {k: v[:, -1] for k, v in outcome.metrics.agent.items()}
         gaps = relative_gap(outcome.metrics.agent)[:, -1]
-        low, high = metrics.bootstrap_interval(gaps)
-        middle = metrics.interquartile_mean(gaps)
-        means = {k: metrics.interquartile_mean(v) for k, v in found.items()}
+        low, high = statistics.bootstrap_interval(gaps)
+        middle = statistics.interquartile_mean(gaps)
+        means = {k: statistics.interquartile_mean(v) for k, v in found.items()}
         table.add_row(
             "" if name == last else name,
             f"{outcome.setting['kl_coef']:g}",

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 import rljax
-from rljax import parallel, struct
-from rljax.population import Population
+from rljax import checks, parallel
+from rljax.experiment.population import Population
 
 try:
     import rich.console
@@ -53,10 +53,10 @@ class Config:
 
     def __post_init__(self):
         for value in self.num_seeds:
-            struct.check_int("--num-seeds", value, minimum=1)
-        struct.check_int("--repeats", self.repeats, minimum=1)
+            checks.integer("--num-seeds", value, minimum=1)
+        checks.integer("--repeats", self.repeats, minimum=1)
         if self.num_devices is not None:
-            struct.check_int("--num-devices", self.num_devices, minimum=1)
+            checks.integer("--num-devices", self.num_devices, minimum=1)
 
 
 def main() -> int:

@@ -19,9 +19,9 @@ import jax
 from train import TYRO, Agent, make_env
 
 import rljax
-from rljax import metrics as statistics
-from rljax import parallel, plotting, reports, runs
-from rljax import settings as settings_
+from rljax import parallel
+from rljax.experiment import cli, plotting, statistics, writers
+from rljax.experiment import settings as settings_
 
 try:
     import rich.console
@@ -61,34 +61,34 @@ class Config:
     compilation_cache: Path | None = None
     """Folder that keeps compiled programs, so that the next run of the same shapes
     starts without compiling. None: JAX's own setting, JAX_COMPILATION_CACHE_DIR."""
-    checkpoints: runs.CheckpointFlags = dataclasses.field(
-        default_factory=runs.CheckpointFlags
+    checkpoints: cli.CheckpointFlags = dataclasses.field(
+        default_factory=cli.CheckpointFlags
     )
 
     def __post_init__(self):
         minima = {"num_seeds": 1, "num_updates": 1, "num_episodes": 1, "batch_size": 1}
-        runs.check_flags(self, **minima)
+        cli.check_flags(self, **minima)
 
 
 def main() -> int:
     try:
-        config = tyro.cli(Config, args=runs.arguments(), config=TYRO)
+        config = tyro.cli(Config, args=cli.arguments(), config=TYRO)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     parallel.use_cpu_cores()
     try:
-        runs.cache_compilations(config.compilation_cache)
+        cli.cache_compilations(config.compilation_cache)
         env = make_env(config)
         grid = dict(map(parse_axis, config.grid))
         expansion = settings_.expand(config.agent, env, grid)
         name = f"sweep_{type(config.agent).__name__}_{config.env}"
-        folder = config.checkpoints.resume or runs.make_run_folder(config.output, name)
+        folder = config.checkpoints.resume or cli.make_run_folder(config.output, name)
     except (ValueError, TypeError, OverflowError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console = rich.console.Console(highlight=False)
-    runs.say(
+    cli.say(
         console,
         f"{len(expansion.settings)} settings of {type(config.agent).__name__} on "
         f"{config.env} × {config.num_seeds} seeds × {config.num_updates} updates on "
@@ -96,10 +96,10 @@ def main() -> int:
     )
 
     def run_until_interrupted():
-        with runs.deferred_interrupt() as interrupted:
+        with cli.deferred_interrupt() as interrupted:
             return run(config, env, grid, folder, console, interrupted)
 
-    return runs.report_end(folder, run_until_interrupted)
+    return cli.report_end(folder, run_until_interrupted)
 
 
 def parse_axis(text: str) -> tuple[str, list[Any]]:
@@ -132,8 +132,8 @@ def run(
         "env_settings": dataclasses.asdict(env),
     }
     if not resumes:
-        runs.write_config(folder, content, version=rljax.__version__)
-    with reports.ProgressBar(console) as bar, warnings.catch_warnings():
+        cli.write_config(folder, content, version=rljax.__version__)
+    with writers.ProgressBar(console) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the table tells of faults
         result = rljax.sweep(
             config.agent,
@@ -145,7 +145,7 @@ def run(
             num_episodes=config.num_episodes,
             batch_size=config.batch_size,
             callbacks=[
-                reports.CSVWriter(folder / "metrics.csv", append=resumes),
+                writers.CSVWriter(folder / "metrics.csv", append=resumes),
                 bar,
             ],
             checkpoints=config.checkpoints.build(folder),
@@ -154,15 +154,15 @@ def run(
             debug=config.debug,
         )
     if resumes:  # with other flags, perhaps
-        runs.write_config(folder, content, version=rljax.__version__)
+        cli.write_config(folder, content, version=rljax.__version__)
     for fault in result.faults[:5]:
-        runs.say(console, f"broken: {fault}")
+        cli.say(console, f"broken: {fault}")
     if len(result.faults) > 5:
-        runs.say(console, f"broken: {len(result.faults) - 5} more")
+        cli.say(console, f"broken: {len(result.faults) - 5} more")
     if result.outcomes[0].evaluation is None:
-        runs.say_interrupted(console, folder, result, config.num_updates)
+        cli.say_interrupted(console, folder, result, config.num_updates)
         return 130
-    runs.write_evaluation(folder / "evaluation.csv", result)
+    cli.write_evaluation(folder / "evaluation.csv", result)
     write_summary(folder / "summary.csv", result)
     plotting.save_sweep(
         folder / "sweep.png",
@@ -170,7 +170,7 @@ def run(
         title=f"{type(config.agent).__name__} on {config.env}",
     )
     console.print(summary_table(result))
-    runs.say(console, f"Saved in {folder}")
+    cli.say(console, f"Saved in {folder}")
     return 0
 
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 import rljax
-from rljax import parallel, plotting, reports, runs
-from rljax.agents.ppo import purejaxrl_settings
+from rljax import parallel
+from rljax.experiment import cli, plotting, writers
+from rljax.experiment.presets import purejaxrl_settings
 
 try:
     import matplotlib  # noqa: F401 (checked here, before training, not after)
@@ -75,12 +76,12 @@ class Config:
     compilation_cache: Path | None = None
     """Folder that keeps compiled programs, so that the next run of the same shapes
     starts without compiling. None: JAX's own setting, JAX_COMPILATION_CACHE_DIR."""
-    checkpoints: runs.CheckpointFlags = dataclasses.field(
-        default_factory=runs.CheckpointFlags
+    checkpoints: cli.CheckpointFlags = dataclasses.field(
+        default_factory=cli.CheckpointFlags
     )
 
     def __post_init__(self):
-        runs.check_flags(self, num_seeds=1, num_updates=1, num_episodes=1)
+        cli.check_flags(self, num_seeds=1, num_updates=1, num_episodes=1)
 
     @property
     def updates(self) -> int:
@@ -91,26 +92,26 @@ class Config:
 
 def main() -> int:
     try:
-        config = tyro.cli(Config, args=runs.arguments(), config=TYRO)
+        config = tyro.cli(Config, args=cli.arguments(), config=TYRO)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     parallel.use_cpu_cores(config.num_seeds)
     try:
-        runs.cache_compilations(config.compilation_cache)
+        cli.cache_compilations(config.compilation_cache)
         env = make_env(config)
         name = f"{type(config.agent).__name__}_{config.env}"
-        folder = config.checkpoints.resume or runs.make_run_folder(config.output, name)
+        folder = config.checkpoints.resume or cli.make_run_folder(config.output, name)
     except (ValueError, TypeError, OverflowError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console = rich.console.Console(highlight=False)
 
     def run_until_interrupted():
-        with runs.deferred_interrupt() as interrupted:
+        with cli.deferred_interrupt() as interrupted:
             return run(config, env, folder, console, interrupted)
 
-    return runs.report_end(folder, run_until_interrupted)
+    return cli.report_end(folder, run_until_interrupted)
 
 
 def make_env(config: Any) -> Any:
@@ -137,19 +138,19 @@ def run(
     if not resumes:
         write_config(config, env, folder)
     title = f"{type(config.agent).__name__} on {config.env}"
-    runs.say(
+    cli.say(
         console,
         f"{title}: {config.num_seeds} seeds × {config.updates} updates on "
         f"{len(jax.local_devices())} {jax.default_backend()} device(s)",
     )
     anneal_updates = getattr(config.agent, "anneal_updates", None)
     if anneal_updates is not None and config.updates > anneal_updates:
-        runs.say(
+        cli.say(
             console,
             f"warning: the learning rate is 0 after {anneal_updates:g} updates "
             f"(--anneal-updates), {config.updates:g} are to be done (--num-updates)",
         )
-    with reports.ProgressBar(console) as bar:
+    with writers.ProgressBar(console) as bar:
         result = rljax.sweep(
             config.agent,
             env,
@@ -158,7 +159,7 @@ def run(
             num_updates=config.updates,
             num_episodes=config.num_episodes,
             callbacks=[
-                reports.CSVWriter(folder / "metrics.csv", append=resumes),
+                writers.CSVWriter(folder / "metrics.csv", append=resumes),
                 bar,
             ],
             checkpoints=config.checkpoints.build(folder),
@@ -175,11 +176,11 @@ def run(
         title=title,
     )
     if outcome.evaluation is None:
-        runs.say_interrupted(console, folder, result, config.updates)
+        cli.say_interrupted(console, folder, result, config.updates)
         return 130
-    runs.write_evaluation(folder / "evaluation.csv", result)
+    cli.write_evaluation(folder / "evaluation.csv", result)
     console.print(summary_table(result))
-    runs.say(console, f"Saved in {folder}")
+    cli.say(console, f"Saved in {folder}")
     return 0
 
 
@@ -191,7 +192,7 @@ def write_config(config: Config, env: Any, folder: Path) -> None:
         "num_updates": config.updates,
         "env_settings": dataclasses.asdict(env),
     }
-    runs.write_config(folder, content, version=rljax.__version__)
+    cli.write_config(folder, content, version=rljax.__version__)
 
 
 def summary_table(result: rljax.SweepResult) -> rich.table.Table:

@@ -8,7 +8,7 @@ import hypothesis
 import jax
 import pytest
 
-from rljax import population
+from rljax.experiment import programs
 from rljax.testing.gradients import enable_x64
 
 # Test modules import this one a second time, perhaps after another ran JAX, and the
@@ -49,8 +49,8 @@ def not_too_many_programs():
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > 20_000:
         jax.clear_caches()
-        population._compile.cache_clear()
-        population._compile_evaluate.cache_clear()
+        programs.compile_training.cache_clear()
+        programs.compile_evaluation.cache_clear()
         gc.collect()
 
 

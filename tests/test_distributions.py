@@ -10,6 +10,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from rljax import distributions as d
+from rljax import exploration
+from rljax.rlhf import kl
 from tests.comparison import PLAIN, REALS, arrays, assert_equals_oracle
 from tests.oracles import distributions as oracle
 
@@ -90,16 +92,16 @@ def test_estimates_of_kl_equal_their_derivation(name, data, size, plain):
 
     cases = [tuple(data.draw(arrays(size)) for _ in range(3)) for _ in range(2)]
     assert_equals_oracle(
-        getattr(d, f"kl_{name}"), expected, cases, argnums=(0, 1), plain=plain
+        getattr(kl, f"kl_{name}"), expected, cases, argnums=(0, 1), plain=plain
     )
 
 
 @pytest.mark.parametrize(
     ("estimate", "unbiased", "mean_gradient"),
     [
-        (d.kl_k1, True, lambda z, w: 0 * z),
-        (d.kl_k2, False, oracle.kl_gradient),
-        (d.kl_k3, True, lambda z, w: oracle.kl_reference_gradient(w, z)),
+        (kl.kl_k1, True, lambda z, w: 0 * z),
+        (kl.kl_k2, False, oracle.kl_gradient),
+        (kl.kl_k3, True, lambda z, w: oracle.kl_reference_gradient(w, z)),
     ],
     ids=["k1", "k2", "k3"],
 )
@@ -207,7 +209,7 @@ def test_shapes_that_would_broadcast_are_refused():
     with pytest.raises(ValueError, match="must have one shape"):
         d.categorical_kl(jnp.zeros((3, 2)), jnp.zeros((3, 1)))
     with pytest.raises(ValueError, match=r"got \(3,\) and \(3, 1\)"):
-        d.kl_k3(jnp.zeros(3), jnp.zeros((3, 1)))
+        kl.kl_k3(jnp.zeros(3), jnp.zeros((3, 1)))
 
 
 def test_kl_of_bernoulli_distributions_keeps_its_digits():
@@ -218,10 +220,10 @@ def test_kl_of_bernoulli_distributions_keeps_its_digits():
             (1 - p) / (1 - q)
         )
     np.testing.assert_allclose(
-        d.bernoulli_kl(jnp.float32(p), jnp.float32(gap)), expected, rtol=1e-5
+        exploration.bernoulli_kl(jnp.float32(p), jnp.float32(gap)), expected, rtol=1e-5
     )
     # For a small gap Δ²/(2 p (1 − p)), which the difference of logarithms would lose.
-    tiny = d.bernoulli_kl(jnp.float32(0.5), jnp.float32(1e-5))
+    tiny = exploration.bernoulli_kl(jnp.float32(0.5), jnp.float32(1e-5))
     np.testing.assert_allclose(tiny, 2e-10, rtol=1e-3)
-    assert d.bernoulli_kl(jnp.float32(0.25), jnp.float32(0.75)) == jnp.inf
-    assert d.bernoulli_kl(jnp.float32(1), jnp.float32(0)) == 0
+    assert exploration.bernoulli_kl(jnp.float32(0.25), jnp.float32(0.75)) == jnp.inf
+    assert exploration.bernoulli_kl(jnp.float32(1), jnp.float32(0)) == 0

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rljax import losses
+from rljax import losses, rlhf
 from tests.comparison import PLAIN, arrays, assert_equals_oracle, flags, reals
 from tests.oracles import losses as oracle
 
@@ -86,7 +86,7 @@ def test_ppo_clip_loss(cases, plain):
 @given(batches(2), PLAIN)
 def test_bradley_terry_loss(cases, plain):
     assert_equals_oracle(
-        losses.bradley_terry_loss,
+        rlhf.losses.bradley_terry_loss,
         times(oracle.bradley_terry),
         cases,
         argnums=(0, 1),
@@ -97,7 +97,7 @@ def test_bradley_terry_loss(cases, plain):
 @given(batches(4, reals(0, 2)), PLAIN)
 def test_dpo_loss(cases, plain):
     assert_equals_oracle(
-        losses.dpo_loss,
+        rlhf.losses.dpo_loss,
         times(oracle.dpo),
         cases,
         argnums=(0, 1, 2, 3, 4),
@@ -109,12 +109,16 @@ def test_dpo_loss(cases, plain):
 def test_preferences_of_any_size_are_finite():
     """A preference held with certainty costs nothing, its opposite its margin."""
     far = jnp.array([1e4])
-    value, (up, down) = jax.value_and_grad(losses.bradley_terry_loss, (0, 1))(far, -far)
+    value, (up, down) = jax.value_and_grad(rlhf.losses.bradley_terry_loss, (0, 1))(
+        far, -far
+    )
     assert (value, up[0], down[0]) == (0, 0, 0)
-    value, (up, down) = jax.value_and_grad(losses.bradley_terry_loss, (0, 1))(-far, far)
+    value, (up, down) = jax.value_and_grad(rlhf.losses.bradley_terry_loss, (0, 1))(
+        -far, far
+    )
     assert (value, up[0], down[0]) == (2e4, -1, 1)
     with pytest.raises(ValueError, match="shapes must be equal"):
-        losses.bradley_terry_loss(far, far[:, None])
+        rlhf.losses.bradley_terry_loss(far, far[:, None])
 
 
 @pytest.mark.parametrize("advantage", [3.0, -3.0, 0.0])
@@ -266,4 +270,4 @@ def test_arrays_where_a_scalar_belongs_are_refused():
     with pytest.raises(ValueError, match="clip_epsilon must be a scalar"):
         losses.clipped_value_loss(ones, ones, ones, column)
     with pytest.raises(ValueError, match="kl_coef must be a scalar"):
-        losses.dpo_loss(ones, ones, ones, ones, column)
+        rlhf.losses.dpo_loss(ones, ones, ones, ones, column)

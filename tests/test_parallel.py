@@ -12,6 +12,7 @@ import pytest
 
 import rljax
 from rljax import parallel
+from rljax.experiment import transfer
 
 AGENT = rljax.Reinforce(num_envs=2, rollout_length=8, hidden_sizes=(8,))
 ENV = rljax.make("CartPole-v1")
@@ -103,14 +104,14 @@ def test_a_layout_spreads_pads_and_gathers():
         "key": jax.random.split(jax.random.key(0), 7),
         "old": jax.random.split(jax.random.PRNGKey(0), 7),
     }
-    there = layout.put(data)
+    there = transfer.put(layout, data)
     assert sorted(len(shard.data) for shard in there["x"].addressable_shards) == [4, 4]
-    back = layout.get(there)
+    back = transfer.get(layout, there)
     np.testing.assert_array_equal(back["x"], data["x"])
     np.testing.assert_array_equal(back["old"], data["old"])
     assert (jax.random.key_data(back["key"]) == jax.random.key_data(data["key"])).all()
     double = jax.jit(layout.map(lambda shared, x: {"y": shared * x}))
-    out = layout.get(double(jnp.float32(2), there["x"]))
+    out = transfer.get(layout, double(jnp.float32(2), there["x"]))
     np.testing.assert_array_equal(out["y"], 2 * np.arange(7))
 
 

@@ -10,7 +10,8 @@ import pytest
 import scipy.stats
 
 import rljax
-from rljax import checkpoint, parallel, random, struct
+from rljax import parallel, random, struct
+from rljax.experiment import checkpoint
 from tests.conftest import enable_x64
 
 SHAPES = [(), (3, 4, 5), (0,), (100_001,)]

@@ -33,7 +33,7 @@ class Counter:
         )
 
 
-class Pusher:
+class Pusher(rljax.Agent):
     """Always plays action 1, learns nothing."""
 
     num_envs = 2

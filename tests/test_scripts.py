@@ -17,8 +17,8 @@ import optax
 import pytest
 
 import rljax
-from rljax import runs
-from rljax.agents.common import AgentState, built_optimizer
+from rljax.agents.base import AgentState
+from rljax.experiment import cli
 from tests.conftest import enable_x64
 from tests.oracles import published
 
@@ -164,14 +164,14 @@ def test_bad_input_ends_early_and_says_what_is_wrong(
 def test_compiled_programs_are_kept_where_one_says(tmp_path, monkeypatch):
     settings = {}
     monkeypatch.setattr(jax.config, "update", settings.__setitem__)
-    runs.cache_compilations(None)
+    cli.cache_compilations(None)
     assert settings == {}
-    runs.cache_compilations(tmp_path / "new" / "programs")
+    cli.cache_compilations(tmp_path / "new" / "programs")
     assert settings["jax_compilation_cache_dir"] == str(tmp_path / "new" / "programs")
     assert (tmp_path / "new" / "programs").is_dir()
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="--compilation-cache must be a folder.*file"):
-        runs.cache_compilations(tmp_path / "file")
+        cli.cache_compilations(tmp_path / "file")
 
 
 @pytest.mark.slow
@@ -279,9 +279,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(train_script, tmp_path, capsy
 
 def test_a_run_without_flags_has_none(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    assert runs.arguments() == []
+    assert cli.arguments() == []
     monkeypatch.setattr(sys, "argv", ["train.py", "ppo", "--num-seeds", "2"])
-    assert runs.arguments() == ["ppo", "--num-seeds", "2"]
+    assert cli.arguments() == ["ppo", "--num-seeds", "2"]
 
 
 @pytest.mark.parametrize(
@@ -603,7 +603,7 @@ def test_the_trunk_of_baselines_has_the_published_gradient(
     with enable_x64():
         params = network.init(jax.random.key(0), jnp.zeros(4))
         obs, target = jnp.asarray(rng.normal(size=(1, 4))), jnp.array([3.0])
-        optimizer = built_optimizer(agent, agent.learning_rate)
+        optimizer = agent.make_optimizer(0)
         state = AgentState(params, optimizer.init(params), jnp.zeros((), int))
         step = rljax.Transition(
             obs=obs[None],

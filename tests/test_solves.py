@@ -7,8 +7,11 @@ import pytest
 from scipy import stats
 
 import rljax
-from rljax import causal, metrics, networks, parallel, regularized, rewards
-from rljax.agents.ppo import purejaxrl_settings
+from rljax import parallel
+from rljax.experiment import statistics as metrics
+from rljax.experiment.presets import purejaxrl_settings
+from rljax.rlhf import networks as causal
+from rljax.rlhf import optimum, rewards
 
 ENV = rljax.make("CartPole-v1")
 
@@ -66,7 +69,7 @@ def test_the_optimum_of_the_regularised_objective_is_reached(
     reference = 0.5 * jax.random.normal(jax.random.key(10 + problem), (1, 585, 8))
     network = table
     if kind is rljax.PPOKL:
-        network = networks.Pair(table, causal.Table(8, 4, outputs=1))
+        network = causal.Pair(table, causal.Table(8, 4, outputs=1))
         reference = (reference, jnp.zeros((1, 585, 1)))
     result = rljax.sweep(
         kind(network=network, reference=reference, anneal_updates=1000),
@@ -75,7 +78,7 @@ def test_the_optimum_of_the_regularised_objective_is_reached(
         num_seeds=10,
         num_updates=1000,
         settings={"kl_coef": [0.05, 0.2, 1.0]},
-        measure=regularized.measure,
+        measure=optimum.measure,
     )
     for outcome in result.outcomes:
         found = {name: x[:, -1] for name, x in outcome.metrics.agent.items()}

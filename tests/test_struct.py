@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rljax
-from rljax import struct
+from rljax import checks, struct
 from tests.conftest import enable_x64
 
 
@@ -69,8 +69,8 @@ def test_open_and_closed_ends():
         x: float = 1.0
 
         def __post_init__(self):
-            struct.check_reals(self, "x", minimum=0.0, maximum=2.0, open_minimum=True)
-            struct.check_reals(self, "y", optional=True)
+            checks.reals(self, "x", minimum=0.0, maximum=2.0, open_minimum=True)
+            checks.reals(self, "y", optional=True)
 
         y: float | None = 1.0
 

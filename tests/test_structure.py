@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import rljax
-from rljax.exploration import EpsilonGreedy
+from rljax.tabular.exploration import EpsilonGreedy
 
 ENV = rljax.make("CartPole-v1")
 PPO = rljax.PPO(num_envs=2, rollout_length=8, hidden_sizes=(4, 4), num_minibatches=2)

@@ -5,16 +5,20 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from rljax import distributions, losses, networks, random, struct
-from rljax.agents import common
-from rljax.agents.common import AgentState
-from rljax.types import Env, Transition
+from rljax import checks, distributions, losses, random, struct
+from rljax.agents.base import (
+    ActorCriticAgent,
+    AgentState,
+    as_vector,
+    gradient_step,
+    standardize,
+)
+from rljax.types import EnvLike, Transition
 
 
 @struct.dataclass
-class PPO:
+class PPO(ActorCriticAgent):
     """Several epochs of minibatch steps per rollout on a clipped surrogate.
 
         L = L_clip(ε) + c_v · L_V − c_H · mean[H(π(·|s))]
@@ -27,26 +31,20 @@ class PPO:
     (2022), The 37 Implementation Details of Proximal Policy Optimization.
     """
 
-    num_envs: int = struct.static(default=16)
-    """Environments stepped side by side, N."""
-    rollout_length: int = struct.static(default=64)
-    """Steps of each environment per update, T."""
     num_epochs: int = struct.static(default=4)
     """Passes over the rollout per update."""
     num_minibatches: int = struct.static(default=4)
     """Gradient steps per pass; divides rollout_length × num_envs."""
     hidden_sizes: tuple[int, ...] = struct.static(default=(64, 64))
     """Widths of the hidden layers."""
-    activation: Literal["relu", "tanh"] = struct.static(default="relu")
-    """Hidden activation."""
     shared_network: bool = struct.static(default=False)
     """Whether actor and critic share the hidden layers."""
+    initialization: Literal["orthogonal", "he_normal"] = struct.static(
+        default="orthogonal"
+    )
+    """Weights at first; orthogonal has gains √2, actor 0.01, critic 1."""
     learning_rate: float = 1e-3
-    """Adam's step size, at first."""
-    anneal_updates: float | None = None
-    """Updates over which the learning rate falls linearly to 0; None: constant."""
-    discount: float = 0.99
-    """γ in [0, 1]."""
+    """Step size of the optimiser, at first."""
     gae_lambda: float = 0.98
     """λ in [0, 1] of the advantages."""
     clip_epsilon: float = 0.2
@@ -62,41 +60,18 @@ class PPO:
     max_grad_norm: float | None = 0.5
     """Global norm to which a larger gradient is scaled down; None: no limit."""
     adam_epsilon: float = 1e-5
-    """Adam's ε."""
-    initialization: Literal["orthogonal", "he_normal"] = struct.static(
-        default="orthogonal"
-    )
-    """Weights at first; orthogonal has gains √2, actor 0.01, critic 1."""
+    """Adam's ε, for the optimiser that stands here by default."""
     time_limit_is_termination: bool = struct.static(default=False)
     """Whether a truncated episode's last value is 0: wrong, but what several libraries
     do, so needed to compare with them."""
-    network: networks.Network | None = struct.static(default=None)
-    """An init/apply pair that returns (logits [A], value []); None: MLPs, as above."""
 
     def __post_init__(self):
-        common.check_settings(self)
-        struct.check_ints(self, "num_epochs", "num_minibatches", minimum=1)
-        struct.check_choice(self, "initialization", networks.INITIALIZATIONS)
-        struct.check_bools(
-            self,
-            "shared_network",
-            "clip_value_loss",
-            "normalize_advantages",
-            "time_limit_is_termination",
+        super().__post_init__()
+        checks.ints(self, "num_epochs", "num_minibatches", minimum=1)
+        checks.bools(
+            self, "clip_value_loss", "normalize_advantages", "time_limit_is_termination"
         )
-        struct.check_reals(
-            self, "entropy_coef", "value_coef", "clip_epsilon", minimum=0.0
-        )
-        struct.check_reals(self, "gae_lambda", minimum=0.0, maximum=1.0)
-        struct.check_reals(self, "adam_epsilon", minimum=0.0, open_minimum=True)
-        struct.check_reals(
-            self,
-            "anneal_updates",
-            "max_grad_norm",
-            minimum=0.0,
-            open_minimum=True,
-            optional=True,
-        )
+        checks.reals(self, "clip_epsilon", minimum=0.0)
         batch_size = self.rollout_length * self.num_envs
         if batch_size % self.num_minibatches:
             raise ValueError(
@@ -112,23 +87,11 @@ class PPO:
                 "minibatches or normalize_advantages=False."
             )
 
-    def init(self, key: jax.Array, env: Env) -> AgentState:
-        """Draws the weights as `initialization` says; zeroes Adam's moments."""
-        params = common.init_actor_critic(self, env, self.initialization, key)
-        opt_state = self._optimizer(0.0).init(common.as_vector(params)[0])
+    def init(self, key: jax.Array, env: EnvLike) -> AgentState:
+        """Draws the weights; zeroes the optimiser's moments, which are one vector."""
+        params = self.init_params(key, env)
+        opt_state = self.make_optimizer(0).init(as_vector(params)[0])
         return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
-
-    def _optimizer(self, learning_rate: Any) -> optax.GradientTransformation:
-        adam = common.adam(learning_rate, self.adam_epsilon)
-        return common.clipped(adam, self.max_grad_norm)
-
-    def logits(self, state: AgentState, obs: Any) -> jax.Array:
-        """Logits of π(·|obs), [A]."""
-        return common.apply_actor_critic(self, state.params, obs)[0]
-
-    def value(self, state: AgentState, obs: Any) -> jax.Array:
-        """The critic's V(obs), []."""
-        return common.apply_actor_critic(self, state.params, obs)[1]
 
     def act(self, state: AgentState, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
         """Samples a ~ π(·|obs); extras hold log π(a|obs) for the ratio."""
@@ -136,10 +99,6 @@ class PPO:
         action = distributions.categorical_sample(logits, key)
         log_prob = distributions.categorical_log_prob(logits, action)
         return action, {"behaviour_log_probs": log_prob}
-
-    def greedy(self, state: AgentState, obs: Any) -> jax.Array:
-        """argmax_a π(a|obs), ties to the lowest action."""
-        return common.greedy_action(self.logits(state, obs))
 
     def update(
         self, state: AgentState, trajectory: Transition, key: jax.Array
@@ -152,8 +111,11 @@ class PPO:
         return self._learn(state, trajectory, key)
 
     def _learn(self, state: Any, trajectory: Transition, key: jax.Array) -> Any:
-        advantages, targets, values = common.advantages_and_targets(
-            self, state.params, trajectory, self.time_limit_is_termination
+        if self.time_limit_is_termination:
+            done = trajectory.terminated | trajectory.truncated
+            trajectory = trajectory._replace(terminated=done)
+        advantages, targets, values = self.advantages_and_targets(
+            state.params, trajectory
         )
         steps = (trajectory, advantages, targets, values)
         batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps)
@@ -163,17 +125,16 @@ class PPO:
                 f"PPO.num_minibatches must divide the {batch_size} steps of the "
                 f"trajectory, got {self.num_minibatches}."
             )
-        learning_rate = common.annealed(self, state.num_updates)
-        optimizer = self._optimizer(learning_rate)
+        optimizer = self.make_optimizer(state.num_updates)
         # One vector, not a tree: one kernel for the norm, and Adam's three.
-        vector, as_params = common.as_vector(state.params)
+        vector, as_params = as_vector(state.params)
 
         def minibatch_step(carry, minibatch):
             vector, opt_state = carry
             grads, metrics = jax.grad(
                 lambda vector: self._loss(as_params(vector), *minibatch), has_aux=True
             )(vector)
-            vector, opt_state, metrics["grad_norm"] = common.gradient_step(
+            vector, opt_state, metrics["grad_norm"] = gradient_step(
                 optimizer, grads, vector, opt_state
             )
             return (vector, opt_state), metrics
@@ -198,13 +159,11 @@ class PPO:
 
     def _loss(self, params, steps: Transition, advantages, targets, old_values):
         """The loss above over one minibatch [B], and its parts."""
-        logits, values = jax.vmap(
-            lambda obs: common.apply_actor_critic(self, params, obs)
-        )(steps.obs)
+        logits, values = jax.vmap(lambda obs: self.apply(params, obs))(steps.obs)
         log_probs = distributions.categorical_log_prob(logits, steps.action)
         behaviour_log_probs = steps.extras["behaviour_log_probs"]
         if self.normalize_advantages:
-            advantages = common.standardize(advantages)
+            advantages = standardize(advantages)
         policy_loss = losses.ppo_clip_loss(
             log_probs, behaviour_log_probs, advantages, self.clip_epsilon
         )
@@ -220,8 +179,8 @@ class PPO:
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            # Of KL(π_old‖π), as π_old acted.
-            "approx_kl": jnp.mean(distributions.kl_k3(behaviour_log_probs, log_probs)),
+            # An unbiased estimate of KL(π_old‖π), as π_old acted: see rlhf.kl.kl_k3.
+            "approx_kl": jnp.mean(jnp.expm1(log_ratio) - log_ratio),
             "clip_fraction": jnp.mean(
                 jnp.abs(jnp.expm1(log_ratio)) > self.clip_epsilon, dtype=log_ratio.dtype
             ),
@@ -232,36 +191,6 @@ class PPO:
     def _penalty(self, logits: jax.Array, steps: Transition) -> Any:
         """What a subclass adds to the loss of one minibatch."""
         return 0.0
-
-
-def purejaxrl_settings(num_updates: int = 976) -> PPO:
-    """PPO as PureJaxRL and CleanRL run it on CartPole-v1, for matched comparisons.
-
-    976 updates of 4 × 128 steps are the published 5e5; the time limit counts as a
-    termination, as it does there.
-    """
-    return PPO(
-        num_envs=4,
-        rollout_length=128,
-        num_epochs=4,
-        num_minibatches=4,
-        hidden_sizes=(64, 64),
-        activation="tanh",
-        shared_network=False,
-        learning_rate=2.5e-4,
-        anneal_updates=num_updates,
-        discount=0.99,
-        gae_lambda=0.95,
-        clip_epsilon=0.2,
-        clip_value_loss=True,
-        normalize_advantages=True,
-        entropy_coef=0.01,
-        value_coef=0.5,
-        max_grad_norm=0.5,
-        adam_epsilon=1e-5,
-        initialization="orthogonal",
-        time_limit_is_termination=True,
-    )
 
 
 def _nearby_divisors(number: int, target: int) -> str:

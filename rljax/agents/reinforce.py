@@ -1,20 +1,15 @@
 """REINFORCE: Monte-Carlo policy gradient."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal
-
 import jax
 import jax.numpy as jnp
-import optax
 
-from rljax import distributions, networks, returns, struct
-from rljax.agents import common
-from rljax.agents.common import AgentState
-from rljax.types import Env, Transition
+from rljax import checks, distributions, returns, struct
+from rljax.agents.base import AgentState, PolicyAgent, standardize
+from rljax.types import RolloutPlan, Transition
 
 
 @struct.dataclass
-class Reinforce:
+class Reinforce(PolicyAgent):
     """Monte-Carlo policy gradient without a critic.
 
         θ ← θ + α · 1/N Σ_n Σ_t ∇log π(a_t|s_t) · G_t
@@ -29,50 +24,23 @@ class Reinforce:
     """
 
     num_envs: int = struct.static(default=32)
-    """Episodes per update, gathered side by side."""
+    """Episodes per update, gathered side by side, N."""
     rollout_length: int = struct.static(default=500)
     """Steps after which an episode is cut."""
-    hidden_sizes: tuple[int, ...] = struct.static(default=(64,))
-    """Widths of the hidden layers."""
-    activation: Literal["relu", "tanh"] = struct.static(default="relu")
-    """Hidden activation."""
-    learning_rate: float = 5e-3
-    """Step size of the optimiser."""
     discount: float = 0.99
     """γ in [0, 1]."""
     normalize_returns: bool = struct.static(default=False)
     """Whether each batch of returns is shifted and scaled to mean 0, deviation 1."""
-    optimizer: Callable[..., optax.GradientTransformation] = struct.static(
-        default=common.adam
-    )
-    """Builds the optimiser from the learning rate: optax.sgd, say."""
-    network: networks.Network | None = struct.static(default=None)
-    """An init/apply pair that returns logits [A]; None: an MLP of hidden_sizes."""
-
-    fresh_episodes: ClassVar[bool] = True
 
     def __post_init__(self):
-        common.check_settings(self)
-        common.check_optimizer(self)
-        struct.check_bools(self, "normalize_returns")
+        super().__post_init__()
+        checks.reals(self, "discount", minimum=0.0, maximum=1.0)
+        checks.bools(self, "normalize_returns")
 
-    def init(self, key: jax.Array, env: Env) -> AgentState:
-        """Draws He-normal weights and zero biases; zeroes the optimiser's moments."""
-        params = common.init_policy(self, env, key)
-        opt_state = common.built_optimizer(self, self.learning_rate).init(params)
-        return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
-
-    def logits(self, state: AgentState, obs: Any) -> jax.Array:
-        """Logits of π(·|obs), [A]."""
-        return common.apply_policy(self, state.params, obs)
-
-    def act(self, state: AgentState, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
-        """Samples a ~ π(·|obs)."""
-        return distributions.categorical_sample(self.logits(state, obs), key), ()
-
-    def greedy(self, state: AgentState, obs: Any) -> jax.Array:
-        """argmax_a π(a|obs), ties to the lowest action."""
-        return common.greedy_action(self.logits(state, obs))
+    @property
+    def rollout_plan(self) -> RolloutPlan:
+        """Rollouts that begin with a reset, one episode of each."""
+        return RolloutPlan(self.num_envs, self.rollout_length, fresh_episodes=True)
 
     def update(
         self, state: AgentState, trajectory: Transition, key: jax.Array
@@ -82,7 +50,7 @@ class Reinforce:
         weights, mask = self._weights(trajectory)
 
         def loss_fn(params):
-            logits = common.batch_policy(self, params, trajectory.obs)
+            logits = self.over_steps(params, trajectory.obs)
             log_probs = distributions.categorical_log_prob(logits, trajectory.action)
             # A sum over each episode's steps, a mean over episodes. Not in terms of
             # losses.policy_gradient_loss, which stops the gradient into the weights,
@@ -92,14 +60,9 @@ class Reinforce:
             return loss, jnp.sum(entropy * mask) / jnp.sum(mask)
 
         (loss, entropy), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        params, opt_state, grad_norm = common.gradient_step(
-            common.built_optimizer(self, self.learning_rate),
-            grads,
-            state.params,
-            state.opt_state,
-        )
+        state, grad_norm = self.apply_gradients(state, grads)
         metrics = {"policy_loss": loss, "entropy": entropy, "grad_norm": grad_norm}
-        return AgentState(params, opt_state, state.num_updates + 1), metrics
+        return state, metrics
 
     def _weights(self, trajectory: Transition) -> tuple[jax.Array, jax.Array]:
         """Returns [T, N] of the first episodes, 0 elsewhere, and where they are."""
@@ -110,11 +73,11 @@ class Reinforce:
             returns.discounted_returns, in_axes=(1, 1, 1, 1, None), out_axes=1
         )(
             trajectory.reward,
+            jnp.zeros_like(trajectory.reward),
             trajectory.terminated,
             trajectory.truncated,
-            jnp.zeros_like(trajectory.reward),
             self.discount,
         )
         if self.normalize_returns:
-            weights = common.standardize(weights, where=mask)
+            weights = standardize(weights, where=mask)
         return jnp.where(mask, weights, 0), mask

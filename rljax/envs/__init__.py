@@ -4,7 +4,6 @@ from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
 from rljax.envs.gridworld import GridWorld
 from rljax.envs.registry import make
-from rljax.envs.tokens import TokenMDP
 from rljax.envs.wrappers import TimeLimit
 
 __all__ = [
@@ -13,6 +12,5 @@ __all__ = [
     "GaussianBandit",
     "GridWorld",
     "TimeLimit",
-    "TokenMDP",
     "make",
 ]

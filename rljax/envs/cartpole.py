@@ -1,4 +1,4 @@
-"""The pole balancer, with the dynamics and limits of Gymnasium's CartPole-v1."""
+"""The cart-pole problem, with the dynamics and limits of Gymnasium's CartPole-v1."""
 
 import math
 from typing import NamedTuple
@@ -6,12 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rljax import random, spaces, struct
-from rljax.types import TimeStep
+from rljax import checks, random, spaces, struct
+from rljax.types import Env, TimeStep
 
 
 class CartPoleState(NamedTuple):
-    """Each field [] floating."""
+    """Position and motion of cart and pole; each field is [] floating."""
 
     x: jax.Array
     """Position of the cart, m."""
@@ -24,14 +24,14 @@ class CartPoleState(NamedTuple):
 
 
 @struct.dataclass
-class CartPole:
+class CartPole(Env):
     """Keep a pole upright on a cart by pushing it left (0) or right (1).
 
     The observation is [x, x_dot, theta, theta_dot]. The reward is 1 for every step,
-    the one that ends the episode included. The episode terminates when |x| or |theta|
-    exceeds its threshold. There is no time limit: wrap in `TimeLimit`, or use
-    `rljax.make("CartPole-v1")`, which cuts at 500 steps. Every field is a leaf: vmap
-    over gravity or the pole's length as you like.
+    including the one that ends the episode. The episode terminates when |x| or |theta|
+    exceeds its threshold. There is no time limit: wrap the environment in `TimeLimit`,
+    or use `rljax.make("CartPole-v1")`, which truncates episodes at 500 steps. Every
+    field is a leaf, so you can vmap over gravity or the pole's length, for example.
 
     Source: Barto, Sutton and Anderson (1983); the equations of Florian (2007),
     Correct equations for the dynamics of the cart-pole system, without friction.
@@ -55,8 +55,8 @@ class CartPole:
     """Angle beyond which the episode terminates, rad."""
 
     def __post_init__(self):
-        struct.check_reals(self, "gravity", "force")
-        struct.check_reals(
+        checks.reals(self, "gravity", "force")
+        checks.reals(
             self,
             "mass_cart",
             "mass_pole",
@@ -83,19 +83,21 @@ class CartPole:
 
     def reset(self, key: jax.Array) -> tuple[CartPoleState, jax.Array]:
         """Draws each state variable from U[−0.05, 0.05)."""
-        struct.check_scalars(self)
+        checks.scalars(self)
         draws = jax.random.uniform(
             random.unrolled(key), (4,), minval=-0.05, maxval=0.05
         )
-        # Each once though obs shows it again; and each by itself, as together they
-        # would be one array more to write and read where obs isn't used.
+        # State and observation both hold these numbers; without `once`, XLA would draw
+        # them for each of the two. It is applied to one number at a time: an array of
+        # all four would be written to memory and read again even where the observation
+        # is not used.
         state = CartPoleState(*map(random.once, draws))
         return state, jnp.stack(state)
 
     def step(
         self, state: CartPoleState, action: jax.Array, key: jax.Array
     ) -> tuple[CartPoleState, TimeStep]:
-        """Pushes for `time_step`; deterministic, so `key` is not needed."""
+        """Pushes the cart for `time_step`; this is deterministic and ignores `key`."""
         del key
         action = spaces.check_element(self.action_space, action, "CartPole's action")
         force = jnp.where(action == 1, self.force, -self.force)

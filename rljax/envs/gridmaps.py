@@ -1,4 +1,4 @@
-"""Maps of grids: their alphabet, the known ones, and what one says, on the host."""
+"""Maps of grids: their characters, the built-in ones, and their analysis in NumPy."""
 
 import collections
 import functools
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
-"""(row, column) of the actions up, down, left, right."""
+"""The step (rows, columns) of the actions up, down, left and right."""
 
 ARROWS = "↑↓←→"
 
@@ -54,21 +54,21 @@ CLIFF_WALKING = (
     "ACCCCCCCCCCG",
 )
 
-_MAX_CELLS = 2**23  # so that a cell and a character fit into an int32
+_MAX_CELLS = 2**23  # so that cell · 256 + character fits into an int32
 
 
 class Grid(NamedTuple):
-    """What a layout fixes, on the host."""
+    """What follows from the layout alone, as NumPy arrays on the host."""
 
     kinds: np.ndarray  # [S] uint8, the map's characters
-    next_cells: np.ndarray  # [S, A] int32, where a move ends
-    moves: np.ndarray  # [S, A] int32, that · 256 + the entered cell's character
+    next_cells: np.ndarray  # [S, A] int64, the cell where a move ends
+    moves: np.ndarray  # [S, A] int32, next cell · 256 + the entered cell's character
     starts: tuple[int, ...]
 
 
 @functools.lru_cache(maxsize=64)
 def analyse(layout: tuple[str, ...]) -> Grid:
-    """What a checked layout fixes."""
+    """Analyses a layout that `check_layout` has returned."""
     kinds = np.array([list(row.encode()) for row in layout], np.uint8)
     rows, columns = kinds.shape
     row, column = np.indices(kinds.shape)
@@ -89,7 +89,7 @@ def analyse(layout: tuple[str, ...]) -> Grid:
 
 
 def check_layout(layout: Any) -> tuple[str, ...]:
-    """The rows with aliases resolved, if they make a map."""
+    """The rows with aliases replaced; raises TypeError or ValueError if not a map."""
     is_rows = isinstance(layout, tuple | list)
     if not is_rows or not all(isinstance(row, str) for row in layout):
         raise TypeError(
@@ -136,7 +136,7 @@ def check_layout(layout: Any) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=64)
 def dead_ends(layout: tuple[str, ...]) -> list[str]:
-    """Goals that no start leads to, and starts that lead to no goal, in words."""
+    """Messages on goals that no start leads to and on starts that lead to no goal."""
     grid = analyse(layout)
     columns = len(layout[0])
     ends = np.isin(grid.kinds, [ord(GOAL), ord(PIT)])

@@ -1,4 +1,4 @@
-"""Walks on a grid: any map, with an exact model from the same transition function."""
+"""Grid worlds of any map, with an exact model from the same transition function."""
 
 import warnings
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rljax import random, spaces, struct
+from rljax import checks, random, spaces, struct
 from rljax.envs.gridmaps import (
     ARROWS,
     CLIFF,
@@ -24,13 +24,13 @@ from rljax.envs.gridmaps import (
     dead_ends,
 )
 from rljax.envs.wrappers import TimeLimit
-from rljax.types import MDP, SparseTransitions, TimeStep
+from rljax.types import MDP, Env, SparseTransitions, TimeStep
 
 _MAX_DENSE_ENTRIES = 2**28
 
 
 class Outcomes(NamedTuple):
-    """What a step may lead to: K outcomes and how likely they are."""
+    """The K possible outcomes of a step, with their probabilities."""
 
     next_cells: jax.Array
     """[K] int32."""
@@ -43,27 +43,27 @@ class Outcomes(NamedTuple):
 
 
 @struct.dataclass
-class GridWorld:
+class GridWorld(Env):
     """Walk up (0), down (1), left (2) or right (3) to a goal.
 
     A move into a wall or off the grid leaves the agent where it is. With `slip` = p the
     move goes as chosen with probability 1 − p, and to each of the two sides with p/2.
-    The reward is that of the cell which the step enters, or stays in; the episode
-    terminates at a goal and in a pit; a cliff sends the agent back to its start. There
-    is no time limit, see `from_text` and `TimeLimit`. State and observation are the
-    cell's index, row · columns + column, an int32 scalar.
+    The reward is that of the cell which the step enters or stays in. The episode
+    terminates at a goal and in a pit; a cliff sends the agent back to the start. There
+    is no time limit; `from_text` or `TimeLimit` can add one. State and observation are
+    the cell's index, row · columns + column, an int32 scalar.
 
     A map's cells:
 
         .  free (also F)        G  goal, terminal      P  pit, terminal (also H)
         #  wall                 A  start (also S)      C  cliff, back to the start
 
-    With several starts, each is as likely. The default map is the 5×5 one.
+    If there are several starts, one is drawn uniformly. The default map is the 5×5 one.
 
     Raises:
       TypeError, ValueError: the map has no start or goal, ragged rows or unknown
         characters; a reward is not finite; slip is not in [0, 1].
-      UserWarning: a goal that cannot be reached, or a start with no way to a goal.
+      UserWarning: a goal cannot be reached, or a start has no way to a goal.
 
     Source: Sutton and Barto (2018), examples 3.5 and 6.6.
     """
@@ -71,22 +71,20 @@ class GridWorld:
     layout: tuple[str, ...] = struct.static(default=GRID_5X5)
     """Rows of the map."""
     goal_reward: float = 1.0
-    """Of the step that enters a goal."""
+    """Reward of the step that enters a goal."""
     step_reward: float = -0.01
-    """Of every step that enters no goal, pit or cliff."""
+    """Reward of every step that enters no goal, pit or cliff."""
     pit_reward: float = -1.0
-    """Of the step that enters a pit."""
+    """Reward of the step that enters a pit."""
     cliff_reward: float = -100.0
-    """Of the step over a cliff."""
+    """Reward of the step onto a cliff."""
     slip: float | None = None
-    """Probability of moving to a side; None: never, and steps use no randomness."""
+    """Probability of moving to a side; None: it is 0, and steps draw no randomness."""
 
     def __post_init__(self):
         object.__setattr__(self, "layout", check_layout(self.layout))
-        struct.check_reals(
-            self, "goal_reward", "step_reward", "pit_reward", "cliff_reward"
-        )
-        struct.check_reals(self, "slip", minimum=0.0, maximum=1.0, optional=True)
+        checks.reals(self, "goal_reward", "step_reward", "pit_reward", "cliff_reward")
+        checks.reals(self, "slip", minimum=0.0, maximum=1.0, optional=True)
         for problem in dead_ends(self.layout):
             warnings.warn(problem, stacklevel=3)
 
@@ -102,12 +100,12 @@ class GridWorld:
     def from_text(
         cls, text: str, *, max_steps: int | None = None, **settings: Any
     ) -> Any:
-        """A grid from a map with one row a line.
+        """A grid from a map that is written as text, one row per line.
 
         Args:
           text: the map; blank lines around it and indentation are ignored.
-          max_steps: cuts episodes there, by a `TimeLimit` around the grid, which is
-            its `env`; None: no limit.
+          max_steps: truncates episodes at this step, by returning a `TimeLimit` whose
+            `env` is the grid; None: returns the grid, without a limit.
           **settings: goal_reward, step_reward, pit_reward, cliff_reward, slip.
         """
         if not isinstance(text, str):
@@ -118,12 +116,12 @@ class GridWorld:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """The numbers of rows and columns."""
         return len(self.layout), len(self.layout[0])
 
     @property
     def observation_space(self) -> spaces.Discrete:
-        """Every cell, walls included."""
+        """The indices of all cells, including walls."""
         rows, columns = self.shape
         return spaces.Discrete(rows * columns)
 
@@ -134,27 +132,21 @@ class GridWorld:
 
     def reset(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Puts the agent on a start, drawn uniformly if there are several."""
-        struct.check_scalars(self)
+        checks.scalars(self)
         starts = analyse(self.layout).starts
         cell = jnp.int32(starts[0])
         if len(starts) > 1:
             cell = jax.random.choice(key, jnp.asarray(starts, jnp.int32))
         return cell, cell
 
-    def step(
-        self, state: jax.Array, action: jax.Array, key: jax.Array
-    ) -> tuple[jax.Array, TimeStep]:
-        """Moves; `key` decides whether to slip."""
-        return self.advance(state, action, self.draw((), key))
-
     def draw(self, shape: tuple[int, ...], key: jax.Array) -> Any:
-        """The randomness of steps: a uniform word each, or none without slip."""
+        """Draws a uniform number for each step, or nothing without slip."""
         return () if self.slip is None else random.uniform(key, shape)
 
     def advance(
         self, state: jax.Array, action: jax.Array, noise: Any
     ) -> tuple[jax.Array, TimeStep]:
-        """`step` with noise drawn before."""
+        """Moves the agent; the noise decides whether it slips."""
         action = spaces.check_element(self.action_space, action, "GridWorld's action")
         directions, probabilities = self._directions(action)
         direction = directions[0]
@@ -170,7 +162,7 @@ class GridWorld:
         )
 
     def outcomes(self, cell: jax.Array, action: jax.Array) -> Outcomes:
-        """All that a step may lead to: K = 1 without slip, 3 with it.
+        """All outcomes of a step: K = 1 without slip, 3 with it.
 
         Args:
           cell: [] int32.
@@ -180,7 +172,7 @@ class GridWorld:
         return Outcomes(*self._enter(cell, directions), probabilities)
 
     def _directions(self, action: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Where a chosen move may go, [K] int32, and how likely, [K]."""
+        """The directions in which a move may go, [K] int32, with probabilities [K]."""
         chosen = jnp.expand_dims(action, 0)
         if self.slip is None:
             return chosen, jnp.ones(1)
@@ -192,8 +184,8 @@ class GridWorld:
     def _enter(
         self, cell: jax.Array, direction: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """(next cell, reward, terminated) of moves in directions of any shape."""
-        # One look-up in one small table, not arithmetic on rows, columns and kinds.
+        """(next cell, reward, terminated) of moves; `direction` may have any shape."""
+        # One look-up in a small table replaces arithmetic on rows, columns and kinds.
         moves = jnp.asarray(analyse(self.layout).moves)[cell, direction]
         kinds, next_cells = moves & 0xFF, moves >> 8
         rewards = jnp.full(kinds.shape, self.step_reward, jnp.result_type(float))
@@ -208,10 +200,10 @@ class GridWorld:
         return next_cells, rewards, terminated
 
     def to_mdp(self, *, sparse: bool = False) -> MDP:
-        """The exact model, from `outcomes`, the function that `step` draws from.
+        """The exact model, from `outcomes`, which moves the agent as `step` does.
 
-        Goals and pits are terminal and absorbing, and so are walls, which nobody is in:
-        their value is 0.
+        Goals and pits are terminal and absorbing, so their value is 0. Walls are made
+        terminal too, as the agent is never in one.
 
         Args:
           sparse: whether the transitions are a list of outcomes instead of [S, A, S],
@@ -220,7 +212,7 @@ class GridWorld:
         Raises:
           ValueError: the dense model would have more than 2²⁸ entries.
         """
-        struct.check_scalars(self)
+        checks.scalars(self)
         num_states, num_actions = self.observation_space.n, self.action_space.n
         entries = num_states * num_actions * num_states
         if not sparse and entries > _MAX_DENSE_ENTRIES:
@@ -250,23 +242,23 @@ class GridWorld:
         )
 
     def render_values(self, values: Any) -> str:
-        """V with two decimals, one row a line, and letters where nobody acts.
+        """V with two decimals, one row per line; letters for cells without actions.
 
         Args:
-          values: [S] floating. On the host, not under jit.
+          values: [S] floating, concrete: this does not work under jit.
         """
         numbers = self._where_one_acts(f"{float(v):.2f}" for v in np.asarray(values))
         width = max(map(len, numbers))
         return self._lines([number.rjust(width) for number in numbers], " ")
 
     def render_policy(self, policy: Any) -> str:
-        """An arrow a cell, one row a line, and letters where nobody acts.
+        """An arrow per cell, one row per line; letters for cells without actions.
 
         Args:
-          policy: [S] integer actions. On the host, not under jit.
+          policy: [S] integer actions, concrete: this does not work under jit.
 
         Raises:
-          ValueError: it is none of this grid.
+          ValueError: `policy` is not an action in [0, 4) for each cell.
         """
         actions, num_cells = np.asarray(policy), self.observation_space.n
         inside = (actions >= 0) & (actions < len(ARROWS))
@@ -284,13 +276,13 @@ class GridWorld:
         return self._lines(self._where_one_acts(arrows), " ")
 
     def render(self, state: jax.Array) -> str:
-        """The map with the agent in it, one row a line; on the host, not under jit."""
+        """The map with the agent (A) in it, one row per line; not under jit."""
         cells = list("".join(self.layout).replace(START, FREE))
         cells[int(state)] = START
         return self._lines(cells, "")
 
     def _where_one_acts(self, texts: Iterable[str]) -> list[str]:
-        """The texts of the cells, but the map's letter where no action is taken."""
+        """The texts of the cells, with the map's letter where no action is taken."""
         nobody = WALL + GOAL + PIT + CLIFF
         cells = "".join(self.layout)
         return [

@@ -1,4 +1,4 @@
-"""Environments by name."""
+"""Builds environments by name."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from rljax.types import Env
 
 
 def _build(env_class: Any, fixed: dict[str, Any], **settings: Any) -> Env:
-    """An environment with `fixed` overridden by `settings`, and its time limit."""
+    """Builds an environment, with its time limit; `settings` override `fixed`."""
     settings = fixed | settings
     max_steps = settings.pop("max_steps", None)
     env = env_class(**settings)
@@ -24,13 +24,14 @@ def _build(env_class: Any, fixed: dict[str, Any], **settings: Any) -> Env:
 def _entry(
     env_class: type, hidden: str = "", **fixed: Any
 ) -> tuple[Callable[..., Env], tuple[str, ...]]:
-    """What builds the environment, and the parameters that it takes."""
+    """The function that builds the environment, and the parameters that it takes."""
     fields = [field.name for field in dataclasses.fields(env_class)]
     known = tuple(name for name in (*fields, "max_steps") if name != hidden)
     return functools.partial(_build, env_class, fixed), known
 
 
-# Gymnasium's rewards; 1/3 to each side and as chosen is a slip of 2/3.
+# The rewards are Gymnasium's. In its FrozenLake, a move goes as chosen or to one of the
+# two sides, each with probability 1/3, which is a slip of 2/3.
 _FROZEN_LAKE = {"step_reward": 0.0, "pit_reward": 0.0, "slip": 2 / 3}
 _CLIFF_WALKING = {"step_reward": -1.0, "goal_reward": -1.0, "cliff_reward": -100.0}
 _grid = functools.partial(_entry, GridWorld, "layout")
@@ -49,7 +50,8 @@ ENVS: dict[str, tuple[Callable[..., Env], tuple[str, ...]]] = {
     "GaussianBandit-5": _entry(GaussianBandit, "num_arms", num_arms=5),
     "BernoulliBandit-5": _entry(BernoulliBandit, "num_arms", num_arms=5),
 }
-"""By name: what builds the environment, and the parameters that it takes."""
+"""For each name, the function that builds the environment, and the names of the
+parameters that it takes."""
 
 
 def make(name: str, **kwargs: Any) -> Env:
@@ -62,11 +64,11 @@ def make(name: str, **kwargs: Any) -> Env:
         Gymnasium's dynamics and rewards, but `GridWorld`'s actions: up, down, left,
         right.
       **kwargs: parameters of the environment, such as gravity=5.0 or slip=None, or
-        max_steps=200 for another time limit, None for no limit.
+        max_steps=200 for another time limit, or max_steps=None for no limit.
 
     Raises:
-      ValueError: unknown name; the message lists the known ones.
-      TypeError: unknown parameter; likewise.
+      ValueError: the name is unknown; the message lists the known ones.
+      TypeError: a parameter is unknown; the message lists the known ones.
     """
     if not isinstance(name, str) or name not in ENVS:
         raise ValueError(

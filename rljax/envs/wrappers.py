@@ -1,4 +1,4 @@
-"""Environments around environments."""
+"""Environments that wrap another environment."""
 
 from typing import Any, NamedTuple
 
@@ -7,21 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rljax import spaces, struct
-from rljax.types import (
-    MDP,
-    Env,
-    TimeStep,
-    advance,
-    check_env,
-    check_reset,
-    check_step,
-    draw_noise,
-)
+from rljax import checks, contract, spaces, struct
+from rljax.types import MDP, Env, EnvLike, TimeStep
 
 
 class TimeLimitState(NamedTuple):
-    """The state inside and a clock."""
+    """The wrapped environment's state and a step counter."""
 
     env_state: Any
     """The wrapped environment's state."""
@@ -30,22 +21,22 @@ class TimeLimitState(NamedTuple):
 
 
 @struct.dataclass
-class TimeLimit:
+class TimeLimit(Env):
     """Truncates an episode at its `max_steps`-th step.
 
-    A step may be terminated and truncated at once; the value of its successor is 0
-    then. The number of steps left is not part of the observation. To differentiate with
-    respect to physics, take them as the argument and build the environment from them:
-    `max_steps` is an integer leaf, which jax.grad refuses.
+    A step may be both terminated and truncated; the value of its successor is then 0.
+    The number of steps left is not part of the observation. jax.grad refuses this
+    environment as an argument, as `max_steps` is an integer leaf: to differentiate,
+    take the physical parameters as the argument and build the environment from them.
     """
 
-    env: Env
-    """The environment inside."""
+    env: EnvLike
+    """The wrapped environment."""
     max_steps: int = 500
     """Steps per episode, 1 or more; a leaf, so limits can be swept."""
 
     def __post_init__(self):
-        check_env(self.env)
+        contract.require_env(self.env)
         max_steps = self.max_steps
         if isinstance(max_steps, Tracer):
             return
@@ -53,67 +44,55 @@ class TimeLimit:
             if (
                 max_steps.dtype.kind not in "iu"
                 or not (np.asarray(max_steps) > 0).all()
-                or not (np.asarray(max_steps) <= struct.LARGEST_INT).all()
+                or not (np.asarray(max_steps) <= checks.LARGEST_INT).all()
             ):
                 raise ValueError(
                     "TimeLimit.max_steps must be integers of at least 1 and at most "
-                    f"{struct.LARGEST_INT}, got {max_steps!r}."
+                    f"{checks.LARGEST_INT}, got {max_steps!r}."
                 )
             return
-        max_steps = struct.check_int(
-            "TimeLimit.max_steps", max_steps, minimum=1, maximum=struct.LARGEST_INT
+        max_steps = checks.integer(
+            "TimeLimit.max_steps", max_steps, minimum=1, maximum=checks.LARGEST_INT
         )
         object.__setattr__(self, "max_steps", max_steps)
 
     @property
     def observation_space(self) -> spaces.Space:
-        """That of the environment inside."""
+        """That of the wrapped environment."""
         return self.env.observation_space
 
     @property
     def action_space(self) -> spaces.Space:
-        """That of the environment inside."""
+        """That of the wrapped environment."""
         return self.env.action_space
 
     def reset(self, key: jax.Array) -> tuple[TimeLimitState, Any]:
-        """Resets the environment inside and the clock."""
-        struct.check_scalars(self, "max_steps")
-        env_state, obs = check_reset(self.env, self.env.reset(key))
+        """Resets the wrapped environment and the step counter."""
+        checks.scalars(self, "max_steps")
+        env_state, obs = contract.reset(self.env, key)
         return TimeLimitState(env_state, jnp.zeros((), jnp.int32)), obs
 
-    def step(
-        self, state: TimeLimitState, action: Any, key: jax.Array
-    ) -> tuple[TimeLimitState, TimeStep]:
-        """Steps the environment inside and adds `truncated` when time is up."""
-        returned = self.env.step(state.env_state, action, key)
-        return self._tick(state, check_step(self.env, returned))
-
     def draw(self, shape: tuple[int, ...], key: jax.Array) -> Any:
-        """The randomness of steps inside, leaves [*shape, …]."""
-        return draw_noise(self.env, shape, key)
+        """The randomness of the wrapped environment's steps, leaves [*shape, …]."""
+        return contract.draw_noise(self.env, shape, key)
 
     def advance(
         self, state: TimeLimitState, action: Any, noise: Any
     ) -> tuple[TimeLimitState, TimeStep]:
-        """`step` with noise drawn before."""
-        return self._tick(state, advance(self.env, state.env_state, action, noise))
-
-    def _tick(
-        self, state: TimeLimitState, step: tuple[Any, TimeStep]
-    ) -> tuple[TimeLimitState, TimeStep]:
-        env_state, time_step = step
+        """Steps the wrapped environment and sets `truncated` when time is up."""
+        env_state, time_step = contract.advance(
+            self.env, state.env_state, action, noise
+        )
         time = state.time + 1
         truncated = time_step.truncated | (time >= self.max_steps)
         return TimeLimitState(env_state, time), time_step._replace(truncated=truncated)
 
     def to_mdp(self, **kwargs: Any) -> MDP:
-        """That of the environment inside: a limit cuts episodes, it is not in the MDP.
+        """The model of the wrapped environment; the MDP does not include the limit.
 
         Raises:
-          TypeError: the environment inside has no to_mdp.
+          TypeError: the wrapped environment cannot enumerate itself.
         """
-        if not hasattr(self.env, "to_mdp"):
-            raise TypeError(
-                f"{type(self.env).__name__} can't enumerate itself: it has no to_mdp."
-            )
-        return self.env.to_mdp(**kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(self.env, Env):
+            return self.env.to_mdp(**kwargs)
+        return Env.to_mdp(self.env, **kwargs)  # pyright: ignore[reportArgumentType]

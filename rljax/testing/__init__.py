@@ -1,7 +1,7 @@
-"""Checks of contracts and gradients, for anybody's code, in any test runner.
+"""Checks of the two contracts and of gradients, for users' own code.
 
-Each raises AssertionError with what is wrong and where, and returns quietly otherwise
-(`check_gradients` returns what it measured). None needs a test framework.
+Each raises an AssertionError that says what is wrong and where. Otherwise it returns
+None, or what it measured (`check_gradients`). No test framework is needed.
 """
 
 from rljax.testing.agents import check_agent

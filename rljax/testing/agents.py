@@ -1,4 +1,4 @@
-"""The contract of agents."""
+"""`check_agent`: whether an agent keeps the contract."""
 
 import inspect
 from typing import Any
@@ -6,28 +6,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rljax import rollout, struct, types
+from rljax import contract, rollout, struct
 from rljax.testing import common
 from rljax.testing.common import require
-from rljax.train import init_train, train_step
-from rljax.types import Agent, Env
+from rljax.training import init_train, train_step
+from rljax.types import Agent, EnvLike
 
 
-def check_agent(agent: Agent, env: Env, key: jax.Array) -> None:
-    """Holds an agent against the contract of `types.Agent`, in an environment.
+def check_agent(agent: Agent, env: EnvLike, key: jax.Array) -> None:
+    """Checks that an agent keeps the contract of `types.Agent` in an environment.
 
-    - It is a pytree that survives flattening, its leaves are scalars (fields of
-      `struct.data` apart); signatures are the protocol's.
-    - `init`, `act`, `greedy`, `update` (`learn`, if it is online) are pure: the same
-      from two calls with one key, under jit, under vmap as in a loop, and no traced
-      value is left behind.
-    - Actions lie in the environment's action space; what `act` returns beside them, the
-      state and the metrics are arrays, strongly typed.
-    - An update keeps structure, shapes and dtypes of the state, so training scans over
-      it and compiles once; the state holds no NaN; metrics are scalars by name.
-    - `draw` and `decide`, if there are any, do what `act` does.
+    - The agent is a pytree that can be flattened and put together again. Its leaves are
+      scalars, except in fields of `struct.data`. Its methods take the contract's
+      arguments.
+    - `init`, `act`, `greedy` and `update` are pure: a second call with the same key
+      gives the same result, and so do jit and vmap; no traced value is left behind.
+    - Actions lie in the environment's action space. What `act` returns beside them, the
+      state and the metrics are strongly typed arrays.
+    - An update keeps the state's structure, shapes and dtypes, so that training can
+      scan over it and compiles once. The state holds no NaN. Metrics are scalars by
+      name.
+    - `decide` with what `draw` returned does what `act` does, and `decide_greedily`
+      does what `greedy` does. A memory keeps its structure, shapes and dtypes.
 
-    Two updates are run, on `rollout_length` × `num_envs` steps each.
+    Two training updates are run, of as many steps as the rollout plan says.
 
     Args:
       agent: agent, with scalar leaves.
@@ -38,12 +40,7 @@ def check_agent(agent: Agent, env: Env, key: jax.Array) -> None:
       AssertionError: the message says which part of the contract is broken, and where.
       TypeError, ValueError: an argument is not what its name says.
     """
-    types.check_agent(agent)
-    types.check_env(env)
-    types.check_key(key)
-    for name in ("num_envs", "rollout_length"):
-        label = f"{type(agent).__name__}.{name}"
-        struct.check_int(label, getattr(agent, name), minimum=1)
+    contract.require(agent, env, key)
     _check_pytree(agent)
     _check_signatures(agent)
     key_init, key_reset, key_act, key_train = jax.random.split(key, 4)
@@ -55,8 +52,7 @@ def check_agent(agent: Agent, env: Env, key: jax.Array) -> None:
     common.require_finite(state, "the state after init", or_infinite=True)
     _, obs = env.reset(key_reset)
     _check_actions(agent, env, state, obs, key_act)
-    if hasattr(type(agent), "draw"):
-        _check_draw(agent, state, obs, key_act)
+    _check_decide(agent, state, obs, key_act)
     _check_learning(agent, env, key_train)
 
 
@@ -80,23 +76,20 @@ def _check_pytree(agent: Agent) -> None:
         require(shape == (), f"{where} must be a scalar here, has shape {shape}: vmap")
 
 
-def _check_signatures(agent: Any) -> None:
+def _check_signatures(agent: Agent) -> None:
     expected = {
         "init": ["key", "env"],
         "act": ["state", "obs", "key"],
         "greedy": ["state", "obs"],
         "update": ["state", "trajectory", "key"],
     }
-    if getattr(agent, "online", False):
-        require(hasattr(agent, "learn"), "an online agent must have learn")
-        expected["learn"] = ["state", "transition"]
     for method, arguments in expected.items():
         names = list(inspect.signature(getattr(agent, method)).parameters)
         require(names == arguments, f"{method} takes {names}, the contract {arguments}")
 
 
 def _check_actions(
-    agent: Agent, env: Env, state: Any, obs: Any, key: jax.Array
+    agent: Agent, env: EnvLike, state: Any, obs: Any, key: jax.Array
 ) -> None:
     keys = jax.random.split(key, 3)
     acted = agent.act(state, obs, key)
@@ -114,46 +107,45 @@ def _check_actions(
     common.require_pure(agent.greedy, [(state, obs)] * 2, "greedy")
 
 
-def _check_draw(agent: Any, state: Any, obs: Any, key: jax.Array) -> None:
-    """`decide` with drawn noise is `act`, and noise comes in any shape."""
-    require(hasattr(agent, "decide"), "an agent with draw must have decide")
-    decided = agent.decide(state, obs, agent.draw(state, (), key))
-    what = "decide instead of act differs"
-    common.require_equal(decided, agent.act(state, obs, key), what)
-    single = jax.eval_shape(lambda: agent.draw(state, (), key))
-    many = jax.eval_shape(lambda: agent.draw(state, (2, 3), key))
-    for one, some in zip(jax.tree.leaves(single), jax.tree.leaves(many), strict=True):
-        require(
-            some.shape == (2, 3, *one.shape) and some.dtype == one.dtype,
-            f"draw(state, (2, 3), key) must return leaves of shape "
-            f"{(2, 3, *one.shape)}, returns {some}",
-        )
-
-
-def _check_learning(agent: Any, env: Env, key: jax.Array) -> None:
-    keys = jax.random.split(key, 2)
-    online = getattr(agent, "online", False)
-    name = "learn" if online else "update"
-    gather = jax.jit(lambda k: _experience(agent, env, k))
-    experience = [gather(k) for k in keys]
-    cases = [
-        (state, jax.tree.map(lambda x: x[0], trajectory))
-        if online
-        else (state, trajectory, k)
-        for (state, trajectory), k in zip(experience, keys, strict=True)
-    ]
-    learn = getattr(agent, name)
-    learned = jax.eval_shape(learn, *cases[0])
+def _check_decide(agent: Agent, state: Any, obs: Any, key: jax.Array) -> None:
+    """Checks `draw`, `decide` and `decide_greedily`, and what memory they return."""
+    memory = agent.init_memory(state)
+    common.require_arrays(memory, "init_memory")
+    decided = agent.decide(state, obs, agent.draw(state, (), key), memory)
     require(
-        common.is_pair(learned),
-        f"{name} must return (state, metrics), got {learned!r}",
+        isinstance(decided, tuple) and len(decided) == 3,
+        f"decide must return (action, extras, memory), got {decided!r}",
+    )
+    what = "decide instead of act differs"
+    common.require_equal(decided[:2], agent.act(state, obs, key), what)
+    best = agent.decide_greedily(state, obs, memory)
+    require(
+        common.is_pair(best),
+        f"decide_greedily must return (action, memory), got {best}",
+    )
+    what = "decide_greedily instead of greedy differs"
+    common.require_equal(best[0], agent.greedy(state, obs), what)
+    for name, after in (("decide", decided[2]), ("decide_greedily", best[1])):
+        shapes, first = jax.eval_shape(lambda after=after: (after, memory))
+        times = (f"after {name}", "after init_memory")
+        common.require_same_types(shapes, first, "memory", times)
+    common.require_draws(lambda shape: agent.draw(state, shape, key))
+
+
+def _check_learning(agent: Agent, env: EnvLike, key: jax.Array) -> None:
+    keys = jax.random.split(key, 2)
+    gather = jax.jit(lambda k: _experience(agent, env, k))
+    cases = [(*gather(k), k) for k in keys]
+    learned = jax.eval_shape(agent.update, *cases[0])
+    require(
+        common.is_pair(learned), f"update must return (state, metrics), got {learned!r}"
     )
     after, metrics = learned
     before = jax.eval_shape(lambda k: agent.init(k, env), key)
-    times = (f"after {name}", "after init")
+    times = ("after update", "after init")
     common.require_same_types(after, before, "state", times)
     require(
-        isinstance(metrics, dict), f"{name}'s metrics must be a dict, got {metrics!r}"
+        isinstance(metrics, dict), f"update's metrics must be a dict, got {metrics!r}"
     )
     for metric, value in metrics.items():
         require(
@@ -163,17 +155,25 @@ def _check_learning(agent: Any, env: Env, key: jax.Array) -> None:
             f"metric {metric!r} must be a floating scalar, is {value}",
         )
         common.require_strong(value, f"metric {metric!r}")
-    common.require_pure(learn, cases, name)
+    common.require_pure(agent.update, cases, "update")
+    import chex  # only here, as it would add a tenth to the time of importing rljax
+
     step = jax.jit(train_step)
-    train_state = init_train(agent, env, key)
+    first = train_state = init_train(agent, env, key)
     for i in range(2):
         train_state, _ = step(agent, env, train_state)
         common.require_finite(
             train_state.agent_state,
             f"the state after {i + 1} updates",
-            or_infinite=True,  # as a best so far is at first
+            or_infinite=True,  # such as a best value so far, at first
         )
-    # Where the agent has come to, its actions must still be actions.
+        chex.assert_trees_all_equal_shapes_and_dtypes(
+            train_state,
+            first,
+            custom_message="An update must keep the types of all that training "
+            "carries, or each one compiles anew",
+        )
+    # After learning, too, its actions must lie in the action space.
     state = train_state.agent_state
     obs = jax.tree.map(lambda x: x[0], train_state.rollout_state.obs)
     action, _ = agent.act(state, obs, key)
@@ -182,17 +182,15 @@ def _check_learning(agent: Any, env: Env, key: jax.Array) -> None:
     common.require_element(env.action_space, greedy, "after 2 updates, greedy's action")
 
 
-def _experience(agent: Any, env: Env, key: jax.Array) -> tuple[Any, Any]:
-    """An untrained state and a trajectory [T, N, …] of it."""
+def _experience(agent: Agent, env: EnvLike, key: jax.Array) -> tuple[Any, Any]:
+    """An untrained state, and a trajectory of the kind that `update` gets."""
     key_init, key_reset, key_unroll = jax.random.split(key, 3)
+    plan = agent.rollout_plan
     state = agent.init(key_init, env)
 
-    def unroll(key_reset, key_unroll):
-        start = rollout.start(env, key_reset)
-        return rollout.unroll(
-            agent, state, env, start, key_unroll, length=agent.rollout_length
-        )[1]
+    def unroll(start, key):
+        return rollout.unroll(agent, state, env, start, key, length=plan.block)[1]
 
-    keys_reset = jax.random.split(key_reset, agent.num_envs)
-    keys_unroll = jax.random.split(key_unroll, agent.num_envs)
-    return state, jax.vmap(unroll, out_axes=1)(keys_reset, keys_unroll)
+    starts = rollout.start_all(agent, state, env, key_reset)
+    keys = jax.random.split(key_unroll, plan.num_envs)
+    return state, jax.vmap(unroll, out_axes=1)(starts, keys)

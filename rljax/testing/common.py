@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rljax.random import is_typed_key
+
 
 def require(condition: Any, message: str) -> None:
-    """Raises AssertionError unless `condition`; not an assert, which -O would drop."""
+    """Raises AssertionError unless `condition` holds; -O would drop a plain assert."""
     if not condition:
         raise AssertionError(message)
 
@@ -20,7 +22,7 @@ def is_pair(value: Any) -> bool:
 
 
 def require_arrays(tree: Any, what: str) -> None:
-    """Requires every leaf to be a jax.Array of a strong type."""
+    """Requires every leaf to be a jax.Array."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         where = f"{jax.tree_util.keystr(path)} of what it returns"
         require(
@@ -32,11 +34,11 @@ def require_arrays(tree: Any, what: str) -> None:
 def require_same_types(
     after: Any, before: Any, what: str, times: tuple[str, str]
 ) -> None:
-    """Requires one structure and for every leaf one shape and one strong dtype.
+    """Requires two trees to agree in structure, shapes and strong dtypes.
 
     Args:
       after: tree of arrays or their shapes.
-      before: the same of earlier.
+      before: the same tree at an earlier time.
       what: the tree's name.
       times: when `after` and `before` were, such as ("after step", "after reset").
     """
@@ -58,12 +60,23 @@ def require_same_types(
 
 
 def require_strong(tree: Any, where: str) -> None:
-    """Requires no leaf to be weakly typed: each such one compiles a second time."""
+    """Requires that no leaf is weakly typed: JAX would then compile a second time."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         require(
             not leaf.weak_type,
             f"{where}{jax.tree_util.keystr(path) if tree is not leaf else ''} is "
             "weakly typed; give its array a dtype",
+        )
+
+
+def require_draws(draw: Callable[[tuple[int, ...]], Any]) -> None:
+    """Requires what `draw(shape)` returns to have leaves [*shape, …] for any shape."""
+    single, many = (jax.eval_shape(lambda s=s: draw(s)) for s in ((), (2, 3)))
+    for one, some in zip(jax.tree.leaves(single), jax.tree.leaves(many), strict=True):
+        require(
+            some.shape == (2, 3, *one.shape) and some.dtype == one.dtype,
+            f"draw((2, 3), key) must return leaves of shape {(2, 3, *one.shape)}, "
+            f"returns {some}",
         )
 
 
@@ -88,16 +101,16 @@ def require_finite(tree: Any, what: str, *, or_infinite: bool = False) -> None:
 
 
 def require_pure(fn: Callable[..., Any], cases: list[tuple[Any, ...]], name: str):
-    """Requires one result from two calls, without jit, and under vmap over the cases.
+    """Requires `fn` to give one result in two calls, without jit, and under vmap.
 
     Args:
       fn: function of arrays.
-      cases: several tuples of arguments, alike in shape.
-      name: what to call `fn`.
+      cases: several tuples of arguments of the same shapes; vmap is over all of them.
+      name: the name of `fn` in messages.
 
     Raises:
-      AssertionError: it differs, or leaves a tracer behind: which leaf, which index,
-        both numbers.
+      AssertionError: a result differs, and the message names the leaf, the index and
+        both numbers; or `fn` leaves a tracer behind.
     """
     try:
         with jax.checking_leaks():
@@ -131,7 +144,7 @@ def require_equal(a: Any, b: Any, what: str, *, exact: bool = False) -> None:
         jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True
     ):
         x, y = jnp.asarray(x), jnp.asarray(y)
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if is_typed_key(x):
             x, y = jax.random.key_data(x), jax.random.key_data(y)
         x, y = np.asarray(x), np.asarray(y)
         where = f"{what}: {jax.tree_util.keystr(path)}"

@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Steps h of the differences, relative to the size of what is varied. Rounding errs by
-# 1e-16/h and the third derivative by h²: where one is too coarse, another will do.
+# Steps h of the differences, relative to the size of what is varied. Rounding causes an
+# error of about 1e-16/h, the third derivative one of h²: the best step depends on fn.
 STEPS = np.array([1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9])
-KINK_STEP = 3  # of 1e-6: what bends within it counts as a kink at the point itself
+KINK_STEP = 3  # index of 1e-6: a kink as near as that counts as one at the point
 
 
 class Kink(NamedTuple):
     """A point where the slopes to both sides differ, as a ReLU's do at 0."""
 
     where: str
-    """The coordinate or direction along which."""
+    """The coordinate or direction along which they differ."""
     left: float
     """Slope just below the point."""
     right: float
@@ -27,9 +27,9 @@ class Kink(NamedTuple):
 
 
 class Slopes:
-    """One-sided and central slopes at each of `STEPS`, and the best of the central.
+    """One-sided and central slopes at each of `STEPS`, and the best central one.
 
-    Of `values_along`, [K, …], with the lengths [K] that its steps are relative to.
+    `values` [K, …] come from `values_along`; its steps are relative to `lengths` [K].
     """
 
     def __init__(self, values: np.ndarray, lengths: np.ndarray):
@@ -39,12 +39,14 @@ class Slopes:
         with np.errstate(invalid="ignore", over="ignore"):
             self.left, self.right = (here - below) / steps, (above - here) / steps
             central = (above - below) / (2 * steps)
-            # What rounding does to fn and, times the slope, to the point itself.
+            # Rounding errors: those of fn's values, and those of the points, which
+            # change fn's values by the slope times the error.
             size = np.maximum(np.maximum(np.abs(above), np.abs(below)), np.abs(here))
             slope = np.maximum(np.abs(self.left), np.abs(self.right))
             self.noise = 8 * np.finfo(np.float64).eps * (size / steps + slope / STEPS)
             self.jump = np.abs(self.right - self.left)
-            # In proportion to the step for a smooth function: half is far too much.
+            # For a smooth function the jump shrinks in proportion to the step, to a
+            # tenth. If more than half of it is left, it stays: there is a kink.
             floor = np.maximum(0.5 * self.jump[:, :-1], 4 * self.noise[:, 1:])
             self.stays = self.jump[:, 1:] > floor
             change = np.abs(np.diff(central))
@@ -66,20 +68,20 @@ def values_along(
     coordinates: np.ndarray,
     directions: np.ndarray,
 ) -> np.ndarray:
-    """fn(start), and at ± each step along K coordinates and directions.
+    """Values of fn at `start`, and at ± each step along K coordinates and directions.
 
     Args:
       fn: function of a vector [D] to a scalar.
       start: [D] the point.
       sizes: [D] the length of one step along each coordinate.
-      coordinates: [K1] integer, which to go along one by one.
-      directions: [K2, D] others to go along.
+      coordinates: [K1] integers, the coordinates to go along one by one.
+      directions: [K2, D] other directions to go along.
 
     Returns:
       [K1 + K2, 1 + 2 × steps]: at the point, above it, below it.
 
     Raises:
-      ValueError: there is nothing to go along.
+      ValueError: there are neither coordinates nor directions.
     """
     offsets = np.concatenate([[0.0], STEPS, -STEPS])
     count, lengths = len(coordinates), jnp.asarray(sizes)
@@ -101,18 +103,21 @@ def values_along(
 def find_kinks(
     labels: list[str], along: np.ndarray, slopes: Slopes, tolerances: np.ndarray
 ) -> list[list[Kink]]:
-    """Kinks and jumps: the two slopes' difference stays, or grows, as steps shrink.
+    """Finds kinks and jumps, in two lists.
+
+    As steps shrink, the difference of the two slopes stays at a kink, and grows at a
+    jump.
 
     Args:
       labels: what the K coordinates and directions are called.
       along: [K] what jax.grad says.
       slopes: what the differences say.
-      tolerances: [K] differences of the two slopes that do not matter.
+      tolerances: [K] largest differences of the two slopes that do not count.
     """
     left, right = slopes.left[:, KINK_STEP], slopes.right[:, KINK_STEP]
     jump, coarser = slopes.jump[:, KINK_STEP], slopes.jump[:, KINK_STEP - 1]
     found = slopes.stays[:, KINK_STEP - 1] & (jump > tolerances)
-    grows = jump > 3 * coarser  # as 1/h, where fn itself jumps
+    grows = jump > 3 * coarser  # in proportion to 1/h, where fn itself jumps
     return [
         [
             Kink(labels[k], float(left[k]), float(right[k]), float(along[k]))

@@ -1,4 +1,4 @@
-"""The contract of environments."""
+"""`check_env`: whether an environment keeps the contract."""
 
 import contextlib
 import inspect
@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rljax import spaces, struct, types
+from rljax import checks, contract, spaces
 from rljax.mdp import MDP, SparseTransitions
 from rljax.testing import common
 from rljax.testing.common import require
-from rljax.types import Env, TimeStep
+from rljax.types import Env, EnvLike, TimeStep
 
 
 class _Step(NamedTuple):
-    """One step of the random play, and the same with another key."""
+    """One step of the random play, and the same step with another key."""
 
     time: int
     state: Any
@@ -33,24 +33,25 @@ class _Step(NamedTuple):
         return bool(self.time_step.terminated | self.time_step.truncated)
 
 
-def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
-    """Holds an environment against the contract of `types.Env`.
+def check_env(env: EnvLike, key: jax.Array, *, num_steps: int = 200) -> None:
+    """Checks that an environment keeps the contract of `types.Env`.
 
-    - It is a pytree that can be an argument of a jitted function; signatures are the
-      protocol's; shapes and dtypes of `reset` and `step` agree, none is weakly typed,
-      reward and end flags are scalars.
-    - Both functions are pure: the same from two calls with one key, under jit, under
-      vmap over three states as in a loop, and no traced value is left behind.
-    - `draw` and `advance`, if there are any, do what `step` does.
+    - The environment is a pytree that can be an argument of a jitted function. Its
+      methods take the contract's arguments. Shapes and dtypes of `reset` and `step`
+      agree, none is weakly typed, and reward and end flags are scalars.
+    - Both functions are pure: a second call with the same key gives the same result,
+      and so do jit and vmap over three states; no traced value is left behind.
+    - `advance` with what `draw` returned does what `step` does.
     - In a random play of `num_steps` steps, observations lie in their space, rewards
       are finite, and so is the observation on which an episode terminates.
-    - `step` never resets. It does not call `reset`; and where it resets by other means,
-      that is seen if all done steps, and not all others, lead to a state of `reset`,
-      though not all to its observation, or if the states after done steps alone depend
-      on the key. What resets by a key in its state, unseen by these, is not found.
-    - `to_mdp`, where observations are Discrete: every step played has a probability
-      above 0, ends where the model's terminal states are, and pays R(s,a) where reward
-      and successor are certain.
+    - `step` never resets: neither by a call of `reset` nor by other means. Other means
+      are found in two cases. In the first, all done steps, but not all other steps,
+      lead to a state that `reset` returns, and not all done steps to its observation
+      too. In the second, every done step's next state depends on the key, and no other
+      step's does. A reset by a random key that the state itself holds is not found.
+    - If observations are Discrete and there is a `to_mdp`, every step played has a
+      probability above 0 in that model, terminates exactly in the model's terminal
+      states, and pays R(s,a) where reward and successor are certain.
 
     Args:
       env: environment.
@@ -61,9 +62,9 @@ def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
       AssertionError: the message says which part of the contract is broken, and where.
       TypeError, ValueError: an argument is not what its name says.
     """
-    types.check_env(env)
-    types.check_key(key)
-    num_steps = struct.check_int("num_steps", num_steps, minimum=1)
+    contract.require_env(env)
+    checks.key(key)
+    num_steps = checks.integer("num_steps", num_steps, minimum=1)
     _check_signatures(env)
     key_reset, key_action, key_step, key_play, key_fresh = jax.random.split(key, 5)
     first = env.reset(key_reset)
@@ -84,18 +85,22 @@ def check_env(env: Env, key: jax.Array, *, num_steps: int = 200) -> None:
     keys = jax.random.split(key_reset, 3)
     common.require_pure(env.reset, [(k,) for k in keys], "reset")
     steps = _play(env, key_play, num_steps)
-    if hasattr(type(env), "draw"):
+    if isinstance(env, Env) and type(env).advance is not Env.advance:
         _check_draw(env, steps)
     cases = [(s.state, s.action, k) for s, k in zip(steps[-3:], keys, strict=False)]
     common.require_pure(env.step, cases, "step")
     fresh = [env.reset(k) for k in jax.random.split(key_fresh, 8)]
     _check_no_reset_inside(steps, fresh)
-    enumerable = all(hasattr(inner, "to_mdp") for inner in _environments(env))
+    enumerable = all(_enumerates(inner) for inner in _environments(env))
     if enumerable and isinstance(env.observation_space, spaces.Discrete):
         _check_model(env.to_mdp(), steps, fresh)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _check_signatures(env: Env) -> None:
+def _enumerates(env: EnvLike) -> bool:
+    return isinstance(env, Env) and type(env).to_mdp is not Env.to_mdp
+
+
+def _check_signatures(env: EnvLike) -> None:
     for method, expected in (
         (env.reset, ["key"]),
         (env.step, ["state", "action", "key"]),
@@ -107,7 +112,7 @@ def _check_signatures(env: Env) -> None:
         )
 
 
-def _check_reset_and_step_agree(env: Env, key: jax.Array, action: Any) -> None:
+def _check_reset_and_step_agree(env: EnvLike, key: jax.Array, action: Any) -> None:
     state, obs = jax.eval_shape(env.reset, key)
     next_state, time_step = jax.eval_shape(env.step, state, action, key)
     times = ("after step", "after reset")
@@ -128,7 +133,7 @@ def _check_reset_and_step_agree(env: Env, key: jax.Array, action: Any) -> None:
         )
 
 
-def _check_is_argument(env: Env, key: jax.Array) -> None:
+def _check_is_argument(env: EnvLike, key: jax.Array) -> None:
     """Traces the environment as an argument, as training does."""
     try:
         jax.eval_shape(lambda env, key: env.reset(key), env, key)
@@ -145,9 +150,8 @@ def _check_is_argument(env: Env, key: jax.Array) -> None:
         ) from error
 
 
-def _check_draw(env: Any, steps: list[_Step]) -> None:
-    """`advance` with drawn noise is `step`, and noise comes in any shape."""
-    require(hasattr(env, "advance"), "an environment with draw must have advance")
+def _check_draw(env: Env, steps: list[_Step]) -> None:
+    """Checks `advance` with drawn noise against `step`, and the shapes of `draw`."""
     advance = jax.jit(
         lambda state, action, key: env.advance(state, action, env.draw((), key))
     )
@@ -155,19 +159,11 @@ def _check_draw(env: Any, steps: list[_Step]) -> None:
         advanced = advance(step.state, step.action, step.key)
         what = f"advance instead of step differs at step {step.time}"
         common.require_equal(advanced, (step.next_state, step.time_step), what)
-    key = steps[0].key
-    single = jax.eval_shape(lambda: env.draw((), key))
-    many = jax.eval_shape(lambda: env.draw((2, 3), key))
-    for one, some in zip(jax.tree.leaves(single), jax.tree.leaves(many), strict=True):
-        require(
-            some.shape == (2, 3, *one.shape) and some.dtype == one.dtype,
-            f"draw((2, 3), key) must return leaves of shape {(2, 3, *one.shape)}, "
-            f"returns {some}",
-        )
+    common.require_draws(lambda shape: env.draw(shape, steps[0].key))
 
 
-def _play(env: Env, key: jax.Array, num_steps: int) -> list[_Step]:
-    """Random actions, with a reset by hand after each done step."""
+def _play(env: EnvLike, key: jax.Array, num_steps: int) -> list[_Step]:
+    """Plays random actions, and resets after each done step."""
     reset, step = jax.jit(env.reset), jax.jit(env.step)
     key, key_reset = jax.random.split(key)
     state, obs = reset(key_reset)
@@ -180,8 +176,8 @@ def _play(env: Env, key: jax.Array, num_steps: int) -> list[_Step]:
         steps.append(
             _Step(t, state, obs, action, key_step, next_state, time_step, other)
         )
-        # The observation that terminates an episode may lie outside, as a pole that
-        # fell; a truncated one is bootstrapped from.
+        # The observation on which an episode terminates may lie outside of the space,
+        # such as that of a fallen pole. One at a truncation may not: its value counts.
         if time_step.terminated:
             common.require_finite(time_step.obs, f"the obs of step {t}")
         else:
@@ -195,8 +191,10 @@ def _play(env: Env, key: jax.Array, num_steps: int) -> list[_Step]:
     return steps
 
 
-def _check_no_call_of_reset(env: Env, state: Any, action: Any, key: jax.Array) -> None:
-    """Traces `step` with the `reset` of the environment, and of any inside, watched."""
+def _check_no_call_of_reset(
+    env: EnvLike, state: Any, action: Any, key: jax.Array
+) -> None:
+    """Traces `step` and watches for calls of `reset`, of any inner environment too."""
     classes = {type(inner) for inner in _environments(env)}
     with contextlib.ExitStack() as stack:
         watched = [
@@ -214,8 +212,8 @@ def _check_no_call_of_reset(env: Env, state: Any, action: Any, key: jax.Array) -
     )
 
 
-def _environments(env: Env) -> list[Env]:
-    """The environment and all inside of it."""
+def _environments(env: EnvLike) -> list[EnvLike]:
+    """The environment and all environments inside of it."""
     found, waiting = [], [env]
     while waiting:
         outer = waiting.pop()
@@ -230,7 +228,7 @@ def _environments(env: Env) -> list[Env]:
 
 
 def _is_env(value: Any) -> bool:
-    return not isinstance(value, type) and isinstance(value, Env)
+    return not isinstance(value, type) and isinstance(value, EnvLike)
 
 
 def _check_no_reset_inside(steps: list[_Step], fresh: list[tuple[Any, Any]]) -> None:
@@ -253,7 +251,7 @@ def _check_no_reset_inside(steps: list[_Step], fresh: list[tuple[Any, Any]]) -> 
         "reset after a done step."
     )
     require(
-        # With its own observation, it may be where an episode truly ends.
+        # If the observation fits too, an episode may truly end in a state of reset.
         not all(map(is_fresh, done))
         or all(map(is_fresh, others))
         or all(map(says_so, done)),
@@ -276,7 +274,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _check_model(mdp: MDP, steps: list[_Step], fresh: list[tuple[Any, Any]]) -> None:
-    """Holds what was played against the enumerated model."""
+    """Checks that the steps played agree with the enumerated model."""
     initial, terminal = np.asarray(mdp.initial), np.asarray(mdp.terminal)
     rewards = np.asarray(mdp.rewards)
     for _, obs in fresh:

@@ -8,19 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rljax import struct
+from rljax import checks
 from rljax.testing import differences
 from rljax.testing.differences import Kink
 from rljax.testing.vector import Vector
 
 
 class GradientReport(NamedTuple):
-    """What `check_gradients` measured where all was well."""
+    """What `check_gradients` measured if it found no mistake."""
 
     max_error: float
-    """Largest difference from central differences, relative to the leaf's largest."""
+    """Largest error against differences, relative to the leaf's largest slope."""
     oracle_error: float | None
-    """Largest difference from the oracle's gradient, in the same measure."""
+    """Largest error against the oracle, relative to the leaf's largest number."""
     num_slopes: int
     """Coordinates and directions that were tried."""
     kinks: tuple[Kink, ...]
@@ -40,35 +40,36 @@ def check_gradients(
     allow_kinks: bool = False,
     seed: int = 0,
 ) -> GradientReport:
-    """Holds jax.grad of a scalar function to central differences, in float64.
+    """Checks jax.grad of a scalar function against central differences, in float64.
 
         ∇fn(x)·v ≈ (fn(x + h v) − fn(x − h v)) / 2h
 
     along each coordinate v of the floating leaves, and along random directions through
-    all of them at once. Every floating number in `args` becomes float64 for it, and x64
-    is on while it runs. What `fn` holds constant by stop_gradient moves in the
-    differences: pass it as an argument of its own instead.
+    all of them at once. Every floating number in `args` becomes float64 for this, and
+    x64 is on while it runs. What `fn` holds constant by stop_gradient is not constant
+    in the differences: pass it as an argument of its own instead.
 
     Where the slopes to the left and to the right differ, their mean says nothing about
-    the gradient. Such kinks (within 1e-6 of the point, relative to its size) fail the
-    check by name, unless `allow_kinks`: then the gradient must lie between the two
-    slopes, and the report lists them. A jump always fails.
+    the gradient. The check fails at such a kink (within 1e-6 of the point, relative to
+    its size) and names it. With `allow_kinks`, the gradient there must only lie between
+    the two slopes, and the report lists the kinks. A jump of `fn` always fails.
 
     Args:
       fn: function of `args` to a scalar, differentiable and jittable.
       args: its arguments; pytrees of arrays and numbers.
-      oracle: the same by hand, in NumPy: called as oracle(*args) with NumPy arrays in
-        float64, it returns (value, gradient) as jax.value_and_grad(fn, argnums) does.
+      oracle: value and gradient by hand, in NumPy: called as oracle(*args) with NumPy
+        arrays in float64, it returns (value, gradient) in the form that
+        jax.value_and_grad(fn, argnums) does.
       argnums: which arguments to differentiate by, as in jax.grad.
-      rtol: largest difference from central differences, relative to the slope; what
-        float64 and the steps can't resolve is allowed beside it.
-      oracle_rtol: largest difference from the oracle's gradient, relative to the
-        largest number of the same leaf, and from its value, relative to that.
-      num_directions: random directions.
-      max_coordinates: coordinates tried one by one; if there are more, a random choice
-        of them.
+      rtol: largest error against central differences, relative to the slope. The error
+        that the differences themselves have is allowed in addition.
+      oracle_rtol: largest error against the oracle's gradient, relative to the largest
+        number of the same leaf, and against its value, relative to that value.
+      num_directions: number of random directions.
+      max_coordinates: most coordinates to try one by one; if there are more, they are
+        chosen at random.
       allow_kinks: see above.
-      seed: of directions and choice.
+      seed: seed of the random directions and of that choice.
 
     Returns:
       What was measured.
@@ -79,8 +80,8 @@ def check_gradients(
       TypeError, ValueError: something is not what its name says.
     """
     _check_settings(fn, args, oracle, rtol=rtol, oracle_rtol=oracle_rtol)
-    num_directions = struct.check_int("num_directions", num_directions, minimum=0)
-    max_coordinates = struct.check_int("max_coordinates", max_coordinates, minimum=0)
+    num_directions = checks.integer("num_directions", num_directions, minimum=0)
+    max_coordinates = checks.integer("max_coordinates", max_coordinates, minimum=0)
     with enable_x64():
         args = jax.tree.map(_to_float64, tuple(args))
         vector = Vector(args, argnums)
@@ -92,7 +93,7 @@ def check_gradients(
         value, gradient = _value_and_gradient(value_of, vector, name)
         oracle_error = None
         if oracle is not None:
-            expected = oracle(*jax.tree.map(_to_numpy, args))  # copies, its own
+            expected = oracle(*jax.tree.map(_to_numpy, args))  # copies it may change
             oracle_error = _compare_with_oracle(
                 name, vector, value, gradient, expected, oracle_rtol
             )
@@ -158,7 +159,7 @@ def _describe_kinks(name, what, kinks):
 
 
 def _value_and_gradient(value_of, vector, name):
-    """Both in NumPy, if they are finite."""
+    """Value and gradient in NumPy, or an AssertionError if they are not finite."""
     _check_output(jax.eval_shape(value_of, vector.start), name)
     value, gradient = jax.jit(jax.value_and_grad(value_of))(vector.start)
     value, gradient = float(value), np.asarray(gradient)
@@ -184,8 +185,8 @@ def _compare_with_differences(
     low, high = np.minimum(*sides), np.maximum(*sides)
     outside = np.maximum(np.maximum(low - along, along - high), 0)
     errors = np.where(is_kink, outside, np.abs(along - slopes.best))
-    # The change with the step bounds what the steps can't resolve: all, at a point
-    # where the slope is 0.
+    # How much a slope changes with the step bounds the error of the step. Where the
+    # true slope is 0, that error is all that the differences show.
     unresolved = np.minimum(
         slopes.at_chosen(slopes.change), rtol * np.maximum(1, scales)
     )
@@ -195,7 +196,7 @@ def _compare_with_differences(
     wrong = ~(np.isfinite(allowed) & (errors <= allowed))
     if wrong.any():
         excess = np.where(wrong, errors / np.maximum(allowed, 1e-300), 0)
-        if wrong[:num_coordinates].any():  # they say which number it is
+        if wrong[:num_coordinates].any():  # report these: they name a number
             excess[num_coordinates:] = 0
         k = int(np.argmax(excess))
         what = f"{slopes.best[k]:.10g}"
@@ -249,7 +250,7 @@ def _largest_ratio(errors, scales):
 def _largest_of_each_group(sizes, groups):
     """For each element, the largest of its group."""
     largest = np.zeros(groups.max() + 2)
-    np.maximum.at(largest, groups, sizes)  # -1, the directions, is the last
+    np.maximum.at(largest, groups, sizes)  # group -1, the directions, is last
     return largest[groups]
 
 

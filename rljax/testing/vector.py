@@ -9,12 +9,12 @@ import numpy as np
 
 
 class Vector:
-    """The floating leaves, D numbers, of the arguments that `argnums` names.
+    """The floating leaves, D numbers in all, of the arguments that `argnums` names.
 
     Raises:
       TypeError: a leaf is complex.
-      ValueError: `argnums` names no argument, one twice, or none with a floating
-        number; or a number is not finite.
+      ValueError: `argnums` names an argument that does not exist, one argument twice,
+        or none with a floating number; or a number is not finite.
     """
 
     def __init__(self, args: Any, argnums: int | Sequence[int]):
@@ -85,7 +85,7 @@ class Vector:
         """An oracle's gradient as a vector.
 
         Raises:
-          TypeError, ValueError: it has another structure, or another shape.
+          TypeError, ValueError: its structure or a shape is not that of the arguments.
         """
         structure = jax.tree.structure(tree if not self.single else (tree,))
         if structure != self.structure:

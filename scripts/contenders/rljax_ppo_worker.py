@@ -12,7 +12,7 @@ import protocol
 
 import rljax
 from rljax import parallel
-from rljax.agents.ppo import purejaxrl_settings
+from rljax.experiment.presets import purejaxrl_settings
 
 
 def matched(settings: dict[str, Any]) -> rljax.PPO:

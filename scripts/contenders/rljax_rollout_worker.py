@@ -1,7 +1,5 @@
 """rljax's CartPole-v1 under a uniformly random policy: environment steps alone."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import programs
@@ -19,24 +17,32 @@ FEWEST_STEPS = 16
 
 
 @struct.dataclass
-class RandomPolicy:
-    """Pushes left or right, a random word for each decision."""
+class RandomPolicy(rljax.Agent):
+    """Pushes left or right, a random word for each decision; learns nothing."""
+
+    def init(self, key, env):
+        """Nothing."""
+        return ()
+
+    def update(self, state, trajectory, key):
+        """Nothing."""
+        return state, {}
 
     def draw(self, state, shape, key):
         """The words of many decisions."""
         del state
         return jax.random.bits(key, shape)
 
-    def decide(self, state, obs, noise):
+    def decide(self, state, obs, noise, memory=()):
         """The highest bit."""
         del state, obs
-        return (noise >> 31).astype(jnp.int32), ()
+        return (noise >> 31).astype(jnp.int32), (), memory
 
 
 def unroll(num_envs: int, num_steps: int, seed: int):
     """`rollout.unroll`, as training calls it; only sums leave the program."""
     env = rljax.make("CartPole-v1")
-    policy: Any = RandomPolicy()  # an agent only as far as rollouts need one
+    policy = RandomPolicy()
     share = num_envs // groups(num_envs)
     length = min(num_steps, max(FEWEST_STEPS, NOISE_AT_ONCE // share))
     num_chunks = num_steps // length  # all of them powers of two

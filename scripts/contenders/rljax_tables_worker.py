@@ -7,7 +7,8 @@ import protocol
 from numpy_worker import DISCOUNT, EPSILON, STEP_SIZE, C, path_check, regret_check
 
 import rljax
-from rljax import bandits, exploration, parallel
+from rljax import parallel
+from rljax.tabular import bandits, exploration
 
 
 def q_learning(num_seeds: int, num_steps: int, seed: int):

@@ -36,8 +36,10 @@ def to_numpy(params):
     return arrays
 
 
-class RandomPolicy:
+class RandomPolicy(rljax.Agent):
     """Acts at random, and claims log-probabilities that the agents do not have."""
+
+    init = update = None
 
     num_envs = 4
     rollout_length = 24
@@ -109,7 +111,7 @@ def test_reinforce_with_the_published_constants(normalize):
         zeros = np.zeros_like(t.reward)
         weights.append(
             returns_oracle.discounted_returns(
-                t.reward, t.terminated, t.truncated, zeros, 0.99
+                t.reward, zeros, t.terminated, t.truncated, 0.99
             )
         )
         done = np.flatnonzero(t.terminated | t.truncated)

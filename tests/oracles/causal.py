@@ -4,7 +4,7 @@ import numpy as np
 
 
 def transformer(params, prompt, tokens, num_heads):
-    """The outputs after the last token; see `rljax.causal.Transformer` for the rule."""
+    """The outputs after the last token, by the rule of `rlhf.networks.Transformer`."""
     x = [params["prompts"][prompt], *(params["tokens"][y] for y in tokens)]
     x = np.array(x) + params["places"][: len(x)]
     for block in params["blocks"]:

@@ -7,7 +7,7 @@ every sum below is linear in rewards and values, and a power γ^k gives k γ^{k�
 import numpy as np
 
 
-def discounted_returns(rewards, terminated, truncated, next_values, discount):
+def discounted_returns(rewards, next_values, terminated, truncated, discount):
     """G_t = Σ_{k≤K} γ^k r_{t+k} + γ^{K+1} V(s_{t+K+1}) unless terminated at t+K.
 
     K is the number of steps until the first done one or the end of the trajectory.
@@ -46,7 +46,7 @@ def discounted_return(rewards, terminated, truncated, next_values, discount, t):
 
 
 def discounted_returns_gradient(
-    rewards, terminated, truncated, next_values, discount, weights
+    rewards, next_values, terminated, truncated, discount, weights
 ):
     """Of Σ_t w_t G_t by rewards, next_values and γ."""
     total = [np.zeros(len(rewards)), np.zeros(len(rewards)), 0.0]

@@ -57,7 +57,7 @@ def test_the_contract_in_x64():
 
 
 @struct.dataclass
-class Counter:
+class Counter(rljax.Agent):
     """The least that keeps the contract; the planted breaks change a method of it."""
 
     step: float = 1.0

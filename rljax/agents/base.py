@@ -1,0 +1,330 @@
+"""What policy-gradient agents share: their fields, their state, and a gradient step.
+
+`PolicyAgent` has a policy alone, `ActorCriticAgent` a critic besides. An agent derived
+from one of them shows its equation, the fields of its own, and `update`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from rljax import checks, distributions, networks, returns, spaces, struct
+from rljax.types import Agent, EnvLike, Transition
+
+
+class AgentState(NamedTuple):
+    """Everything that a policy-gradient agent learns or counts."""
+
+    params: Any
+    opt_state: optax.OptState
+    num_updates: jax.Array
+    """[] int32: calls of `update` so far."""
+
+
+def adam(
+    learning_rate: jax.typing.ArrayLike, epsilon: jax.typing.ArrayLike = 1e-8
+) -> optax.GradientTransformation:
+    """Adam that can itself be differentiated.
+
+    optax.adam divides by sqrt(v), whose derivative is infinite at the v = 0 of a dead
+    unit; a floor of 1e-30 under the root makes it finite and changes no update that
+    epsilon does not drown.
+    """
+    return optax.adam(learning_rate, eps=epsilon, eps_root=1e-30)  # pyright: ignore[reportArgumentType]
+
+
+@struct.dataclass
+class PolicyAgent(Agent):
+    """A policy network, its optimiser, and rollouts of one length. Abstract.
+
+    Derived agents define `update`, with `over_steps` to apply the network to a whole
+    trajectory and `apply_gradients` to take a step.
+    """
+
+    num_envs: int = struct.static(default=16)
+    """Environments stepped side by side, N."""
+    rollout_length: int = struct.static(default=64)
+    """Steps of each environment per update, T."""
+    hidden_sizes: tuple[int, ...] = struct.static(default=(64,))
+    """Widths of the hidden layers."""
+    activation: Literal["relu", "tanh"] = struct.static(default="relu")
+    """Hidden activation."""
+    learning_rate: float = 5e-3
+    """Step size of the optimiser, at first."""
+    anneal_updates: float | None = None
+    """Updates over which the learning rate falls linearly to 0; None: constant."""
+    max_grad_norm: float | None = None
+    """Global norm to which a larger gradient is scaled down; None: no limit."""
+    adam_epsilon: float = 1e-8
+    """Adam's ε, for the optimiser that stands here by default."""
+    optimizer: Callable[..., optax.GradientTransformation] = struct.static(default=adam)
+    """Builds the optimiser from the learning rate: optax.sgd, say."""
+    network: networks.Network | None = struct.static(default=None)
+    """An init/apply pair for one observation that returns what the agent's own network
+    does, logits [A] or (logits [A], value []); None: MLPs of hidden_sizes."""
+
+    def __post_init__(self):
+        checks.ints(self, "num_envs", "rollout_length", minimum=1)
+        checks.sizes(self, "hidden_sizes")
+        checks.choice(self, "activation", networks.ACTIVATIONS)
+        checks.reals(self, "learning_rate", minimum=0.0)
+        checks.reals(self, "adam_epsilon", minimum=0.0, open_minimum=True)
+        checks.reals(
+            self,
+            "anneal_updates",
+            "max_grad_norm",
+            minimum=0.0,
+            open_minimum=True,
+            optional=True,
+        )
+        who = type(self).__name__
+        if not callable(self.optimizer):
+            raise TypeError(
+                f"{who}.optimizer must be a function of the learning rate such as "
+                f"optax.sgd, not an optimiser built already, got {self.optimizer!r}."
+            )
+        network = self.network
+        is_class = isinstance(network, type)
+        if network is not None and (
+            is_class or not isinstance(network, networks.Network)
+        ):
+            raise TypeError(
+                f"{who}.network must have init(key, obs) and apply(params, obs), as a "
+                f"flax module has, got {network!r}."
+            )
+
+    def init(self, key: jax.Array, env: EnvLike) -> Any:
+        """Draws the network's parameters; zeroes the optimiser's moments."""
+        params = self.init_params(key, env)
+        opt_state = self.make_optimizer(0).init(params)
+        return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
+
+    def learned(self, state: Any) -> AgentState:
+        """The parameters."""
+        return AgentState(state.params, (), ())  # pyright: ignore[reportArgumentType]
+
+    def init_params(self, key: jax.Array, env: EnvLike) -> Any:
+        """Parameters of the user's network, or of an MLP that returns logits.
+
+        Raises:
+          TypeError, ValueError: network, observations and actions do not fit.
+        """
+        checks.scalars(self)
+        num_actions = spaces.num_actions(env.action_space, type(self).__name__)
+        if self.network is not None:
+            return self._init_network(env, (num_actions,), key)
+        sizes = (self._num_inputs(env), *self.hidden_sizes, num_actions)
+        return networks.mlp_init(sizes, key)
+
+    def apply(self, params: Any, obs: Any) -> Any:
+        """The network's output for one observation: logits [A]."""
+        if self.network is not None:
+            return self.network.apply(params, obs)
+        return networks.mlp_apply(params, obs, self.activation)
+
+    def over_steps(self, params: Any, obs: Any) -> Any:
+        """`apply` to observations [T, N, …]."""
+        return jax.vmap(jax.vmap(lambda one: self.apply(params, one)))(obs)
+
+    def logits(self, state: Any, obs: Any) -> jax.Array:
+        """Logits of π(·|obs), [A]."""
+        return self.apply(state.params, obs)
+
+    def act(self, state: Any, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+        """Samples a ~ π(·|obs)."""
+        return distributions.categorical_sample(self.logits(state, obs), key), ()
+
+    def greedy(self, state: Any, obs: Any) -> jax.Array:
+        """argmax_a π(a|obs), ties to the lowest action."""
+        return distributions.greedy(self.logits(state, obs))
+
+    def make_optimizer(self, num_updates: Any) -> optax.GradientTransformation:
+        """The optimiser after some updates, at the learning rate of then.
+
+        It is built anew from the agent's fields for every update, so that a learning
+        rate may be traced, vmapped over and differentiated by.
+
+        Raises:
+          TypeError: what `optimizer` returns is no optimiser.
+        """
+        rate = self.learning_rate
+        if self.anneal_updates is not None:
+            rate = rate * jnp.maximum(1.0 - num_updates / self.anneal_updates, 0.0)
+        more = (self.adam_epsilon,) if self.optimizer is adam else ()
+        optimizer = self.optimizer(rate, *more)
+        if not isinstance(optimizer, optax.GradientTransformation):
+            raise TypeError(
+                f"{type(self).__name__}.optimizer must return an optimiser such as "
+                f"optax.sgd(learning_rate), returned {optimizer!r}."
+            )
+        if self.max_grad_norm is None:
+            return optimizer
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optimizer)
+
+    def apply_gradients(self, state: Any, grads: Any) -> tuple[Any, jax.Array]:
+        """The state after one gradient step, and the norm of the raw gradient."""
+        params, opt_state, grad_norm = gradient_step(
+            self.make_optimizer(state.num_updates), grads, state.params, state.opt_state
+        )
+        num_updates = state.num_updates + 1
+        state = state._replace(
+            params=params, opt_state=opt_state, num_updates=num_updates
+        )
+        return state, grad_norm
+
+    def _num_inputs(self, env: EnvLike) -> int:
+        """The length of an observation as a vector, one-hot for a discrete space."""
+        space, who = env.observation_space, type(self).__name__
+        if isinstance(space, spaces.Discrete):
+            return space.n
+        # An integer scalar would be taken for an index: see networks.mlp_apply.
+        if isinstance(space, spaces.Box) and (
+            space.shape or not jnp.issubdtype(space.dtype, jnp.integer)
+        ):
+            return math.prod(space.shape)
+        raise TypeError(
+            f"{who}'s own networks take a Discrete or Box observation space (not a Box "
+            f"of one integer), got {space}. Pass {who}(network=…) for any other."
+        )
+
+    def _init_network(self, env: EnvLike, outputs: Any, key: jax.Array) -> Any:
+        """Parameters of the user's network, once its output is known to fit.
+
+        `outputs` is the tree of shapes that `apply` must return.
+        """
+        who, network, space = type(self).__name__, self.network, env.observation_space
+        assert network is not None
+        if isinstance(network, networks.SizedNetwork):
+            network.check_observations(space, f"{who}.network")
+        _, obs = jax.eval_shape(env.reset, key)
+        obs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), obs)
+        params = network.init(key, obs)
+        shapes = jax.tree.map(jnp.shape, jax.eval_shape(network.apply, params, obs))
+        if shapes != outputs:
+            raise ValueError(
+                f"{who}.network.apply must return arrays of shapes {outputs} for one "
+                f"observation, got {shapes}."
+            )
+        return params
+
+
+@struct.dataclass
+class ActorCriticAgent(PolicyAgent):
+    """A policy and a critic V, with advantages from λ-returns. Abstract."""
+
+    shared_network: bool = struct.static(default=True)
+    """Whether actor and critic share the hidden layers."""
+    initialization: Literal["orthogonal", "he_normal"] = struct.static(
+        default="he_normal"
+    )
+    """Weights at first; orthogonal has gains √2, actor 0.01, critic 1."""
+    discount: float = 0.99
+    """γ in [0, 1]."""
+    gae_lambda: float = 1.0
+    """λ in [0, 1] of the advantages: 1 is Monte-Carlo, 0 the one-step TD error."""
+    entropy_coef: float = 0.0
+    """Weight c_H of the entropy bonus."""
+    value_coef: float = 1.0
+    """Weight c_v of the critic's loss, which has a ½ of its own."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.bools(self, "shared_network")
+        checks.choice(self, "initialization", networks.INITIALIZATIONS)
+        checks.reals(self, "discount", "gae_lambda", minimum=0.0, maximum=1.0)
+        checks.reals(self, "entropy_coef", "value_coef", minimum=0.0)
+
+    def init_params(self, key: jax.Array, env: EnvLike) -> Any:
+        """Parameters of the user's network, or of MLPs for (logits, value)."""
+        checks.scalars(self)
+        num_actions = spaces.num_actions(env.action_space, type(self).__name__)
+        if self.network is not None:
+            return self._init_network(env, ((num_actions,), ()), key)
+        return networks.actor_critic_init(
+            self._num_inputs(env),
+            num_actions,
+            self.hidden_sizes,
+            key,
+            shared=self.shared_network,
+            initialization=self.initialization,
+        )
+
+    def apply(self, params: Any, obs: Any) -> tuple[jax.Array, jax.Array]:
+        """The network's output for one observation: logits [A] and value []."""
+        if self.network is not None:
+            return self.network.apply(params, obs)
+        return networks.actor_critic_apply(params, obs, self.activation)
+
+    def logits(self, state: Any, obs: Any) -> jax.Array:
+        """Logits of π(·|obs), [A]."""
+        return self.apply(state.params, obs)[0]
+
+    def value(self, state: Any, obs: Any) -> jax.Array:
+        """The critic's V(obs), []."""
+        return self.apply(state.params, obs)[1]
+
+    def advantages_and_targets(
+        self, params: Any, trajectory: Transition
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Generalised advantages, λ-return targets and values, each [T, N].
+
+        The critic sees every successor as well as every observation, so that a value is
+        bootstrapped from the state that was reached, not from one after a reset.
+        """
+        _, values = self.over_steps(params, trajectory.obs)
+        _, next_values = self.over_steps(params, trajectory.next_obs)
+        over_envs = jax.vmap(returns.gae, in_axes=(1,) * 5 + (None,) * 2, out_axes=1)
+        advantages = over_envs(
+            trajectory.reward,
+            values,
+            next_values,
+            trajectory.terminated,
+            trajectory.truncated,
+            self.discount,
+            self.gae_lambda,
+        )
+        return advantages, advantages + values, values
+
+
+def gradient_step(
+    optimizer: optax.GradientTransformation, grads: Any, params: Any, opt_state: Any
+) -> tuple[Any, optax.OptState, jax.Array]:
+    """Parameters and optimiser state after one step, and the raw gradient's norm."""
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state, optax.tree.norm(grads)
+
+
+def as_vector(params: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
+    """All parameters in one vector, and the function that makes them of one.
+
+    Raises:
+      TypeError: a parameter is no floating array.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = jnp.asarray(leaf).dtype
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                "a network's parameters must be floating arrays, as each is learned, "
+                f"got {dtype} at params{jax.tree_util.keystr(path)}. Keep it in the "
+                "network itself."
+            )
+    return ravel_pytree(params)
+
+
+def standardize(x: jax.Array, where: jax.Array | None = None) -> jax.Array:
+    """(x − mean) / sqrt(variance + 1e-16), both over the elements that `where` marks.
+
+    The floor stands for the customary 1e-8 beside the root, but under it, so that the
+    derivative stays finite where all elements are equal.
+    """
+    # One element is subtracted first. The mean of equal numbers is not exactly that
+    # number in floating point, and the difference would be the whole deviation.
+    one = x.ravel()[0] if where is None else jnp.max(x, where=where, initial=-jnp.inf)
+    x = x - jax.lax.stop_gradient(one)
+    x = x - jnp.mean(x, where=where)
+    return x / jnp.sqrt(jnp.mean(jnp.square(x), where=where) + 1e-16)

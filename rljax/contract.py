@@ -1,0 +1,258 @@
+"""The two contracts, enforced: what is no agent or environment is refused by name.
+
+What a user's `reset` and `step` return is looked at as it is traced, so that a mistake
+shows where it is made and not as a shape error deep inside of JAX.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rljax import checks, spaces
+from rljax.types import Agent, Env, EnvLike, RolloutPlan, TimeStep
+
+
+def draw_noise(env: EnvLike, shape: tuple[int, ...], key: jax.Array) -> Any:
+    """The randomness of many steps, leaves [*shape, …]: `env.draw`, or else keys."""
+    return env.draw(shape, key) if isinstance(env, Env) else Env.draw(env, shape, key)  # pyright: ignore[reportArgumentType]
+
+
+def reset(env: EnvLike, key: jax.Array) -> tuple[Any, Any]:
+    """`env.reset(key)`, if what it returns is of the right kind: (state, obs).
+
+    Raises:
+      TypeError, ValueError: it is not; see the message.
+    """
+    who = f"{type(env).__name__}.reset"
+    returned = env.reset(key)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise _breach(TypeError, who, f"must return (state, obs), returned {returned}")
+    _check_obs(env, who, returned[1])
+    return returned
+
+
+def advance(env: EnvLike, state: Any, action: Any, noise: Any) -> tuple[Any, TimeStep]:
+    """One step with an element of what `draw_noise` returned, if it is of its kind.
+
+    Python's numbers and booleans become arrays.
+
+    Raises:
+      TypeError, ValueError: what the environment returned breaks the contract.
+    """
+    if isinstance(env, Env):
+        named = type(env).advance is not Env.advance
+        who, returned = (
+            "advance" if named else "step",
+            env.advance(state, action, noise),
+        )
+    else:
+        who, returned = "step", env.step(state, action, noise)
+    who = f"{type(env).__name__}.{who}"
+    if (
+        not isinstance(returned, tuple)
+        or len(returned) != 2
+        or not isinstance(returned[1], TimeStep)
+    ):
+        what = f"must return (state, rljax.TimeStep(…)), returned {returned}"
+        raise _breach(TypeError, who, what)
+    state, time_step = returned
+    reward = _scalar(who, "reward", time_step.reward, "real", jnp.integer, jnp.floating)
+    terminated, truncated = (
+        _scalar(who, name, flag, "bool", jnp.bool_)
+        for name, flag in zip(time_step._fields[2:], time_step[2:], strict=True)
+    )
+    return state, TimeStep(time_step.obs, reward, terminated, truncated)
+
+
+def decide(
+    agent: Agent, state: Any, obs: Any, noise: Any, memory: Any
+) -> tuple[Any, Any, Any]:
+    """`agent.decide`, if it returns (action, extras, memory).
+
+    Raises:
+      TypeError, ValueError: it does not; see the message.
+    """
+    returned = agent.decide(state, obs, noise, memory)
+    who = f"{type(agent).__name__}.decide"
+    if not isinstance(returned, tuple) or len(returned) != 3:
+        what = f"(action, extras, memory) or act (action, extras), returned {returned}"
+        raise TypeError(f"{who} must return {what}.")
+    check_alike(f"{who}'s memory", returned[2], memory, "init_memory")
+    return returned
+
+
+def update(
+    agent: Agent, state: Any, trajectory: Any, key: jax.Array
+) -> tuple[Any, dict[str, jax.Array]]:
+    """`agent.update`, if it returns (state, metrics), the metrics as floating scalars.
+
+    Raises:
+      TypeError: it does not; see the message.
+    """
+    returned = agent.update(state, trajectory, key)
+    who = f"{type(agent).__name__}.update"
+    pair = isinstance(returned, tuple | list) and len(returned) == 2
+    if not pair or not isinstance(returned[1], dict):
+        raise TypeError(
+            f"{who} must return (state, metrics), the metrics a dictionary of scalars "
+            f"by name, returned {returned}."
+        )
+    for name, value in returned[1].items():
+        number = isinstance(value, int | float | np.generic | np.ndarray | jax.Array)
+        if not isinstance(name, str) or not number or jnp.ndim(value):
+            raise TypeError(
+                f"{who} must return metrics that are scalars by name, returned "
+                f"{name!r}: {value}."
+            )
+    state, metrics = returned
+    return state, {
+        name: jnp.asarray(value, jnp.result_type(value, 1.0))
+        for name, value in metrics.items()
+    }
+
+
+def check_alike(what: str, after: Any, before: Any, origin: str) -> None:
+    """Raises TypeError or ValueError unless two trees have one structure and shapes.
+
+    Otherwise choosing between them, as after each step, would broadcast in silence.
+    """
+    if jax.tree.structure(after) != jax.tree.structure(before):
+        raise TypeError(
+            f"{what} must have the structure that {origin} gives, "
+            f"{jax.tree.structure(before)}, has {jax.tree.structure(after)}."
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(after)
+    for (path, leaf), first in zip(leaves, jax.tree.leaves(before), strict=True):
+        if jnp.shape(leaf) != jnp.shape(first):
+            raise ValueError(
+                f"{what}{jax.tree_util.keystr(path)} must have the shape "
+                f"{jnp.shape(first)} that {origin} gives, has {jnp.shape(leaf)}."
+            )
+
+
+def _scalar(who: str, name: str, value: Any, kind: str, *dtypes: Any) -> jax.Array:
+    number = isinstance(value, bool | int | float | np.generic | np.ndarray)
+    array = jnp.asarray(value) if number or isinstance(value, jax.Array) else None
+    if (
+        array is None
+        or array.shape
+        or not any(jnp.issubdtype(array.dtype, dtype) for dtype in dtypes)
+    ):
+        found = value if array is None else f"{array.dtype} {list(array.shape)}"
+        what = f"must return TimeStep.{name} as a {kind} scalar, []"
+        raise _breach(TypeError, who, f"{what}, returned {found}")
+    return array
+
+
+def _check_obs(env: EnvLike, who: str, obs: Any) -> None:
+    space = env.observation_space
+    if not isinstance(space, spaces.Space):
+        what = "must be a property that returns a space, such as spaces.Discrete(n)"
+        whose = f"{type(env).__name__}.observation_space"
+        raise _breach(TypeError, whose, f"{what}, is {space}")
+    if not isinstance(space, spaces.Discrete | spaces.Box):
+        return
+    leaves = jax.tree.leaves(obs)
+    single = len(leaves) == 1 and leaves[0] is obs
+    if not single or jnp.shape(leaves[0]) != space.shape:
+        found = jax.tree.map(jnp.shape, obs)
+        what = f"must return observations of shape {space.shape}, as its {space} says"
+        raise _breach(ValueError, who, f"{what}, returned {found}")
+    discrete = isinstance(space, spaces.Discrete)
+    if discrete and not jnp.issubdtype(jnp.result_type(obs), jnp.integer):
+        what = f"must return observations of an integer dtype, as its {space} says"
+        raise _breach(TypeError, who, f"{what}, returned {jnp.result_type(obs)}")
+
+
+def _breach(kind: type[Exception], who: str, what: str) -> Exception:
+    return kind(f"{who} {what}. rljax.testing.check_env(env, key) tells all.")
+
+
+def require(agent: Any, env: Any, key: Any) -> None:
+    """Raises TypeError or ValueError unless these are what their names say."""
+    require_agent(agent)
+    require_env(env)
+    checks.key(key)
+
+
+def require_env(env: Any) -> None:
+    """Raises TypeError unless `env` looks like an environment."""
+    if isinstance(env, type) or not isinstance(env, EnvLike):
+        raise TypeError(
+            "env must be an environment with reset, step, observation_space and "
+            f"action_space, got {env!r}. Make one with rljax.make(name) or an "
+            "environment class such as rljax.CartPole()."
+        )
+    _require_pytree("env", env)
+    if not isinstance(env, Env):
+        return
+    kind = type(env)
+    if kind.step is Env.step and kind.advance is Env.advance:
+        raise TypeError(f"{kind.__name__} must define step or advance.")
+    if kind.draw is not Env.draw and kind.advance is Env.advance:
+        raise TypeError(f"{kind.__name__} must define advance, as it defines draw.")
+
+
+def require_agent(agent: Any) -> RolloutPlan:
+    """The agent's rollout plan, checked.
+
+    Raises:
+      TypeError, ValueError: `agent` is no agent, or its plan is not consistent.
+    """
+    if not isinstance(agent, Agent):
+        raise TypeError(
+            "agent must be an agent, derived from rljax.Agent with num_envs, "
+            f"rollout_length, init, act, greedy and update, got {agent!r}. Build one, "
+            "such as rljax.PPO()."
+        )
+    _require_pytree("agent", agent)
+    kind, who = type(agent), type(agent).__name__
+    if kind.act is Agent.act and kind.decide is Agent.decide:
+        raise TypeError(f"{who} must define act or decide.")
+    if kind.greedy is Agent.greedy and kind.decide_greedily is Agent.decide_greedily:
+        raise TypeError(f"{who} must define greedy or decide_greedily.")
+    if kind.draw is not Agent.draw and kind.decide is Agent.decide:
+        raise TypeError(f"{who} must define decide, as it defines draw.")
+    if kind.init_memory is not Agent.init_memory and (
+        kind.decide is Agent.decide or kind.decide_greedily is Agent.decide_greedily
+    ):
+        raise TypeError(
+            f"{who} must define decide and decide_greedily, as it defines init_memory: "
+            "both carry the memory on."
+        )
+    plan = agent.rollout_plan
+    if not isinstance(plan, RolloutPlan):
+        raise TypeError(f"{who}.rollout_plan must be a RolloutPlan, got {plan!r}.")
+    for name, value in plan._asdict().items():
+        if name != "fresh_episodes" and value is not None:
+            checks.integer(f"{who}.{name}", value, minimum=1)
+    if not isinstance(plan.fresh_episodes, bool):
+        raise TypeError(
+            f"{who}'s rollout_plan.fresh_episodes must be True or False, got "
+            f"{plan.fresh_episodes!r}."
+        )
+    if plan.rollout_length % plan.block:
+        raise ValueError(
+            f"{who}'s rollout_plan.update_every must divide rollout_length = "
+            f"{plan.rollout_length}, got {plan.update_every}."
+        )
+    if plan.num_envs % plan.group_size:
+        raise ValueError(
+            f"{who}.group_size must divide num_envs = {plan.num_envs}, got "
+            f"{plan.group_size}."
+        )
+    if plan.group_size > 1 and not plan.fresh_episodes:
+        raise ValueError(
+            f"{who}.group_size must be 1 without fresh_episodes, got {plan.group_size}."
+        )
+    return plan
+
+
+def _require_pytree(label: str, value: Any) -> None:
+    if jax.tree_util.all_leaves([value]):
+        raise TypeError(
+            f"{label} must be a pytree, but {type(value).__name__} is not registered "
+            "as one. Decorate the class with @rljax.struct.dataclass."
+        )

@@ -1,0 +1,272 @@
+"""What the scripts share: flags, a new folder for each run, and its exit status."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from rljax import checks
+from rljax.experiment import settings
+from rljax.experiment.checkpoint import CheckpointError, Checkpoints
+from rljax.experiment.results import SweepResult
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointFlags:
+    """Flags of a script that saves checkpoints and resumes from them."""
+
+    resume: Path | None = None
+    """Folder of a run to continue with its own configuration. Flags given in addition
+    override that configuration, such as --num-updates to train for longer."""
+    save_interval: float = 60.0
+    """Seconds between two checkpoints; one is also saved at the end, and on Ctrl-C."""
+    keep_checkpoints: int = 3
+    """How many checkpoints to keep."""
+    fall_back: bool = False
+    """Go on from an older checkpoint if the last one is damaged."""
+
+    def __post_init__(self):
+        checks.integer("--keep-checkpoints", self.keep_checkpoints, minimum=1)
+        if not self.save_interval >= 0:
+            raise ValueError(
+                f"--save-interval must be 0 seconds or more, got {self.save_interval}."
+            )
+
+    def build(self, folder: Path) -> Checkpoints:
+        """The checkpoints of the run in `folder`."""
+        return Checkpoints(
+            folder / "checkpoints",
+            keep=self.keep_checkpoints,
+            interval=self.save_interval,
+            fall_back=self.fall_back,
+        )
+
+
+def arguments() -> list[str]:
+    """The arguments of the command line.
+
+    With `--resume`, the arguments of the run that it names come before them.
+
+    Raises:
+      FileNotFoundError, ValueError: `--resume` does not name a run of this script.
+    """
+    given = sys.argv[1:]
+    named = [
+        argument.partition("=")[2] if "=" in argument else following
+        for argument, following in zip(given, [*given, ""][1:], strict=True)
+        if argument.partition("=")[0] == "--resume"
+    ]
+    if named and named[-1]:
+        folder = Path(named[-1])
+        path = folder / "config.json"
+        try:
+            command = json.loads(path.read_text(encoding="utf-8"))["command"]
+            script, saved = Path(command[1]).name, [str(x) for x in command[2:]]
+        except OSError as error:
+            raise FileNotFoundError(
+                f"--resume must name the folder of a run, but {path} can't be read: "
+                f"{error}."
+            ) from None
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(
+                f"--resume: {path} is no configuration of a run ({error!r})."
+            ) from None
+        if script != Path(sys.argv[0]).name:
+            raise ValueError(f"--resume: {folder} is a run of {script}.")
+        return [*saved, *given]
+    return given
+
+
+def cache_compilations(folder: Path | None) -> None:
+    """Keeps what JAX compiles in a folder, for this process and later ones.
+
+    JAX finds an entry by the program, the version of JAX and the kind of device.
+    Nothing is deleted from the folder.
+
+    Args:
+      folder: created if it does not exist; None leaves JAX's settings as they are.
+
+    Raises:
+      OSError: the folder can't be created.
+    """
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"--compilation-cache must be a folder that can be written to, got "
+            f"{folder}: {error.strerror}."
+        ) from error
+    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+    # Every program is kept, even one that compiled quickly: with a threshold in
+    # seconds, the machine's load would decide which programs a later process finds.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def make_run_folder(output: Path, name: str) -> Path:
+    """Makes the folder output/<date and time>_<name>, which did not exist before.
+
+    Raises:
+      OSError: `output` is a file or can't be written.
+    """
+    name = f"{datetime.now():%Y-%m-%d_%H%M%S}_{name}"
+    for attempt in range(1, 1000):
+        folder = output / (name if attempt == 1 else f"{name}_{attempt}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if output.is_dir():
+                continue
+            raise NotADirectoryError(
+                f"--output must be a folder, but {output} is a file."
+            ) from None
+        except OSError as error:
+            raise OSError(
+                f"--output must be a folder that can be written: {error}. Choose "
+                "another one."
+            ) from None
+        return folder
+    raise FileExistsError(f"--output {output} is full of runs named {name}.")
+
+
+def write_config(folder: Path, config: Mapping[str, Any], *, version: str) -> None:
+    """Writes config.json: `config`, and the command, devices and versions of the run.
+
+    Args:
+      folder: the run's folder.
+      config: values by name; those that JSON can't represent are written as strings.
+      version: rljax.__version__.
+    """
+    content = {
+        "command": [sys.executable, sys.argv[0], *_without_resume(arguments())],
+        **config,
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "devices": [str(device) for device in jax.local_devices()],
+        "versions": {
+            "python": sys.version.split()[0],
+            "jax": jax.__version__,
+            "rljax": version,
+        },
+    }
+    text = json.dumps(content, indent=2, default=_describe)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _without_resume(given: list[str]) -> list[str]:
+    """The arguments without `--resume` and its folder: the flags of the run alone."""
+    kept = []
+    following = False
+    for argument in given:
+        is_flag = argument.partition("=")[0] == "--resume"
+        if not following and not is_flag:
+            kept.append(argument)
+        following = is_flag and "=" not in argument
+    return kept
+
+
+def check_flags(config: Any, **minima: int) -> None:
+    """Checks integer flags of a command line, unless they are None, and its seed.
+
+    Raises:
+      TypeError, ValueError: the message names the flag, its value and what is allowed.
+    """
+    for name, minimum in {**minima, "seed": 0}.items():
+        value = getattr(config, name)
+        if value is not None:
+            checks.integer(f"--{name.replace('_', '-')}", value, minimum=minimum)
+    if config.seed >= 2**32:
+        raise ValueError(f"--seed must be below 2**32, got {config.seed}.")
+
+
+@contextlib.contextmanager
+def deferred_interrupt() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets; the second one interrupts at once."""
+    event = threading.Event()
+    default = signal.getsignal(signal.SIGINT)
+
+    def handle(*_):
+        event.set()
+        signal.signal(signal.SIGINT, default)
+        print("\nStopping as soon as it can be; Ctrl-C again to stop at once.")
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, default)
+
+
+def say(console: Any, text: str) -> None:
+    """Prints a line to a rich console unchanged: not wrapped, with brackets as text."""
+    console.print(text, soft_wrap=True, markup=False)
+
+
+def say_interrupted(
+    console: Any, folder: Path, result: SweepResult, total: int
+) -> None:
+    """Says how far an interrupted run has come and how to go on."""
+    command = [sys.executable, sys.argv[0], "--resume", str(folder)]
+    command += ["--num-updates", str(total)]
+    say(
+        console,
+        f"Interrupted after {result.num_updates} of {total} updates, without the final "
+        f"evaluation. What was done is in\n{folder}\nGo on with: {shlex.join(command)}",
+    )
+
+
+def write_evaluation(path: Path, result: SweepResult) -> None:
+    """Writes every evaluation episode of every run as CSV."""
+    names = list(result.outcomes[0].setting)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*names, "seed", "episode", "episode_return", "episode_length"])
+        for outcome in result.outcomes:
+            values = [settings.text(outcome.setting.get(name)) for name in names]
+            evaluation = outcome.evaluation
+            if evaluation is None:
+                continue
+            lengths = evaluation.episode_lengths
+            for at, value in np.ndenumerate(evaluation.episode_returns):
+                writer.writerow([*values, *at, float(value), lengths[at]])
+
+
+def report_end(folder: Path, run: Callable[[], int]) -> int:
+    """Calls `run` and returns its exit status, or prints its error and returns 1.
+
+    After an interruption, by KeyboardInterrupt or with status 130, this function does
+    not return: it ends the process with status 130.
+    """
+    try:
+        status = run()
+    except KeyboardInterrupt:
+        print(f"Stopped at once. What had been written is in {folder}")
+        status = 130
+    except (OSError, CheckpointError, MemoryError, FloatingPointError) as error:
+        text = str(error).rstrip(".")
+        print(f"error: {text}. What had been written is in {folder}", file=sys.stderr)
+        return 1
+    if status == 130:
+        # This skips the interpreter's shutdown, which crashes during a compilation.
+        sys.stdout.flush()
+        os._exit(status)
+    return status
+
+
+def _describe(value: Any) -> str:
+    if callable(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    return str(value)

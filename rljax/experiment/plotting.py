@@ -1,0 +1,351 @@
+"""Pictures of training. Needs matplotlib, from the `cli` extra."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rljax.envs.gridmaps import ARROWS
+from rljax.envs.gridworld import GridWorld
+from rljax.experiment.results import SweepResult
+from rljax.experiment.statistics import (
+    bootstrap_interval,
+    interquartile_mean,
+    mean_interval,
+    windowed_episode_returns,
+)
+from rljax.tabular.bandits import BanditCurves
+from rljax.tabular.planning import Plan
+from rljax.tabular.regret import ExactReturns
+from rljax.training import Metrics
+
+
+def save_learning_curve(
+    path: str | os.PathLike[str],
+    metrics: Metrics,
+    *,
+    steps_per_update: int,
+    title: str,
+    num_windows: int = 60,
+) -> None:
+    """Draws the training return over environment steps to a picture file.
+
+    It shows a thin line per seed, the interquartile mean over seeds, and its pointwise
+    95 % bootstrap interval. A point is the mean of all episodes that ended in a window
+    of updates. A seed with no such episode is left out of that window.
+
+    Args:
+      path: file to write; its ending chooses the format.
+      metrics: leaves [num_seeds, num_updates].
+      steps_per_update: environment steps of one update of one seed.
+      title: heading.
+      num_windows: points of the curve, at most.
+    """
+    # Unlike pyplot, a Figure of its own needs no display and leaves no global state.
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    updates, returns = windowed_episode_returns(metrics, num_windows)
+    steps = updates * steps_per_update
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, returns.T, color="tab:gray", linewidth=0.7, alpha=0.6)
+    middle, low, high = (np.full(len(steps), np.nan) for _ in range(3))
+    for i, column in enumerate(returns.T):
+        seen = column[~np.isnan(column)]
+        if seen.size:
+            middle[i] = interquartile_mean(seen)
+            low[i], high[i] = bootstrap_interval(seen, num_resamples=500)
+    num_seeds = len(returns)
+    axes.plot(steps, middle, color="tab:blue", label=f"IQM of {num_seeds} seeds")
+    band: Any = {"color": "tab:blue", "alpha": 0.2, "linewidth": 0}
+    axes.fill_between(steps, low, high, label="95 % bootstrap interval", **band)
+    axes.plot([], [], color="tab:gray", linewidth=0.7, label="one seed")
+    axes.set(
+        title=title,
+        xlabel="environment steps per seed",
+        ylabel="episode return in training",
+    )
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlim(0, steps[-1])
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best", frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def save_sweep(
+    path: str | os.PathLike[str], result: SweepResult, *, title: str
+) -> None:
+    """Draws every setting's scores to a picture file, the best setting on top.
+
+    It shows a dot per seed, the interquartile mean over seeds, and its 95 % bootstrap
+    interval. A run that broke has no dot and counts as −∞; an interval that reaches −∞
+    is drawn as far as the lowest score.
+
+    Args:
+      path: file to write; its ending chooses the format.
+      result: of a sweep.
+      title: heading.
+    """
+    from matplotlib.figure import Figure
+
+    rows = result.summary()
+    order = sorted(
+        range(len(rows)), key=lambda i: np.nan_to_num(rows[i]["iqm"], nan=-np.inf)
+    )
+    finite = result.scores[np.isfinite(result.scores)]
+    lowest = finite.min() if finite.size else 0.0
+    figure = Figure(figsize=(8, 1.5 + 0.35 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for y, i in enumerate(order):
+        scores = result.outcomes[i].scores
+        seen = scores[np.isfinite(scores)]
+        axes.plot(seen, np.full(seen.size, y), ".", color="tab:gray", alpha=0.5)
+        if np.isfinite(rows[i]["iqm"]):
+            ends = np.maximum([rows[i]["iqm_low"], rows[i]["iqm_high"]], lowest)
+            axes.plot(ends, [y, y], color="tab:blue", linewidth=3, alpha=0.4)
+            axes.plot(rows[i]["iqm"], y, "o", color="tab:blue")
+    axes.plot([], [], "o-", color="tab:blue", label="IQM, 95 % bootstrap interval")
+    axes.plot([], [], ".", color="tab:gray", label="one seed")
+
+    def name(i):
+        broken = rows[i]["num_broken"]
+        return result.outcomes[i].label + (f" ({broken} broken)" if broken else "")
+
+    axes.set(title=title, xlabel="mean return", ylim=(-0.5, len(rows) - 0.5))
+    axes.set_yticks(range(len(rows)), [name(i) for i in order])
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower right", ncols=2, frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def save_bandit_curves(
+    path: str | os.PathLike[str],
+    curves: Mapping[str, BanditCurves],
+    labels: Mapping[str, Sequence[str]],
+    *,
+    title: str,
+    lower_bound: Any = None,
+) -> None:
+    """Draws the regret of exploration rules over pulls to a picture file.
+
+    Three panels show the expected regret, the realised regret and the share of optimal
+    pulls of each rule's first setting. The fourth shows the final expected regret of
+    all settings. All are means over bandits with pointwise 95 % intervals.
+
+    Args:
+      path: file to write; its ending chooses the format.
+      curves: the curves of each rule, from `bandits.compare_bandits`.
+      labels: the names of each rule's settings.
+      title: heading.
+      lower_bound: [K] least expected regret at the curves' times; None: not drawn.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 8.5), layout="constrained")
+    figure.suptitle(title)
+    (expected, realised), (optimal, settings) = figure.subplots(2, 2)
+    ticks = []
+    for i, (name, curve) in enumerate(curves.items()):
+        color = f"C{i}"
+        pulls = curve.pulls
+        shares = np.diff(curve.optimal_pulls, axis=-1, prepend=0) / np.diff(
+            pulls, prepend=0
+        )
+        label = f"{name}, {labels[name][0]}"
+        for axes, scores in (
+            (expected, curve.expected_regret),
+            (realised, curve.realised_regret),
+            (optimal, 100 * shares),
+        ):
+            mean, low, high = mean_interval(scores[:, 0])
+            axes.plot(pulls, mean, color=color, label=label)
+            axes.fill_between(pulls, low, high, color=color, alpha=0.25, linewidth=0)
+        mean, low, high = mean_interval(curve.expected_regret[..., -1])
+        x = len(ticks) + np.arange(len(mean))
+        settings.errorbar(
+            x, mean, [mean - low, high - mean], color=color, fmt="o", capsize=3
+        )
+        ticks += [f"{name} {label}" for label in labels[name]]
+    if lower_bound is not None:
+        pulls = next(iter(curves.values())).pulls
+        style: Any = {"color": "black", "linestyle": "--"}
+        label = "Lai–Robbins, each arm's term at most Δ·t"
+        expected.plot(pulls, lower_bound, label=label, **style)
+        settings.axhline(lower_bound[-1], **style)
+    expected.set(ylabel="expected regret", xlabel="pulls", yscale="log")
+    realised.set(ylabel="realised regret", xlabel="pulls")
+    optimal.set(ylabel="optimal pulls, %", xlabel="pulls", ylim=(0, 100))
+    settings.set(ylabel="expected regret at the end", yscale="log")
+    settings.set_xticks(range(len(ticks)), ticks, rotation=90, fontsize=7)
+    for axes in (expected, realised, optimal, settings):
+        axes.grid(alpha=0.3)
+    handles, names = expected.get_legend_handles_labels()
+    optimal.legend(handles, names, loc="lower right", ncols=2, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def save_gridworld(
+    path: str | os.PathLike[str],
+    grid: GridWorld,
+    plan: Plan,
+    q_values: Any,
+    steps: Any,
+    curve: ExactReturns,
+    *,
+    title: str,
+) -> None:
+    """Draws what was planned and learned on a grid to a picture file.
+
+    Two panels show the values and the greedy actions, as arrows: those of the plan and
+    those of one learned table. The third shows the exact regret of the greedy and of
+    the behaviour policy over steps: the mean over seeds with its pointwise 95 %
+    interval, and a thin line for the greedy policy of each seed.
+
+    Args:
+      path: file to write; its ending chooses the format.
+      grid: the grid.
+      plan: from `planning`.
+      q_values: [S, A] the learned table.
+      steps: [K] environment steps at the curve's points.
+      curve: exact returns of all seeds, leaves [num_seeds, …].
+      title: heading.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 4.8), layout="constrained")
+    figure.suptitle(title)
+    planned, learned, regrets = figure.subplots(1, 3)
+    q_values = np.asarray(q_values)
+    low, high = np.min(plan.values), np.max(plan.values)
+    for axes, values, policy, name in (
+        (planned, plan.values, plan.policy, "planned: V* and greedy policy"),
+        (learned, q_values.max(-1), q_values.argmax(-1), "learned: max Q, first seed"),
+    ):
+        _draw_grid(axes, grid, np.asarray(values), np.asarray(policy), (low, high))
+        axes.set_title(name)
+    behaviour, greedy = curve.behaviour_regret, curve.greedy_regret
+    regrets.plot(steps, greedy.T, color="tab:gray", linewidth=0.4, alpha=0.2)
+    for scores, color, label in (
+        (behaviour, "tab:orange", "behaviour policy"),
+        (greedy, "tab:blue", "greedy policy"),
+    ):
+        mean, lower, upper = mean_interval(scores)
+        regrets.plot(steps, mean, color=color, label=f"{label}, mean")
+        band: Any = {"color": color, "alpha": 0.25, "linewidth": 0}
+        regrets.fill_between(steps, lower, upper, **band)
+    regrets.plot([], [], color="tab:gray", linewidth=0.7, label="greedy, one seed")
+    regrets.set(title="exact regret J(π*) − J(π)", xlabel="environment steps per seed")
+    regrets.grid(alpha=0.3)
+    regrets.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+class Alignment(NamedTuple):
+    """Exact KL(π‖π_ref) and expected rewards of policies, two arrays of one shape."""
+
+    kl: Any
+    """In nats."""
+    reward: Any
+    """E_π[r]."""
+
+
+def save_alignment(
+    path: str | os.PathLike[str],
+    frontier: Alignment,
+    runs: Mapping[str, Alignment],
+    gaps: Mapping[str, Any],
+    proxy: tuple[Alignment, Alignment],
+    proxy_runs: tuple[Alignment, Alignment],
+    *,
+    prices: Mapping[float, tuple[float, float]],
+    title: str,
+) -> None:
+    """Draws the reward of policies against their KL to a picture file, in three panels.
+
+    The first panel shows reward against KL of every run, with the exact Pareto
+    frontier. The second shows the relative gap to the optimum over updates, as the
+    median and the range over runs. The third shows over-optimisation of learned
+    rewards: proxy and true reward against KL, of the exact optima for the proxies and
+    of runs trained on them.
+
+    Args:
+      path: file to write; its ending chooses the format.
+      frontier: [K] the exact optima.
+      runs: the runs of each algorithm after training, [num_runs].
+      gaps: the relative gaps of each algorithm, [num_runs, num_updates].
+      proxy: the exact optima for the proxies, [num_proxies, K]: once with the proxies'
+        rewards, once with the true one.
+      proxy_runs: the same for runs that were trained on the proxies, in any shape.
+      prices: for each β, the point (KL, reward) of its exact optimum.
+      title: heading.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 4.8), layout="constrained")
+    figure.suptitle(title)
+    pareto, learning, over = figure.subplots(1, 3)
+    pareto.plot(*frontier, color="black", linewidth=1, label="exact frontier")
+    for price, (kl, reward) in prices.items():
+        pareto.plot(kl, reward, "+", color="black", markersize=12)
+        text: Any = {"textcoords": "offset points", "fontsize": 8, "ha": "right"}
+        pareto.annotate(f"β = {price:g}", (kl, reward), xytext=(-6, 6), **text)
+    for i, (name, points) in enumerate(runs.items()):
+        style: Any = {"marker": "osD^vP*X"[i % 8], "linestyle": "", "alpha": 0.6}
+        pareto.plot(*points, color=f"C{i}", markersize=5, label=name, **style)
+        gap = np.maximum(np.asarray(gaps[name]), 1e-5)
+        updates = np.arange(1, gap.shape[1] + 1)
+        learning.plot(updates, np.median(gap, axis=0), color=f"C{i}", label=name)
+        band: Any = {"color": f"C{i}", "alpha": 0.12, "linewidth": 0}
+        learning.fill_between(updates, gap.min(axis=0), gap.max(axis=0), **band)
+    learning.axhline(0.02, color="black", linestyle=":", linewidth=1)
+    for kind, color, exact, trained in zip(
+        ("proxy", "true"), ("tab:orange", "tab:blue"), proxy, proxy_runs, strict=True
+    ):
+        kl, reward = (np.asarray(x) for x in exact)
+        over.plot(kl.T, reward.T, color=color, linewidth=0.6, alpha=0.5)
+        style = {"color": color, "linewidth": 2.5}
+        over.plot(kl.mean(0), reward.mean(0), label=f"{kind}, mean of optima", **style)
+        points = (np.ravel(x) for x in trained)
+        over.plot(*points, "o", color=color, alpha=0.4, label=f"{kind}, a run")
+    pareto.set(title="reward against KL", ylabel="E[r]")
+    pareto.margins(x=0.12)  # room for the prices' names
+    over.set(title="learned rewards against the true one", ylabel="E[reward]")
+    for axes in (pareto, over):
+        axes.set_xlabel("KL(π‖π_ref), nats per sequence")
+    learning.set(
+        title="gap to the optimum, median and range",
+        xlabel="updates",
+        ylabel="(J(π*) − J(π)) / |J(π*)|",
+        yscale="log",
+    )
+    for axes in (pareto, learning, over):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_grid(
+    axes: Any,
+    grid: GridWorld,
+    values: np.ndarray,
+    policy: np.ndarray,
+    limits: tuple[Any, Any],
+) -> None:
+    """Draws values as colours and actions as arrows.
+
+    Cells where nobody acts are dark; those that are no walls show their letter.
+    """
+    cells = np.array([list(row) for row in grid.layout])
+    shown = np.ma.masked_where(np.isin(cells, list("#GPC")), values.reshape(grid.shape))
+    axes.set_facecolor("0.25")
+    image = axes.imshow(shown, vmin=limits[0], vmax=limits[1], cmap="viridis")
+    axes.figure.colorbar(image, ax=axes, shrink=0.8)
+    arrows = {"color": "white", "ha": "center", "va": "center"}
+    size = min(14.0, 160 / max(grid.shape))
+    for (row, column), cell in np.ndenumerate(cells):
+        action = ARROWS[policy[row * grid.shape[1] + column]]
+        text = {"#": "", "G": "G", "P": "P", "C": "C"}.get(cell, action)
+        axes.text(column, row, text, fontsize=size, **arrows)
+    axes.set(xticks=[], yticks=[])

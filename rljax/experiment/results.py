@@ -1,0 +1,211 @@
+"""What a sweep returns: runs by setting and seed, and statistics over seeds."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rljax.evaluation import Evaluation
+from rljax.experiment import statistics
+from rljax.experiment.faults import Fault
+from rljax.experiment.settings import label, text
+from rljax.training import Metrics, TrainState
+from rljax.types import Agent, EnvLike
+
+
+class Outcome(NamedTuple):
+    """All runs of one setting; leaves [num_seeds, …], NumPy arrays or typed keys."""
+
+    setting: dict[str, Any]
+    """Values by name."""
+    agent: Agent
+    env: EnvLike
+    train_state: TrainState
+    """Where training stopped; of a frozen run, the state before it broke. A `Buffer`
+    in it is empty: its content stays on the devices."""
+    metrics: Metrics
+    """[num_seeds, num_updates]."""
+    evaluation: Evaluation | None
+    """[num_seeds, num_episodes] greedy episodes after training, or None."""
+    fault_updates: np.ndarray
+    """[num_seeds] int32: the update that broke a run, −1 for none."""
+
+    @property
+    def label(self) -> str:
+        """The setting in one line."""
+        return label(self.setting)
+
+    @property
+    def agent_state(self) -> Any:
+        """The agent states of all seeds, leaves [num_seeds, …]."""
+        return self.train_state.agent_state
+
+    @property
+    def scores(self) -> np.ndarray:
+        """[num_seeds]: mean return of the evaluation or, without one, of the training
+        episodes that ended in the last tenth of the updates (NaN if none did). A run
+        that broke has −∞, so that it counts as worse than any other."""
+        if self.evaluation is not None:
+            scores = np.asarray(self.evaluation.episode_returns).mean(axis=1)
+        elif self.metrics.num_episodes.shape[1]:
+            _, windows = statistics.windowed_episode_returns(self.metrics, 10)
+            scores = windows[:, -1]
+        else:
+            scores = np.full(len(self.fault_updates), np.nan)
+        return np.where(self.fault_updates >= 0, -np.inf, scores)
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepResult:
+    """Outcomes in the order of the axes, the last one varying fastest.
+
+    `result[i]` and `result[label]` are one setting's `Outcome`.
+    """
+
+    axes: dict[str, tuple[Any, ...]]
+    """Values by name, as `settings.expand` gives them."""
+    outcomes: tuple[Outcome, ...]
+    num_updates: int
+    """Updates done; fewer than asked for if the sweep was stopped."""
+    faults: tuple[Fault, ...]
+    """Runs that were frozen."""
+
+    def __getitem__(self, setting: int | str) -> Outcome:
+        if not isinstance(setting, str):
+            return self.outcomes[setting]
+        for outcome in self.outcomes:
+            if outcome.label == setting:
+                return outcome
+        labels = ", ".join(repr(outcome.label) for outcome in self.outcomes)
+        raise KeyError(f"no setting {setting!r}; there are {labels}.")
+
+    @property
+    def scores(self) -> np.ndarray:
+        """[num_settings, num_seeds], see `Outcome.scores`."""
+        return np.stack([outcome.scores for outcome in self.outcomes])
+
+    def best(self) -> Outcome:
+        """The setting whose scores have the highest interquartile mean.
+
+        The setting is chosen by these scores, so they overestimate how good it is: run
+        it again with other seeds for a score to report.
+
+        Raises:
+          ValueError: a run has no score, because no episode ended in the last tenth of
+            its training.
+        """
+        scores = self.scores
+        if np.isnan(scores).any():
+            i, j = np.argwhere(np.isnan(scores))[0]
+            raise ValueError(
+                f"setting {self.outcomes[i].label!r}, seed {j}, has no score: no "
+                "episode ended in the last tenth of its training. Train longer, or "
+                "sweep with num_episodes to evaluate."
+            )
+        middle = [statistics.interquartile_mean(row) for row in scores]
+        return self.outcomes[int(np.argmax(middle))]
+
+    def summary(self, confidence: float = 0.95) -> list[dict[str, Any]]:
+        """One row per setting: its values, and over seeds the interquartile mean of the
+        scores with its bootstrap interval, the worst and best, and how many broke."""
+        rows = []
+        for outcome in self.outcomes:
+            scores = outcome.scores
+            low = high = np.nan
+            if not np.isnan(scores).any():
+                low, high = statistics.stratified_interval(
+                    lambda x: statistics.interquartile_mean(x[:, 0]),
+                    scores[None],
+                    confidence=confidence,
+                    vectorized=True,
+                )
+            rows.append(
+                {
+                    **outcome.setting,
+                    "iqm": float(statistics.interquartile_mean(scores)),
+                    "iqm_low": float(low),
+                    "iqm_high": float(high),
+                    "min": float(scores.min()),
+                    "max": float(scores.max()),
+                    "num_broken": int((outcome.fault_updates >= 0).sum()),
+                    "num_seeds": len(scores),
+                }
+            )
+        return rows
+
+    def task_scores(self) -> dict[str, np.ndarray]:
+        """Scores [num_tasks, num_seeds] by the setting's label without the environment.
+
+        The tasks are the alternatives of "env", in the same order for all labels, or a
+        single task if there are none. The scores are what the functions of `statistics`
+        over tasks take: `stratified_interval`, `probability_of_improvement` and
+        `performance_profile`. Normalise them first if tasks differ in scale.
+
+        Raises:
+          ValueError: the labels were not all run on the same tasks.
+        """
+        scores: dict[str, dict[Any, np.ndarray]] = {}
+        for outcome in self.outcomes:
+            rest = {k: v for k, v in outcome.setting.items() if k != "env"}
+            of_label = scores.setdefault(label(rest), {})
+            of_label[outcome.setting.get("env")] = outcome.scores
+        tasks = list(next(iter(scores.values())))
+        for name, of_label in scores.items():
+            if set(of_label) != set(tasks):
+                raise ValueError(
+                    f"{name!r} was run on {list(of_label)}, others on {tasks}: they "
+                    "can't be compared over tasks."
+                )
+        return {
+            name: np.stack([of_label[task] for task in tasks])
+            for name, of_label in scores.items()
+        }
+
+    def to_xarray(self) -> Any:
+        """An xarray.Dataset over the axes, "seed", "update" and "episode".
+
+        Metrics that only some agents report are NaN for the others. A metric with the
+        name of an axis becomes "<name>_metric". Needs the extra `sweep`.
+        """
+        import xarray
+
+        shape = tuple(len(values) for values in self.axes.values())
+
+        def stack(get, *inner):
+            array = np.stack([np.asarray(get(o)) for o in self.outcomes])
+            return (*self.axes, *inner), array.reshape(*shape, *array.shape[1:])
+
+        def agent_metric(name):
+            def get(outcome):
+                missing = np.full_like(outcome.metrics.episode_return, np.nan)
+                return outcome.metrics.agent.get(name, missing)
+
+            return stack(get, "seed", "update")
+
+        data = {
+            name: stack(lambda o, name=name: getattr(o.metrics, name), "seed", "update")
+            for name in ("num_episodes", "episode_return", "episode_length")
+        }
+        names = sorted({name for o in self.outcomes for name in o.metrics.agent})
+        data |= {
+            f"{name}_metric" if name in self.axes else name: agent_metric(name)
+            for name in names
+        }
+        data["score"] = stack(lambda o: o.scores, "seed")
+        data["fault_update"] = stack(lambda o: o.fault_updates, "seed")
+        if self.outcomes[0].evaluation is not None:
+            data["evaluation_return"] = stack(
+                lambda o: o.evaluation.episode_returns, "seed", "episode"
+            )
+        coords: dict[str, Any] = {
+            name: [_coordinate(value) for value in values]
+            for name, values in self.axes.items()
+        }
+        coords["update"] = np.arange(1, self.num_updates + 1)
+        return xarray.Dataset(data, coords=coords)
+
+
+def _coordinate(value: Any) -> Any:
+    """Numbers and strings as they are, everything else as `settings.text` writes it."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number or isinstance(value, str) else text(value)

@@ -1,0 +1,247 @@
+"""Many runs in one call: agents × settings × environments × seeds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+from jax.experimental import multihost_utils
+
+from rljax import checks
+from rljax.experiment.checkpoint import CheckpointError, Checkpoints
+from rljax.experiment.fingerprint import check_same, describe
+from rljax.experiment.reports import Report
+from rljax.experiment.results import SweepResult
+from rljax.experiment.runner import Runner
+from rljax.experiment.settings import Expansion, expand, label
+from rljax.parallel import check_devices
+from rljax.training import Measure, check_measure
+from rljax.types import Agent, EnvLike
+
+CPU_MEMORY_BUDGET = 2**31
+
+
+def sweep(
+    agent: Agent | Mapping[str, Agent],
+    env: EnvLike | Mapping[str, EnvLike],
+    key: jax.Array,
+    *,
+    num_seeds: int,
+    num_updates: int,
+    settings: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | None = None,
+    num_episodes: int = 0,
+    max_steps: int = 10_000,
+    measure: Measure | None = None,
+    devices: Sequence[Any] | None = None,
+    batch_size: int | None = None,
+    memory_budget: int | None = None,
+    callbacks: Sequence[Callable[[Report], Any]] = (),
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
+    stop: Callable[[], bool] | None = None,
+    debug: bool = False,
+) -> SweepResult:
+    """Trains every setting with every seed, then evaluates.
+
+    Seed j of every setting is `train(agent, env, keys[j], num_updates=…)` within
+    float tolerance, with keys = jax.random.split(jax.random.split(key)[0], num_seeds).
+    All settings share these keys, so that the results of a seed differ by the setting
+    alone.
+
+    Settings that differ only in floats (or other leaves) share one compiled program;
+    those that differ in structure have one each. A later sweep in which the same leaves
+    have other values compiles nothing. A run whose parameters become NaN or infinite is
+    frozen in the state before that update, with a warning. All other runs go on and
+    give bitwise what they would have given without it.
+
+    The same key on the same devices gives bitwise the same result, however often the
+    sweep was stopped and resumed. With another number of devices or another
+    `batch_size`, the result is the same within float tolerance.
+
+    Args:
+      agent, env: one, or alternatives by name.
+      key: random key.
+      num_seeds: runs of each setting, 1 or more.
+      num_updates: updates of each run, 0 or more.
+      settings: a grid {"learning_rate": [1e-3, 3e-3], "env.gravity": [9.8, 20.0]}, or a
+        list of settings [{"learning_rate": 1e-3}, …]; see `rljax.experiment.settings`.
+      num_episodes: greedy episodes per run after training, 0 for none.
+      max_steps: steps after which such a greedy episode is given up.
+      measure: a pure function of (agent, env, agent_state) that returns scalars by
+        name, which join the metrics of each update; see `train`. A name in
+        `reports.RUN_COLUMNS` is refused; one that is also a setting's name becomes
+        "<name>_metric" in a report's rows.
+      devices: where to run, by default all devices of all processes.
+      batch_size: runs that one device vmaps together; by default as many as fit a
+        core's cache on a CPU and all elsewhere, or fewer if memory is short.
+      memory_budget: bytes on this process's devices for the training; by default 2 GiB
+        on a CPU and 90 % of the free memory elsewhere. The evaluation needs more memory
+        besides, for `num_episodes` at once.
+      callbacks: functions that the first process calls with a `Report`: after each
+        chunk of updates (about half a second, or one update if that takes longer) and,
+        after a resume, once with all that was done before.
+      checkpoints: where to save everything that a resume needs: at the interval set
+        there, after the last update, and when the sweep is stopped.
+      resume: whether to go on from the last checkpoint, if there is one. It must be of
+        the same agents, environments, settings, number of seeds, key and `measure`;
+        `num_updates` may be larger.
+      stop: called after each chunk, without arguments; the first process decides. Once
+        it returns True, the sweep saves and returns what is done, without an evaluation
+        unless all updates are done.
+      debug: whether to raise an error that says where the first NaN arises, instead of
+        only freezing the run. It is also on if JAX's own jax_debug_nans is set.
+
+    Returns:
+      All runs, by setting and seed.
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
+      FileExistsError: there are checkpoints already, but `resume` is False.
+      CheckpointError: the checkpoint can't be used; see the message.
+      MemoryError: not even one run at a time fits the budget.
+      OSError: a checkpoint or a callback's file could not be written. What was saved
+        before is intact.
+      FloatingPointError: with `debug`, at the first fault.
+    """
+    _check_host_arguments(key, callbacks, checkpoints, resume, stop)
+    checks.key(key)
+    most = checks.LARGEST_INT
+    num_seeds = checks.integer("num_seeds", num_seeds, minimum=1, maximum=most)
+    num_updates = checks.integer("num_updates", num_updates, minimum=0, maximum=most)
+    num_episodes = checks.integer("num_episodes", num_episodes, minimum=0)
+    max_steps = checks.integer("max_steps", max_steps, minimum=1, maximum=most)
+    if batch_size is not None:
+        batch_size = checks.integer("batch_size", batch_size, minimum=1)
+    check_measure(measure)
+    expansion = expand(agent, env, settings)
+    identity = _identity(expansion, num_seeds, key, measure)
+    if devices is not None:
+        devices = check_devices(devices)
+    saved = _saved(checkpoints, resume, identity, num_updates)
+    batch_sizes: Any = batch_size
+    num_devices = len(devices or jax.devices())
+    if batch_size is None and saved is not None and saved["num_devices"] == num_devices:
+        batch_sizes = saved["batch_sizes"]  # another size would round differently
+    key_train, key_evaluate = jax.random.split(key)
+    if memory_budget is None:
+        memory_budget = _default_budget(devices)
+    memory_budget = checks.integer("memory_budget", memory_budget, minimum=1)
+    runner = Runner(
+        expansion,
+        jax.random.split(key_train, num_seeds),
+        num_updates,
+        devices=devices,
+        batch_sizes=batch_sizes,
+        memory_budget=memory_budget,
+        identity=identity,
+        measure=measure,
+        resumed=resume,
+    )
+    if checkpoints is not None and saved is not None:
+        runner.restore(checkpoints)
+    else:
+        runner.start()
+    debug = debug or bool(jax.config.jax_debug_nans)  # pyright: ignore[reportAttributeAccessIssue]
+    with jax.debug_nans(False):  # frozen runs report NaN on purpose
+        stopped = runner.train(callbacks, checkpoints, stop, debug)
+    if stopped or not num_episodes:
+        return runner.result()
+    keys = jax.random.split(key_evaluate, num_seeds)
+    return runner.result(
+        [p.evaluate(keys, num_episodes, max_steps) for p in runner.populations]
+    )
+
+
+def _check_host_arguments(
+    key: Any, callbacks: Any, checkpoints: Any, resume: Any, stop: Any
+) -> None:
+    """Raises TypeError or ValueError unless these arguments suit a loop on the host."""
+    if isinstance(key, Tracer):
+        raise TypeError(
+            "sweep is a loop on the host and can't be jitted, vmapped or "
+            "differentiated. Transform rljax.train instead."
+        )
+    listed = isinstance(callbacks, Sequence)
+    if not listed or not all(map(callable, callbacks)):
+        raise TypeError(
+            f"callbacks must be a list of functions of a report, got {callbacks!r}."
+        )
+    if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
+        raise TypeError(
+            "checkpoints must be a rljax.experiment.Checkpoints(folder), got "
+            f"{checkpoints!r}."
+        )
+    if resume and checkpoints is None:
+        raise ValueError(
+            "resume needs the checkpoints to go on from: "
+            "checkpoints=rljax.experiment.Checkpoints(folder)."
+        )
+    if stop is not None and not callable(stop):
+        raise TypeError(f"stop must be a function without arguments, got {stop!r}.")
+
+
+def _saved(
+    checkpoints: Checkpoints | None,
+    resume: bool,
+    identity: dict[str, Any],
+    num_updates: int,
+) -> dict[str, Any] | None:
+    """The description of the last checkpoint, checked against what is asked for.
+
+    This is done before anything is compiled, so that a mistake shows without that wait.
+    """
+    steps = [] if checkpoints is None else checkpoints.steps()
+    if checkpoints is None or not steps:
+        return None
+    if not resume:
+        raise FileExistsError(
+            f"{checkpoints.folder} holds checkpoints already. Pass resume=True to go "
+            "on from them, or choose another folder."
+        )
+    for step in reversed(steps):
+        try:
+            saved = checkpoints.describe(step)
+        except CheckpointError:
+            if checkpoints.fall_back and step != steps[0]:
+                continue
+            raise
+        check_same(checkpoints.folder, saved.get("identity"), identity)
+        if step > num_updates:
+            raise CheckpointError(
+                f"{checkpoints.folder / str(step)} is of update {step}, but "
+                f"num_updates is {num_updates}. Ask for as many or more."
+            )
+        return saved
+    return None
+
+
+def _identity(
+    expansion: Expansion, num_seeds: int, key: jax.Array, measure: Measure | None
+) -> dict[str, Any]:
+    """What must be the same in a checkpoint for a sweep to go on from it, as JSON."""
+    measured = {} if measure is None else {"measure": describe(measure)}
+    return measured | {
+        "settings": [label(setting) for setting in expansion.settings],
+        "agents": [describe(agent) for agent, _ in expansion.built],
+        "envs": [describe(env) for _, env in expansion.built],
+        "num_seeds": num_seeds,
+        "key": describe(key),
+        "key_dtype": str(key.dtype),
+    }
+
+
+def _default_budget(devices: Sequence[Any] | None) -> int:
+    """The default memory budget: the least, in bytes, that any process has."""
+    local = [d for d in devices or jax.devices() if d in jax.local_devices()]
+    stats = [device.memory_stats() for device in local if device.platform != "cpu"]
+    if any(device.platform == "cpu" for device in local):
+        budget = CPU_MEMORY_BUDGET
+    elif all(stats):
+        budget = int(sum(0.9 * (s["bytes_limit"] - s["bytes_in_use"]) for s in stats))
+    else:
+        budget = 2**62  # a backend that does not report it
+    if jax.process_count() > 1:
+        mebibytes = np.array(min(budget >> 20, 2**31 - 1), np.int32)
+        budget = int(multihost_utils.process_allgather(mebibytes).min()) << 20
+    return budget

@@ -1,0 +1,170 @@
+"""Regret of tabular agents in training, computed from the model without noise."""
+
+import functools
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from rljax import checks, contract
+from rljax.tabular import planning
+from rljax.tabular.agent import TabularAgent
+from rljax.training import Metrics, TrainState, init_train, train_steps
+from rljax.types import MDP, Env, EnvLike
+
+
+class ExactReturns(NamedTuple):
+    """Exact J(π) = Σ_s ρ(s) V^π(s) of the policies that training went through.
+
+    ρ is the distribution of initial states. There is a point before the first update
+    and one after every `every`-th update, K = num_updates/every + 1 in all.
+    """
+
+    num_updates: jax.Array
+    """[K] int32: number of updates done."""
+    greedy: jax.Array
+    """[K] floating: J of the greedy policy."""
+    behaviour: jax.Array
+    """[K] floating: J of the exploring policy, held fixed as it was then."""
+    optimal: jax.Array
+    """[] floating: J of the best policy."""
+
+    @property
+    def greedy_regret(self) -> jax.Array:
+        """[..., K] J(π*) − J(greedy)."""
+        return self.optimal[..., None] - self.greedy
+
+    @property
+    def behaviour_regret(self) -> jax.Array:
+        """[..., K] J(π*) − J(behaviour)."""
+        return self.optimal[..., None] - self.behaviour
+
+
+def train_with_exact_returns(
+    agent: TabularAgent,
+    env: EnvLike,
+    key: jax.Array,
+    *,
+    num_updates: int,
+    every: int = 1,
+    mdp: MDP | None = None,
+    method: Literal["solve", "iterative"] = "solve",
+) -> tuple[TrainState, Metrics, ExactReturns]:
+    """`train`, with the exact J of the greedy and of the behaviour policy.
+
+    For each point of the curve, the Bellman equations of both policies are solved
+    inside the compiled scan. Time limits are not part of the model: J is the return,
+    discounted by the agent's γ, of episodes that end only in terminal states of the
+    MDP. The training itself is the same as that of `train`.
+
+    Args:
+      agent: a tabular agent.
+      env: environment.
+      key: random key.
+      num_updates: number of updates, a multiple of `every`.
+      every: updates between two points of the curve.
+      mdp: the model; None: `env.to_mdp()`.
+      method: that of `planning.policy_evaluation`. "solve" takes S³ operations. Beyond
+        some hundred states, pass mdp=env.to_mdp(sparse=True) and "iterative", whose
+        error is at most γ/(1−γ) · 1e-6.
+
+    Returns:
+      The final state, metrics [num_updates], and the curve.
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    contract.require(agent, env, key)
+    num_updates = checks.integer("num_updates", num_updates, minimum=0)
+    every = checks.integer("every", every, minimum=1)
+    if num_updates % every:
+        raise ValueError(
+            f"num_updates must be a multiple of every = {every}, got {num_updates}."
+        )
+    _require_table(agent)
+    mdp = _model(env) if mdp is None else mdp
+    if not isinstance(mdp, MDP):
+        raise TypeError(f"mdp must be an rljax.MDP, got {type(mdp).__name__}.")
+    if not isinstance(agent.discount, Tracer) and agent.discount >= 1:
+        raise ValueError(
+            f"agent.discount must be below 1, got {agent.discount}: without "
+            "discounting, a policy that never ends has no return. Use 0.99, say."
+        )
+    if method == "solve":
+        planning.check_solvable(mdp, agent.discount)
+    return _train(agent, env, key, mdp, num_updates, every, method)
+
+
+def measure(agent: Any, env: Any, agent_state: Any) -> dict[str, jax.Array]:
+    """Exact returns of a tabular agent in training, for `train` and `sweep`:
+
+        rljax.train(agent, env, key, num_updates=40, measure=rljax.regret.measure)
+
+    The results are named greedy_return, behaviour_return and greedy_regret, which is
+    J(π*) − J(greedy). Each call evaluates two policies and runs policy iteration, so
+    the model should be small. At a discount of 1 they are NaN.
+
+    Raises:
+      TypeError: the agent has no table, or the environment has no exact model.
+      ValueError: the model has too many states; see `planning.check_solvable`.
+    """
+    _require_table(agent)
+    mdp = _model(env)
+    greedy, behaviour = _returns(agent, agent_state, mdp, "solve")
+    best = planning.policy_iteration(mdp, agent.discount)
+    return {
+        "greedy_return": greedy,
+        "behaviour_return": behaviour,
+        "greedy_regret": jnp.sum(mdp.initial * best.values) - greedy,
+    }
+
+
+def _require_table(agent: Any) -> None:
+    if not isinstance(agent, TabularAgent):
+        raise TypeError(
+            "agent must be a tabular agent such as rljax.QLearning(), got a "
+            f"{type(agent).__name__}, which has no table to read a policy from."
+        )
+
+
+def _model(env: Any) -> MDP:
+    if not isinstance(env, Env):
+        raise TypeError(f"{type(env).__name__} has no to_mdp; pass the model as mdp=….")
+    return env.to_mdp()
+
+
+def _returns(agent, agent_state, mdp, method):
+    """J of the greedy and of the behaviour policy."""
+    policies = agent.greedy_policy(agent_state), agent.behaviour_policy(agent_state)
+    return tuple(
+        planning.expected_return(mdp, policy, agent.discount, method=method)
+        for policy in policies
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def _train(agent, env, key, mdp, num_updates, every, method):
+    def span(state, _):
+        state, metrics = train_steps(agent, env, state, num_updates=every)
+        return state, (metrics, _returns(agent, state.agent_state, mdp, method))
+
+    state = init_train(agent, env, key)
+    first = _returns(agent, state.agent_state, mdp, method)
+    num_spans = num_updates // every
+    state, (metrics, rest) = jax.lax.scan(span, state, length=num_spans)
+    metrics = jax.tree.map(lambda x: x.reshape(num_updates, *x.shape[2:]), metrics)
+    greedy, behaviour = jax.tree.map(
+        lambda start, points: jnp.concatenate([start[None], points]), first, rest
+    )
+    if method == "solve":
+        best = planning.policy_iteration(mdp, agent.discount)
+    else:
+        best = planning.value_iteration(mdp, agent.discount)
+    curve = ExactReturns(
+        num_updates=jnp.arange(num_spans + 1, dtype=jnp.int32) * every,
+        greedy=greedy,
+        behaviour=behaviour,
+        optimal=jnp.sum(mdp.initial * best.values),
+    )
+    return state, metrics, curve

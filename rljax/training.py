@@ -1,0 +1,213 @@
+"""Training: one pure function of an agent, an environment and a key."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rljax import checks, contract, random, rollout
+from rljax.rollout import RolloutState
+from rljax.types import Agent, EnvLike
+
+Measure = Callable[[Any, Any, Any], dict[str, jax.Array]]
+"""A pure function of (agent, env, agent_state) that returns scalars by name."""
+
+
+class TrainState(NamedTuple):
+    """Everything that training carries from one update to the next."""
+
+    agent_state: Any
+    rollout_state: RolloutState
+    """Leaves [num_envs, …]."""
+    key: jax.Array
+
+
+class Metrics(NamedTuple):
+    """One update's metrics; `train` stacks them to [num_updates].
+
+    Episodes come as sums, so that any window, over updates or seeds, has an exact mean
+    and an update in which no episode ended says so with a count of 0.
+    """
+
+    num_episodes: jax.Array
+    """[] int32: episodes that ended during this update's rollout."""
+    episode_return_sum: jax.Array
+    """[] floating: sum of their undiscounted returns."""
+    episode_length_sum: jax.Array
+    """[] int32: sum of their lengths, in steps."""
+    agent: dict[str, jax.Array]
+    """What `agent.update` reports, scalars."""
+
+    @property
+    def episode_return(self) -> jax.Array:
+        """Mean return of the episodes that ended, NaN where none did."""
+        return _mean(self.episode_return_sum, self.num_episodes)
+
+    @property
+    def episode_length(self) -> jax.Array:
+        """Mean length of the episodes that ended, NaN where none did."""
+        return _mean(self.episode_length_sum, self.num_episodes)
+
+
+def _mean(total, count):
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+
+
+def init_train(agent: Agent, env: EnvLike, key: jax.Array) -> TrainState:
+    """An untrained agent and freshly reset environments.
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    contract.require(agent, env, key)
+    return _init(agent, env, key)
+
+
+def _init(agent, env, key):
+    contract.require_agent(agent)  # once more, as a plan must not be traced
+    key_agent, key_reset, key = random.split(key, 3)
+    agent_state = agent.init(key_agent, env)
+    rollout_state = rollout.start_all(agent, agent_state, env, key_reset)
+    return TrainState(agent_state, rollout_state, key)
+
+
+def train_step(
+    agent: Agent,
+    env: EnvLike,
+    train_state: TrainState,
+    *,
+    measure: Measure | None = None,
+) -> tuple[TrainState, Metrics]:
+    """One training update: a rollout as the agent's plan says, learned from.
+
+    Not jitted: jit it, or a scan over it, with the state donated if memory is short.
+    `measure` is as in `train`.
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    _check_train_state(agent, train_state)
+    key_reset, key_unroll, key_update, key = random.split(train_state.key, 4)
+    agent_state, rollout_state, _ = train_state
+    if agent.rollout_plan.fresh_episodes:
+        rollout_state = rollout.start_all(agent, agent_state, env, key_reset)
+    done = rollout.interact(
+        agent, agent_state, env, rollout_state, key_unroll, key_update
+    )
+    agent_metrics = _measured(measure, agent, env, done.agent_state, done.metrics)
+    sums = jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), done.sums)
+    metrics = Metrics(*sums, agent=agent_metrics)
+    return TrainState(done.agent_state, done.rollout_state, key), metrics
+
+
+def train_steps(
+    agent: Agent,
+    env: EnvLike,
+    train_state: TrainState,
+    *,
+    num_updates: int,
+    measure: Measure | None = None,
+) -> tuple[TrainState, Metrics]:
+    """A scan over `train_step`; not jitted. Metrics have leaves [num_updates]."""
+    return jax.lax.scan(
+        lambda state, _: train_step(agent, env, state, measure=measure),
+        train_state,
+        length=num_updates,
+    )
+
+
+def train(
+    agent: Agent,
+    env: EnvLike,
+    key: jax.Array,
+    *,
+    num_updates: int,
+    measure: Measure | None = None,
+) -> tuple[TrainState, Metrics]:
+    """Trains from scratch for `num_updates` updates in one compiled program.
+
+    Pure, so `vmap` over keys, hyperparameters or physics, `grad` and `jit` apply. It
+    compiles once for each structure of its arguments (a new lambda as an optimiser is a
+    new structure): another float costs nothing. The same key on the same device and
+    versions gives bitwise the same result.
+
+    `grad` is that of the computation as it ran, with the sampled actions held fixed: it
+    flows through parameters, not through what other actions would have earned. A
+    smooth function of the final parameters has a meaningful gradient, an empirical
+    mean of CartPole's constant rewards has 0.
+
+    Args:
+      agent: learning rule.
+      env: environment.
+      key: random key, typed or legacy.
+      num_updates: number of updates, 0 or more; num_updates × rollout_length ×
+        num_envs environment steps in all.
+      measure: a pure function of (agent, env, agent_state) that returns scalars by
+        name; called after each update, inside the compiled program, its results join
+        `metrics.agent`. Such as `rlhf.optimum.measure`.
+
+    Returns:
+      The final state, and metrics with leaves [num_updates].
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    contract.require(agent, env, key)
+    num_updates = checks.integer(
+        "num_updates", num_updates, minimum=0, maximum=checks.LARGEST_INT
+    )
+    check_measure(measure)
+    return _train(agent, env, key, num_updates, measure)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _train(agent, env, key, num_updates, measure):
+    state = _init(agent, env, key)
+    return train_steps(agent, env, state, num_updates=num_updates, measure=measure)
+
+
+def check_measure(measure: Any) -> None:
+    """Raises TypeError unless `measure` is None or a function."""
+    if measure is not None and not callable(measure):
+        raise TypeError(
+            "measure must be a function of (agent, env, agent_state) that returns "
+            f"scalars by name, got {measure!r}."
+        )
+
+
+def _check_train_state(agent: Agent, train_state: Any) -> None:
+    num_envs = agent.rollout_plan.num_envs
+    if not isinstance(train_state, TrainState):
+        raise TypeError(
+            "train_state must come from rljax.init_train(agent, env, key), got a "
+            f"{type(train_state).__name__}."
+        )
+    shape = jnp.shape(train_state.rollout_state.episode_length)
+    if shape != (num_envs,):
+        raise ValueError(
+            f"train_state must be of {type(agent).__name__}.num_envs = {num_envs} "
+            f"environments, is of shape {shape}. Make it with rljax.init_train(agent, "
+            "env, key); of several seeds, vmap train_step."
+        )
+
+
+def _measured(measure, agent, env, agent_state, metrics):
+    """The agent's metrics, and what `measure` says besides."""
+    if measure is None:
+        return metrics
+    found = measure(agent, env, agent_state)
+    if not isinstance(found, dict) or not all(isinstance(n, str) for n in found):
+        raise TypeError(
+            f"measure must return a dictionary of scalars by name, returned {found!r}."
+        )
+    shapes = {name: jnp.shape(value) for name, value in found.items()}
+    for name, shape in shapes.items():
+        if shape or name in metrics:
+            raise ValueError(
+                "measure must return scalars under names that the agent's metrics "
+                f"({', '.join(metrics)}) have not, returned {name!r} of shape {shape}."
+            )
+    dtype = jnp.result_type(float)
+    return metrics | {name: jnp.asarray(x, dtype) for name, x in found.items()}

@@ -1,0 +1,292 @@
+"""Checkpoints: whole or not at all, and what is wrong with a bad one."""
+
+import gc
+import json
+import os
+import shutil
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rljax.experiment.checkpoint import CheckpointError, Checkpoints, SaveError
+
+TREE = {
+    "a": [np.arange(3.0), jax.random.key(1)],
+    "keys": jax.random.split(jax.random.key(0), 4),
+    "empty": np.zeros((0, 2), np.float32),
+    "big": np.random.default_rng(0).normal(size=(64, 64)),
+    "flag": np.array(True),
+}
+
+# Threads that work for Orbax complain of damaged files and full disks by themselves.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:coroutine .* was never awaited:RuntimeWarning",
+)
+
+
+@pytest.fixture(autouse=True)
+def complaints_end_here():
+    yield
+    gc.collect()
+
+
+def equal(first, second):
+    def words(x):
+        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(x) if is_key else x)
+
+    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    return all(
+        a.dtype == b.dtype and np.array_equal(words(a), words(b)) for a, b in pairs
+    )
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Steps 2 and 3, the oldest of three deleted."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(step, TREE, {"note": f"step {step}"})
+    return checkpoints
+
+
+def test_the_last_ones_are_kept_and_come_back_bit_for_bit(saved):
+    assert saved.steps() == [2, 3]
+    for step in (None, 2):
+        found = saved.restore(TREE, step)
+        assert found.step == (step or 3)
+        assert found.description == {"note": f"step {step or 3}"}
+        assert equal(found.tree, TREE)
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), TREE)
+    assert equal(saved.restore(lambda step: abstract).tree, TREE)
+    assert saved.describe(3) == {"note": "step 3"}
+
+
+def test_due_when_the_interval_has_passed(tmp_path):
+    assert Checkpoints(tmp_path, interval=0.0).due()
+    assert not Checkpoints(tmp_path, interval=60.0).due()
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        (
+            {**TREE, "new": np.ones(2)},
+            r"the leaf \['new'\] is not in the checkpoint but",
+        ),
+        ({"a": TREE["a"]}, r"the leaf \['big'\] is in the checkpoint but not in what"),
+        ({**TREE, "big": np.ones((64, 2))}, r"has shape \(64, 64\) and dtype float64"),
+        (
+            {**TREE, "flag": np.array(1)},
+            r"dtype bool in the checkpoint, \(\) and int64",
+        ),
+    ],
+)
+def test_leaves_that_do_not_fit_are_named(saved, like, message):
+    with pytest.raises(CheckpointError, match=message) as error:
+        saved.restore(like)
+    assert str(saved.folder / "3") in str(error.value)
+
+
+def files_of(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def damages(content):
+    yield b""
+    yield content[: len(content) // 2]
+    flipped = bytearray(content)
+    flipped[len(content) * 3 // 4] ^= 0x55
+    yield bytes(flipped)
+
+
+def test_no_damaged_file_gives_a_wrong_tree(saved):
+    """Each file in turn emptied, cut, a byte changed: an error, or the truth."""
+    refused = []
+    for path in files_of(saved.folder / "3"):
+        content = path.read_bytes()
+        for damaged in damages(content):
+            path.write_bytes(damaged)
+            message = None
+            try:
+                found = saved.restore(TREE)
+            except CheckpointError as error:
+                message = str(error)
+            if message is None:
+                assert equal(found.tree, TREE)
+                assert found.description == {"note": "step 3"}
+            else:
+                assert str(saved.folder / "3") in message
+                refused.append(path.name)
+        path.write_bytes(content)
+        assert equal(saved.restore(TREE).tree, TREE)
+    assert len(refused) >= 9, "most files hold something that matters"
+
+
+def newest_data_file(folder):
+    return max(files_of(folder / "arrays"), key=lambda path: path.stat().st_size)
+
+
+def test_an_older_one_is_used_when_asked(saved):
+    path = newest_data_file(saved.folder / "3")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="/3 can't be read: "):
+        saved.restore(TREE)
+    careful = Checkpoints(saved.folder, keep=2, fall_back=True)
+    found = careful.restore(TREE)
+    assert found.step == 2 and equal(found.tree, TREE)
+    assert len(found.skipped) == 1 and "/3 can't be read: " in found.skipped[0]
+    # It is out of the way, not lost, and its step can be saved anew.
+    assert (saved.folder / "3.unusable").is_dir()
+    careful.save(3, TREE)
+    assert careful.restore(TREE).step == 3
+    shutil.rmtree(saved.folder / "3" / "arrays")
+    assert careful.restore(TREE).step == 2
+    assert (saved.folder / "3.unusable1").is_dir()
+    careful.save(3, TREE)
+    (saved.folder / "007").mkdir()
+    assert careful.steps() == [2, 3]
+    shutil.rmtree(saved.folder / "2" / "description")
+    shutil.rmtree(saved.folder / "3" / "arrays")
+    with pytest.raises(
+        CheckpointError, match="no checkpoint can be used. .*/3 .*/2 is n"
+    ):
+        careful.restore(TREE)
+
+
+def rewrite_description(folder, **changes):
+    path = folder / "description" / "metadata"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | changes))
+
+
+def test_foreign_and_older_ones_are_refused(saved, tmp_path):
+    folder = saved.folder / "3"
+    rewrite_description(folder, format=0)
+    with pytest.raises(
+        CheckpointError, match="/3 has format 0, this version .* format 1"
+    ):
+        saved.restore(TREE)
+    rewrite_description(folder, format=1, user={"note": "forged"})
+    with pytest.raises(CheckpointError, match="/3 is damaged: its description is not"):
+        saved.restore(TREE)
+    (folder / "description" / "metadata").write_text('{"something": "else"}')
+    with pytest.raises(
+        CheckpointError, match="is no checkpoint of rljax: its descripti"
+    ):
+        saved.restore(TREE)
+    shutil.rmtree(folder / "description")
+    with pytest.raises(
+        CheckpointError, match="is no checkpoint of rljax: it has no des"
+    ):
+        saved.restore(TREE)
+    with pytest.raises(CheckpointError, match="no checkpoint 7 in .*there are: 2, 3"):
+        saved.restore(TREE, 7)
+    with pytest.raises(CheckpointError, match="no checkpoint in .*there are: none"):
+        Checkpoints(tmp_path / "nowhere").restore(TREE)
+
+
+def test_a_half_written_one_does_not_count(saved):
+    shutil.copytree(saved.folder / "3", saved.folder / "4.orbax-checkpoint-tmp-7")
+    assert saved.steps() == [2, 3]
+    saved.save(4, TREE)
+    assert saved.steps() == [3, 4]
+    assert {path.name for path in saved.folder.iterdir()} == {"3", "4"}
+
+
+def test_nothing_is_overwritten(saved):
+    with pytest.raises(SaveError, match=r"step must be above .* which is 3, got 2"):
+        saved.save(2, TREE)
+    assert equal(saved.restore(TREE, 2).tree, TREE)
+
+
+def test_bad_arguments_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="keep must be at least 1, got 0"):
+        Checkpoints(tmp_path, keep=0)
+    with pytest.raises(ValueError, match="interval must be 0 seconds or more, got -1"):
+        Checkpoints(tmp_path, interval=-1)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_what_is_saved_intact_and_says_so(disk):
+    checkpoints = Checkpoints(disk / "checkpoints", keep=2)
+    checkpoints.save(1, TREE)
+    noise = np.random.default_rng(0).integers(0, 256, 2**20, np.uint8)
+    with pytest.raises(
+        SaveError, match="checkpoint 2 could .*No space left.* step 1 is the"
+    ):
+        checkpoints.save(2, {**TREE, "noise": noise})
+    assert checkpoints.steps() == [1]
+    assert equal(checkpoints.restore(TREE).tree, TREE)
+    checkpoints.save(2, TREE)  # the failed one has left no rubbish in the way
+    assert checkpoints.steps() == [1, 2]
+
+
+def test_a_folder_that_turns_read_only_leaves_what_is_saved_intact(disk):
+    checkpoints = Checkpoints(disk / "checkpoints")
+    checkpoints.save(1, TREE)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(SaveError, match="Read-only file system.* step 1 is there and"):
+        checkpoints.save(2, TREE)
+    assert equal(checkpoints.restore(TREE).tree, TREE)
+
+
+def test_folders_of_others_are_not_counted_and_deleted(tmp_path):
+    for year in range(2020, 2025):
+        (tmp_path / str(year)).mkdir()
+        (tmp_path / str(year) / "picture").write_text("precious")
+    with pytest.raises(SaveError, match="2020 is no checkpoint of rljax, but named"):
+        Checkpoints(tmp_path).save(2025, {"a": np.ones(2)})
+    assert len(list(tmp_path.glob("*/picture"))) == 5
+
+
+def test_a_damaged_one_of_our_own_does_not_stop_the_next_save(saved):
+    shutil.rmtree(saved.folder / "2" / "description")
+    saved.save(4, TREE)
+    assert saved.steps() == [3, 4]
+
+
+@pytest.mark.parametrize("kind", [jnp.int32, np.int64, np.array])
+def test_a_counter_is_a_step(saved, kind):
+    saved.save(kind(7), TREE)
+    assert saved.steps() == [3, 7]
+    assert saved.restore(TREE, kind(7)).step == 7
+
+
+@pytest.mark.parametrize("step", [-1, 1.5, True, None, "x"])
+def test_a_step_is_an_integer(saved, step):
+    with pytest.raises((TypeError, ValueError), match="step must be"):
+        saved.save(step, TREE)
+    assert saved.steps() == [2, 3]
+    if step is not None:
+        with pytest.raises((TypeError, ValueError), match="step must be"):
+            saved.restore(TREE, step)
+
+
+def test_python_s_numbers_come_back_and_other_leaves_are_refused(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"a": 1.5, "b": 2})
+    tree = checkpoints.restore({"a": 0.0, "b": 0}).tree
+    assert (tree["a"], tree["b"]) == (1.5, 2)
+    with pytest.raises(TypeError, match=r"\['name'\] must be an array of numbers, got"):
+        checkpoints.save(2, {"name": "adam"})
+    with pytest.raises(ValueError, match="tree must have leaves to save, got {}"):
+        checkpoints.save(2, {})
+    with pytest.raises(TypeError, match="folder must be a path, got None"):
+        Checkpoints(None)

@@ -1,0 +1,769 @@
+"""Sweeps: equal to lone runs, compiled once, faults contained, stopped and resumed."""
+
+import csv
+import dataclasses
+import json
+import sys
+import types
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import rljax
+from rljax import struct
+from rljax.experiment import faults, population, programs, runner, writers
+from rljax.experiment.checkpoint import CheckpointError, Checkpoints
+from rljax.experiment.fingerprint import check_same, describe
+from rljax.experiment.sweep import _default_budget as default_budget
+from tests.conftest import enable_x64
+
+ENV = rljax.make("CartPole-v1", max_steps=20)
+AGENT = rljax.ActorCritic(num_envs=2, rollout_length=8, hidden_sizes=(8,))
+MAZE = rljax.make("GridWorld-5x5")
+Q_LEARNING = rljax.QLearning(
+    exploration=rljax.exploration.EpsilonGreedy(0.1), rollout_length=10
+)
+GRID = {"learning_rate": [1e-3, 1e-2], "env.gravity": [9.8, 20.0]}
+KEY = jax.random.key(0)
+
+
+def sweep(agent=AGENT, env=ENV, key=KEY, **arguments):
+    arguments = {"num_seeds": 3, "num_updates": 4, "settings": GRID} | arguments
+    return rljax.sweep(agent, env, key, **arguments)
+
+
+def bits(tree):
+    """Leaves as arrays, keys as their words."""
+
+    def words(x):
+        is_key = jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(x) if is_key else x)
+
+    return [words(x) for x in jax.tree.leaves(tree) if not isinstance(x, str)]
+
+
+def assert_bitwise_equal(first, second):
+    for a, b in zip(bits(first), bits(second), strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        assert a.tobytes() == b.tobytes()
+
+
+def assert_close(first, second):
+    """1e-5, as vmapped sums may round in another order; integers and keys exactly."""
+    for a, b in zip(bits(first), bits(second), strict=True):
+        tolerance = 1e-5 if a.dtype.kind == "f" else 0
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return sweep(num_episodes=2)
+
+
+def test_every_run_is_the_lone_run_with_its_setting_and_key(result):
+    # Two of the four settings.
+    keys = jax.random.split(jax.random.split(KEY)[0], 3)
+    for i in (1, 2):
+        outcome = result[i]
+        expected = jax.vmap(
+            lambda key, o=outcome: rljax.train(o.agent, o.env, key, num_updates=4)
+        )(keys)
+        assert_close((outcome.train_state, outcome.metrics), expected)
+
+
+def test_the_evaluation_is_that_of_the_final_policies(result):
+    outcome = result["learning_rate=0.01, env.gravity=20.0"]
+    keys = jax.random.split(jax.random.split(KEY)[1], 3)
+    expected = jax.vmap(
+        lambda state, key: rljax.evaluate(
+            outcome.agent, state, outcome.env, key, num_episodes=2
+        )
+    )(outcome.agent_state, keys)
+    np.testing.assert_array_equal(
+        outcome.evaluation.episode_returns, expected.episode_returns
+    )
+    np.testing.assert_array_equal(
+        outcome.scores, outcome.evaluation.episode_returns.mean(1)
+    )
+
+
+def test_axes_are_named(result):
+    data = result.to_xarray()
+    assert data.score.dims == ("learning_rate", "env.gravity", "seed")
+    assert data.policy_loss.shape == (2, 2, 3, 4)
+    at = {"learning_rate": 1e-2, "env.gravity": 9.8}
+    chosen = result["learning_rate=0.01, env.gravity=9.8"]
+    np.testing.assert_array_equal(
+        data.policy_loss.sel(at), chosen.metrics.agent["policy_loss"]
+    )
+    np.testing.assert_array_equal(
+        data.evaluation_return.sel(at), chosen.evaluation.episode_returns
+    )
+    with pytest.raises(
+        KeyError, match="no setting 'x'; there are 'learning_rate=0.001"
+    ):
+        result["x"]
+
+
+def test_other_values_compile_nothing(result):
+    def count(event, duration, **_):
+        if listening and event == "/jax/core/compile/backend_compile_duration":
+            compilations.append(event)
+
+    listening, compilations = [True], []
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        other = {"learning_rate": [2e-3, 3e-3], "env.gravity": [1.0, 2.0]}
+        sweep(dataclasses.replace(AGENT, discount=0.9), settings=other, num_episodes=2)
+        assert not compilations
+        sweep(settings={"rollout_length": [4]}, num_updates=1)
+        assert compilations  # so that the listener is known to hear
+    finally:
+        listening.clear()
+
+
+def test_static_alternatives_are_compiled_once_each():
+    programs.compile_training.cache_clear()
+    result = sweep(
+        {"ac": AGENT, "q": Q_LEARNING},
+        MAZE,
+        num_updates=2,
+        settings=[
+            {"agent": "ac", "hidden_sizes": (4,)},
+            {"agent": "q", "step_size": 0.1},
+            {"agent": "ac", "hidden_sizes": (6,)},
+            {"agent": "q", "step_size": 0.2},
+            {"agent": "ac", "hidden_sizes": (4,), "learning_rate": 0.1},
+        ],
+    )
+    assert programs.compile_training.cache_info().misses == 3
+    kernels = [result[i].agent_state.params.actor[0].kernel.shape for i in (0, 2, 4)]
+    assert kernels == [(3, 4, 4), (3, 6, 4), (3, 4, 4)]
+    assert [result[i].agent.step_size for i in (1, 3)] == [0.1, 0.2]
+    # Metrics that an agent does not report are missing, not 0.
+    loss = result.to_xarray().policy_loss
+    assert np.isfinite(loss[0]).all() and np.isnan(loss[1]).all()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_batches_and_padding_change_nothing_but_rounding(result, batch_size):
+    other = sweep(batch_size=batch_size)
+    assert_close(result[3].train_state, other[3].train_state)
+
+
+def test_one_device_equals_two(result):
+    other = sweep(devices=jax.devices()[:1])
+    assert_close(result[3].train_state, other[3].train_state)
+
+
+class Recorder:
+    def __init__(self):
+        self.reports = []
+
+    def __call__(self, report):
+        self.reports.append(report)
+
+
+def test_how_the_updates_are_divided_does_not_change_a_bit(result, monkeypatch):
+    monkeypatch.setattr(runner, "CHUNK_SECONDS", 0.0)  # one update at a time
+    record = Recorder()
+    assert_bitwise_equal(
+        sweep(callbacks=[record], num_episodes=2).outcomes, result.outcomes
+    )
+    assert [r.first_update for r in record.reports] == [0, 1, 2, 3]
+    joined = [r.metrics[2].episode_return_sum for r in record.reports]
+    np.testing.assert_array_equal(
+        np.concatenate(joined, axis=1), result[2].metrics.episode_return_sum
+    )
+
+
+def test_reports_have_a_row_per_update_setting_and_seed(result):
+    record = Recorder()
+    sweep(callbacks=[record])
+    rows = [row for report in record.reports for row in report.rows()]
+    assert len(rows) == 4 * 4 * 3
+    order = [(row["update"], row["learning_rate"], row["env.gravity"]) for row in rows]
+    assert order == sorted(order, key=lambda x: (x[0], float(x[1]), float(x[2])))
+    assert [row["seed"] for row in rows[:6]] == [0, 1, 2, 0, 1, 2]
+    metrics = result[1].metrics
+    row = next(
+        r for r in rows if (r["update"], r["seed"], r["env.gravity"]) == (3, 2, "20.0")
+    )
+    assert row["steps"] == 3 * 2 * 8
+    assert row["num_episodes"] == metrics.num_episodes[2, 2]
+    assert row["policy_loss"] == float(metrics.agent["policy_loss"][2, 2])
+    if row["num_episodes"]:
+        assert row["episode_return"] == pytest.approx(metrics.episode_return[2, 2])
+
+
+def test_x64_and_legacy_keys():
+    with enable_x64():
+        outcome = sweep(Q_LEARNING, MAZE, settings={"step_size": [0.1, 0.2]})[1]
+        assert outcome.agent_state.q_values.dtype == np.float64
+    key = jax.random.PRNGKey(0)
+    new = sweep(Q_LEARNING, MAZE, settings=None)
+    old = sweep(Q_LEARNING, MAZE, key, settings=None)
+    assert_bitwise_equal(new[0].agent_state, old[0].agent_state)
+
+
+# Faults.
+
+
+def test_a_run_that_breaks_leaves_its_neighbours_bitwise_untouched(result):
+    settings = {"learning_rate": [1e-3, 1e30], "env.gravity": [9.8, 20.0]}
+    with pytest.warns(RuntimeWarning, match=r"seed 0: \.params\S+ became NaN or infin"):
+        broken = sweep(settings=settings, num_episodes=2)
+    for i in (0, 1):
+        assert_bitwise_equal(broken[i][3:], result[i][3:])
+    for i in (2, 3):
+        outcome = broken[i]
+        assert (outcome.fault_updates > 0).all()
+        assert all(np.isfinite(x).all() for x in bits(outcome.agent_state.params))
+        for seed, update in enumerate(outcome.fault_updates):
+            loss = outcome.metrics.agent["policy_loss"][seed]
+            assert np.isfinite(loss[: update - 1]).all()
+            assert np.isnan(loss[update - 1 :]).all()
+            assert (outcome.metrics.num_episodes[seed, update - 1 :] == 0).all()
+        assert (outcome.scores == -np.inf).all()
+    assert {(f.setting, f.seed) for f in broken.faults} == {
+        (broken[i].label, seed) for i in (2, 3) for seed in range(3)
+    }
+    assert broken.best().label in {broken[0].label, broken[1].label}
+    rows = broken.summary()
+    assert [row["num_broken"] for row in rows] == [0, 0, 3, 3]
+    assert rows[2]["iqm_high"] == -np.inf
+
+
+@struct.dataclass
+class BreaksWhenPoisoned:
+    """CartPole whose rewards are log(1 − poison) · 0 higher: NaN where poison > 1."""
+
+    env: rljax.CartPole
+    poison: float = 0.0
+
+    @property
+    def observation_space(self):
+        return self.env.observation_space
+
+    @property
+    def action_space(self):
+        return self.env.action_space
+
+    def reset(self, key):
+        return self.env.reset(key)
+
+    def step(self, state, action, key):
+        state, time_step = self.env.step(state, action, key)
+        reward = jnp.log(1 - self.poison) * 0 + time_step.reward
+        return state, time_step._replace(reward=reward)
+
+
+def test_debug_says_where_the_first_nan_arose():
+    env = BreaksWhenPoisoned(rljax.CartPole())
+    settings = {"env.poison": [0.0, 2.0]}
+    with pytest.raises(FloatingPointError) as error:
+        sweep(env=env, settings=settings, debug=True)
+    message = str(error.value)
+    assert "setting 'env.poison=2.0', seed 0" in message
+    assert "nan generated by primitive: log" in message
+    assert "test_sweep.py" in message and "(BreaksWhenPoisoned.step)" in message
+
+
+@pytest.mark.parametrize("agent", [AGENT, Q_LEARNING], ids=lambda a: type(a).__name__)
+def test_a_healthy_run_has_no_nan_to_be_found(agent):
+    env = ENV if agent is AGENT else MAZE
+    state = rljax.init_train(agent, env, KEY)
+    assert faults.locate_nan(agent, env, state, max_updates=2) is None
+
+
+# Memory.
+
+
+@pytest.mark.slow
+def test_runs_are_taken_in_batches_that_fit_the_budget():
+    arguments = {
+        "devices": jax.devices()[:1],
+        "batch_size": None,
+    }
+    agent = rljax.ActorCritic(num_envs=16, rollout_length=64, hidden_sizes=(8,))
+    pairs, keys = [(agent, ENV)], jax.random.split(KEY, 32)
+    together = population.Population(
+        pairs, keys, **{**arguments, "batch_size": 32}, memory_budget=2**30
+    )
+    assert (together.layout.batch_size, together.layout.num_batches) == (32, 1)
+    needed, temporary = programs.memory(together._advance, together.layout)
+    budget = needed - temporary // 2
+    fits = population.Population(
+        pairs, keys, **{**arguments, "batch_size": 32}, memory_budget=budget
+    )
+    assert 1 <= fits.layout.batch_size < 32
+    assert programs.memory(fits._advance, fits.layout)[0] <= budget
+    with pytest.raises(MemoryError, match="even one at a time. Sweep over fewer seeds"):
+        population.Population(pairs, keys, **arguments, memory_budget=1000)
+
+
+def test_programs_share_the_budget():
+    """The states of one wait on the devices while another's runs are trained."""
+    keys = jax.random.split(KEY, 64)
+    other = dataclasses.replace(AGENT, hidden_sizes=(64, 64))
+    alone = population.Population(
+        [(AGENT, ENV)], keys, devices=None, batch_size=1, memory_budget=2**30
+    )
+    needed, _ = programs.memory(alone._advance, alone.layout)
+    of_other = 64 * population.state_bytes((other, ENV), keys)
+    assert of_other > 2**20
+    arguments = {"devices": None, "batch_size": 1, "memory_budget": needed + of_other}
+    population.Population([(AGENT, ENV)], keys, **arguments, reserved=of_other)
+    with pytest.raises(MemoryError, match="Sweep over fewer seeds or settings"):
+        population.Population([(AGENT, ENV)], keys, **arguments, reserved=of_other + 1)
+    with pytest.raises(MemoryError, match="Sweep over fewer seeds or settings"):
+        sweep(
+            num_seeds=64,
+            settings={"hidden_sizes": [(8,), (64, 64)]},
+            memory_budget=needed + of_other // 2,
+            batch_size=1,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    free: int
+    platform = "gpu"
+
+    def memory_stats(self):
+        return {"bytes_limit": self.free + 100, "bytes_in_use": 100}
+
+
+def test_the_default_budget_is_most_of_what_is_free(monkeypatch):
+    assert default_budget(None) == 2 * 2**30  # on a CPU
+    cards = [Accelerator(2**33), Accelerator(2**34)]
+    monkeypatch.setattr(jax, "local_devices", lambda: cards)
+    assert default_budget(cards) == int(0.9 * (2**33 + 2**34))
+
+
+@pytest.mark.slow
+def test_a_core_s_cache_bounds_the_batches_on_a_cpu():
+    def batch_size(agent, env, num_seeds):
+        keys = jax.random.split(KEY, num_seeds)
+        return population.Population(
+            [(agent, env)], keys, devices=None, batch_size=None, memory_budget=2**31
+        ).layout.batch_size
+
+    assert batch_size(Q_LEARNING, MAZE, 64) == 32  # small tables: all of its share
+    assert batch_size(Q_LEARNING, MAZE, 32) == 1  # but few of them one by one
+    big = rljax.Reinforce(num_envs=8, rollout_length=400, hidden_sizes=(64, 64))
+    assert batch_size(big, ENV, 64) <= 4
+
+
+# Stopping and resuming.
+
+
+def test_stopped_and_resumed_equals_uninterrupted(result, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "CHUNK_SECONDS", 0.0)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", interval=3600.0)
+    record = Recorder()
+    part = sweep(
+        checkpoints=checkpoints,
+        callbacks=[record],
+        stop=lambda: len(record.reports) == 2,
+        num_episodes=2,
+    )
+    assert part.num_updates == 2 and part[0].evaluation is None
+    assert checkpoints.steps() == [2]
+    np.testing.assert_array_equal(
+        part[1].metrics.num_episodes, result[1].metrics.num_episodes[:, :2]
+    )
+    whole = sweep(checkpoints=checkpoints, resume=True, num_episodes=2)
+    assert_bitwise_equal(whole.outcomes, result.outcomes)
+    assert checkpoints.steps() == [2, 4]
+    # Again, when all is done already; and with other devices, within tolerance.
+    again = sweep(checkpoints=checkpoints, resume=True, num_episodes=2)
+    assert_bitwise_equal(again.outcomes, result.outcomes)
+    longer = sweep(num_updates=6)
+    other = sweep(
+        checkpoints=checkpoints, resume=True, num_updates=6, devices=jax.devices()[:1]
+    )
+    assert_close(longer.outcomes, other.outcomes)
+
+
+def test_functions_and_dictionaries_are_part_of_what_must_be_the_same(tmp_path):
+    def agent(rate):
+        return dataclasses.replace(AGENT, optimizer=lambda lr: optax.sgd(rate * lr))
+
+    checkpoints = Checkpoints(tmp_path)
+    arguments = {"settings": None, "num_seeds": 1, "checkpoints": checkpoints}
+    sweep(agent(1.0), num_updates=1, **arguments)
+    sweep(agent(1.0), num_updates=2, resume=True, **arguments)
+    with pytest.raises(
+        CheckpointError, match=r"captured\[0\] is 1.0 there and 2.0 here"
+    ):
+        sweep(agent(2.0), num_updates=3, resume=True, **arguments)
+    assert describe({"a": np.array([np.nan])}) == {
+        "a": [pytest.approx(np.nan, nan_ok=True)]
+    }
+    check_same("folder", {"a": float("nan")}, {"a": float("nan")})
+    with pytest.raises(CheckpointError, match="another run: b is there alone"):
+        check_same("folder", {"a": 1, "b": 2}, {"a": 1})
+
+
+def test_resuming_keeps_the_batch_size(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    whole = sweep(batch_size=2)
+    sweep(batch_size=2, num_updates=2, checkpoints=checkpoints)
+    assert checkpoints.describe(2)["batch_sizes"] == [2]
+    assert_bitwise_equal(
+        sweep(checkpoints=checkpoints, resume=True).outcomes, whole.outcomes
+    )
+
+
+def test_a_broken_run_stays_broken_when_resumed(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    settings = {"learning_rate": [1e-3, 1e30]}
+    with pytest.warns(RuntimeWarning):
+        sweep(settings=settings, num_updates=2, checkpoints=checkpoints)
+    with pytest.warns(RuntimeWarning):
+        resumed = sweep(settings=settings, checkpoints=checkpoints, resume=True)
+    with pytest.warns(RuntimeWarning):
+        whole = sweep(settings=settings)
+    assert_bitwise_equal(resumed.outcomes, whole.outcomes)
+    assert resumed.faults == whole.faults
+
+
+def test_checkpoints_of_another_run_are_refused(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    arguments = {"settings": None, "num_updates": 2, "checkpoints": checkpoints}
+    sweep(**arguments)
+    with pytest.raises(FileExistsError, match="holds checkpoints already. Pass resume"):
+        sweep(**arguments)
+    arguments["resume"] = True
+    with pytest.raises(CheckpointError, match="num_seeds is 3 there and 4 here"):
+        sweep(**arguments, num_seeds=4)
+    with pytest.raises(CheckpointError, match=r"learning_rate is 0\.\d+ there and 0.5"):
+        sweep(dataclasses.replace(AGENT, learning_rate=0.5), **arguments)
+    with pytest.raises(
+        CheckpointError, match=r"envs\[0\].env.gravity is 9.8 there and"
+    ):
+        sweep(env=rljax.make("CartPole-v1", gravity=1.0, max_steps=20), **arguments)
+    with pytest.raises(CheckpointError, match=r"key.key\[1\] is 0 there and 7 here"):
+        sweep(key=jax.random.key(7), **arguments)
+    with pytest.raises(CheckpointError, match=r"settings is \['default'\] there"):
+        sweep(**{**arguments, "settings": GRID})
+    with pytest.raises(CheckpointError, match="agents.0..class is 'ActorCritic' there"):
+        sweep(rljax.Reinforce(), **arguments)
+    with pytest.raises(CheckpointError, match="of update 2, but num_updates is 1"):
+        sweep(**{**arguments, "num_updates": 1})
+
+
+def test_a_callback_that_can_not_write_ends_the_sweep_and_says_what_is_saved(tmp_path):
+    def full(report):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=r"full could not write after update 1.*space"):
+        sweep(callbacks=[full])
+    checkpoints = Checkpoints(tmp_path)
+    sweep(num_updates=2, checkpoints=checkpoints)
+    with pytest.raises(
+        OSError, match="The last checkpoint is update 2; resume from it"
+    ):
+        sweep(callbacks=[full], checkpoints=checkpoints, resume=True)
+
+
+def test_integers_that_do_not_fit_and_keys_are_refused():
+    with pytest.raises(ValueError, match=r"TimeLimit.max_steps must be at most 21474"):
+        sweep(settings={"env.max_steps": [10, 2**33]})
+    with pytest.raises(
+        ValueError, match=r"BreaksWhenPoisoned.poison does not fit int32, got"
+    ):
+        sweep(env=BreaksWhenPoisoned(rljax.CartPole(), 2**33))
+    with pytest.raises(
+        TypeError, match=r"BreaksWhenPoisoned.poison must not be a rand"
+    ):
+        sweep(env=BreaksWhenPoisoned(rljax.CartPole(), jax.random.key(0)))
+
+
+def test_broken_from_the_start_says_so():
+    def optimizer(learning_rate):
+        sgd = optax.sgd(learning_rate)
+        return optax.GradientTransformation(
+            lambda params: (sgd.init(params), jnp.nan), lambda g, s, p: (g, s)
+        )
+
+    agent = dataclasses.replace(AGENT, optimizer=optimizer)
+    with pytest.warns(RuntimeWarning, match=r"opt_state\S+ was NaN from the start"):
+        result = sweep(agent, settings=None, num_seeds=1)
+    assert [fault.update for fault in result.faults] == [0]
+    assert np.isnan(result[0].metrics.agent["policy_loss"]).all()
+    with pytest.raises(FloatingPointError, match="was NaN from the start"):
+        sweep(agent, settings=None, num_seeds=1, debug=True)
+
+
+def test_infinity_is_no_nan_and_debug_says_so():
+    def optimizer(learning_rate):
+        return optax.GradientTransformation(
+            lambda params: jnp.float32(1e30), lambda g, s, p: (g, s * 1e30)
+        )
+
+    agent = dataclasses.replace(AGENT, optimizer=optimizer)
+    with pytest.raises(
+        FloatingPointError, match="made no NaN: a number became infinite"
+    ):
+        sweep(agent, settings=None, num_seeds=1, debug=True)
+
+
+def test_jax_debug_nans_means_debug():
+    settings = {"learning_rate": [1e-3, 1e30]}
+    with (
+        jax.debug_nans(True),
+        pytest.raises(FloatingPointError, match="1e.30', seed 0"),
+    ):
+        sweep(settings=settings)
+
+
+# Results.
+
+
+def test_without_evaluation_scores_are_the_last_episodes_of_training(result):
+    outcome = sweep(num_updates=20, settings=None)[0]
+    sums, counts = (
+        x[:, 18:].sum(1)
+        for x in (outcome.metrics.episode_return_sum, outcome.metrics.num_episodes)
+    )
+    np.testing.assert_allclose(
+        outcome.scores, np.where(counts, sums / np.maximum(counts, 1), np.nan)
+    )
+    empty = sweep(num_updates=0, settings=None)
+    assert np.isnan(empty.scores).all()
+    with pytest.raises(ValueError, match="seed 0, has no score: no episode ended"):
+        empty.best()
+
+
+def test_tasks_are_the_environments():
+    result = sweep(
+        Q_LEARNING,
+        {"maze": MAZE, "tiny": rljax.GridWorld.from_text("A.G\n")},
+        settings={"step_size": [0.1, 0.5]},
+        num_updates=2,
+    )
+    scores = result.task_scores()
+    assert list(scores) == ["step_size=0.1", "step_size=0.5"]
+    np.testing.assert_array_equal(
+        scores["step_size=0.5"], np.stack([result[1].scores, result[3].scores])
+    )
+
+
+def test_tasks_are_in_one_order_or_refused():
+    agents = {"a": Q_LEARNING, "b": Q_LEARNING}
+    envs = {"m": MAZE, "t": rljax.GridWorld.from_text("A.G\n")}
+    pairs = [("a", "m"), ("a", "t"), ("b", "t"), ("b", "m")]
+    settings = [{"agent": agent, "env": env} for agent, env in pairs]
+    result = sweep(agents, envs, settings=settings, num_updates=2)
+    scores = result.task_scores()
+    np.testing.assert_array_equal(
+        scores["agent=b"], np.stack([result[3].scores, result[2].scores])
+    )
+    part = dataclasses.replace(result, outcomes=result.outcomes[:3])
+    with pytest.raises(ValueError, match="'agent=b' was run on .'t'., others on"):
+        part.task_scores()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_seeds": 0}, "num_seeds must be at least 1, got 0"),
+        ({"num_updates": -1}, "num_updates must be at least 0, got -1"),
+        ({"num_episodes": -1}, "num_episodes must be at least 0, got -1"),
+        ({"max_steps": 0}, "max_steps must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"devices": []}, "devices must name at least one device"),
+        ({"settings": {"gravity": [1]}}, "ActorCritic has no field for 'gravity'"),
+        ({"key": jax.random.split(KEY)}, "key must be a single key"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        sweep(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"callbacks": print}, "callbacks must be a list of functions of a report"),
+        ({"callbacks": [3]}, "callbacks must be a list of functions of a report"),
+        (
+            {"checkpoints": "folder"},
+            r"must be a rljax.experiment.Checkpoints\(folder\)",
+        ),
+        ({"stop": True}, "stop must be a function without arguments, got True"),
+        ({"memory_budget": 1e9}, "memory_budget must be an integer, got 1000000000.0"),
+        ({"agent": 3}, "agent must be an agent"),
+        ({"key": 3}, "key must be a random key"),
+        ({"batch_size": 1.5}, "batch_size must be an integer, got 1.5"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        sweep(**arguments)
+    with pytest.raises(ValueError, match="resume needs the checkpoints to go on from"):
+        sweep(resume=True)
+    with pytest.raises(TypeError, match="can't be jitted, vmapped or differentiated"):
+        jax.jit(lambda key: sweep(key=key))(KEY)
+
+
+# Writers.
+
+
+@pytest.mark.parametrize("writer", [writers.CSVWriter, writers.JSONLinesWriter])
+def test_a_resumed_file_equals_an_uninterrupted_one(writer, tmp_path):
+    settings = {"settings": {"hidden_sizes": [(4,), (4, 4)]}, "num_seeds": 2}
+    sweep(callbacks=[writer(tmp_path / "whole")], **settings)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    path = tmp_path / "resumed"
+    sweep(num_updates=2, checkpoints=checkpoints, callbacks=[writer(path)], **settings)
+    # Rows that a killed run wrote after its last checkpoint, the last one torn.
+    lines = (tmp_path / "whole").read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-2]) + lines[-2][:7])
+    with pytest.raises(FileExistsError, match="resumed is there already"):
+        writer(path)
+    sweep(
+        checkpoints=checkpoints,
+        resume=True,
+        callbacks=[writer(path, append=True)],
+        **settings,
+    )
+    assert path.read_text() == (tmp_path / "whole").read_text()
+
+
+@pytest.mark.parametrize("writer", [writers.CSVWriter, writers.JSONLinesWriter])
+def test_a_file_of_something_else_is_left_as_it_is(writer, tmp_path):
+    path = tmp_path / "file"
+    for content in ("update,mine\n0,precious\n", "[1, 2]\n", "a note\n", "\xff\n"):
+        path.write_text(content, encoding="latin-1")
+        with pytest.raises(ValueError, match="It is left as it is"):
+            sweep(callbacks=[writer(path, append=True)], num_updates=1)
+        assert path.read_text(encoding="latin-1") == content
+    one = writer(tmp_path / "new")
+    sweep(callbacks=[one], num_updates=1)
+    with pytest.raises(ValueError, match="has served a sweep already"):
+        sweep(callbacks=[one], num_updates=1)
+
+
+@pytest.mark.parametrize("writer", [writers.CSVWriter, writers.JSONLinesWriter])
+def test_append_is_for_resumed_sweeps(writer, tmp_path):
+    path = tmp_path / "file"
+    sweep(callbacks=[writer(path)], num_updates=2)
+    content = path.read_text()
+    with pytest.raises(
+        ValueError, match="holds what another sweep wrote, and this one"
+    ):
+        sweep(callbacks=[writer(path, append=True)], num_updates=1, num_seeds=1)
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("name", ["seed", "num_episodes"])
+def test_a_metric_can_not_be_named_as_a_column(name):
+    with pytest.raises(ValueError, match=f"'{name}' can't be the name of a metric"):
+        sweep(measure=lambda agent, env, state: {name: 1.0})
+
+
+def test_a_metric_named_as_a_setting_is_told_from_it(tmp_path):
+    sweep(
+        measure=lambda agent, env, state: {"learning_rate": 7.0},
+        callbacks=[writers.CSVWriter(tmp_path / "csv")],
+        num_updates=1,
+    )
+    with open(tmp_path / "csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {float(row["learning_rate_metric"]) for row in rows} == {7.0}
+    assert len({row["learning_rate"] for row in rows}) > 1
+
+
+def test_names_and_numbers_that_files_find_hard(tmp_path):
+    agents = {"a\nb": AGENT, 'c,"d"': AGENT}
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    arguments = {"settings": None, "num_seeds": 1, "checkpoints": checkpoints}
+    path = tmp_path / "csv"
+    sweep(agents, num_updates=1, callbacks=[writers.CSVWriter(path)], **arguments)
+    again = writers.CSVWriter(path, append=True)
+    sweep(agents, num_updates=2, callbacks=[again], resume=True, **arguments)
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["agent"] for row in rows] == ["a\nb", 'c,"d"'] * 2
+    line = writers.JSONLinesWriter(tmp_path / "json")._format({"x": np.inf}, ["x"])
+    assert json.loads(line) == {"x": None}
+
+
+def test_tensorboard_has_a_run_per_setting_and_seed(tmp_path):
+    pytest.importorskip("tensorboardX")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tensorboardX's own
+        with writers.TensorBoardWriter(tmp_path) as writer:
+            sweep(callbacks=[writer], num_updates=2, num_seeds=2)
+    folders = {str(p.parent.relative_to(tmp_path)) for p in tmp_path.rglob("events*")}
+    assert len(folders) == 4 * 2
+    assert "learning_rate=0.001, env.gravity=9.8/seed_1" in folders
+
+
+def test_weights_and_biases_has_a_run_per_setting_and_seed(monkeypatch):
+    """With a stand-in for wandb, which needs a server or starts one."""
+
+    class Run:
+        def __init__(self, **arguments):
+            self.arguments, self.logged, self.finished = arguments, [], False
+
+        def log(self, values, step):
+            self.logged.append((step, values))
+
+        def finish(self):
+            self.finished = True
+
+    runs = []
+
+    def init(**arguments):
+        runs.append(Run(**arguments))
+        return runs[-1]
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    with writers.WandBWriter("project", tags=["x"]) as writer:
+        swept = sweep(callbacks=[writer], num_seeds=2)
+    assert len(runs) == 4 * 2
+    assert all(run.finished for run in runs)
+    run = runs[3]
+    assert run.arguments == {
+        "project": "project",
+        "tags": ["x"],
+        "group": "learning_rate=0.001, env.gravity=20.0",
+        "name": "learning_rate=0.001, env.gravity=20.0 seed 1",
+        "config": {"learning_rate": "0.001", "env.gravity": "20.0", "seed": 1},
+        "reinit": "create_new",
+    }
+    assert [step for step, _ in run.logged] == [1, 2, 3, 4]
+    loss = swept[1].metrics.agent["policy_loss"][1]
+    assert [values["policy_loss"] for _, values in run.logged] == [
+        float(x) for x in loss
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "make"),
+    [
+        ("wandb", lambda: writers.WandBWriter("project")),
+        ("tensorboardX", lambda: writers.TensorBoardWriter("folder")),
+        ("orbax.checkpoint", lambda: Checkpoints("folder")),
+    ],
+)
+def test_what_is_not_installed_is_asked_for(module, make, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match="pip install"):
+        make()
+
+
+def test_a_bar_shows_how_far_it_is():
+    rich_console = pytest.importorskip("rich.console")
+    console = rich_console.Console(record=True, force_terminal=True, width=100)
+    with writers.ProgressBar(console) as bar:
+        sweep(callbacks=[bar])
+    assert "4/4" in console.export_text()
