@@ -86,7 +86,7 @@ def decide(
 def update(
     agent: Agent, state: Any, trajectory: Any, key: jax.Array
 ) -> tuple[Any, dict[str, jax.Array]]:
-    """`agent.update`, if it returns (state, metrics), the metrics as floating scalars.
+    """`agent.update`, if it returns (state, metrics), the metrics as arrays by name.
 
     Raises:
       TypeError: it does not; see the message.
@@ -101,16 +101,13 @@ def update(
         )
     for name, value in returned[1].items():
         number = isinstance(value, int | float | np.generic | np.ndarray | jax.Array)
-        if not isinstance(name, str) or not number or jnp.ndim(value):
+        if not isinstance(name, str) or not number:
             raise TypeError(
-                f"{who} must return metrics that are scalars by name, returned "
+                f"{who} must return metrics that are numbers by name, returned "
                 f"{name!r}: {value}."
             )
     state, metrics = returned
-    return state, {
-        name: jnp.asarray(value, jnp.result_type(value, 1.0))
-        for name, value in metrics.items()
-    }
+    return state, {name: jnp.asarray(value) for name, value in metrics.items()}
 
 
 def check_alike(what: str, after: Any, before: Any, origin: str) -> None:

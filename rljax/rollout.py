@@ -202,7 +202,10 @@ def _repeat(block, agent_state, rollout_state, sums, noise, key, plan):
 
     first = jax.tree.map(lambda x: x[0], (noise, keys))
     shapes = jax.eval_shape(lambda: block(agent_state, rollout_state, sums, *first))
-    totals = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.metrics)
+    # Floating, as a sum of integers could overflow where their mean does not.
+    totals = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, jnp.result_type(x.dtype, 1.0)), shapes.metrics
+    )
     carry = (agent_state, rollout_state, sums, totals)
     (agent_state, rollout_state, sums, totals), records = jax.lax.scan(
         one, carry, (noise, keys)

@@ -201,8 +201,11 @@ class PolicyAgent(Agent):
         assert network is not None
         if isinstance(network, networks.SizedNetwork):
             network.check_observations(space, f"{who}.network")
-        _, obs = jax.eval_shape(env.reset, key)
-        obs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), obs)
+        if isinstance(space, spaces.Discrete | spaces.Box):
+            obs = jnp.zeros(space.shape, space.dtype)
+        else:  # a space of the user's, perhaps of several arrays
+            _, obs = jax.eval_shape(env.reset, key)
+            obs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), obs)
         params = network.init(key, obs)
         shapes = jax.tree.map(jnp.shape, jax.eval_shape(network.apply, params, obs))
         if shapes != outputs:
