@@ -40,7 +40,7 @@ from rljax.envs import (
     TimeLimit,
     make,
 )
-from rljax.evaluation import Evaluation, evaluate
+from rljax.evaluation import Evaluation, KeepBest, evaluate
 from rljax.experiment.results import SweepResult
 from rljax.experiment.sweep import sweep
 from rljax.rlhf import DPO, GRPO, PPOKL, RLOO, TokenMDP
@@ -85,6 +85,7 @@ __all__ = [
     "GaussianBandit",
     "GradientBandit",
     "GridWorld",
+    "KeepBest",
     "Metrics",
     "QLearning",
     "Reinforce",

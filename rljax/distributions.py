@@ -100,20 +100,22 @@ def categorical_sample(logits: jax.Array, key: jax.Array) -> jax.Array:
       [...] int32 actions in [0, A).
     """
     dtype = jnp.promote_types(jnp.result_type(logits), jnp.float32)
-    u = jax.random.uniform(random.unrolled(key), jnp.shape(logits)[:-1], dtype)
+    u = random.uniform(key, jnp.shape(logits)[:-1], dtype)
     return categorical_quantile(logits, u)
 
 
 def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
     """The action at which the cumulative distribution passes u: its inverse.
 
-    With c the sum of all probabilities, 1 up to rounding, it is the first action of
-    positive probability whose cumulative probability exceeds u·c. Since u·c < c holds
-    in floating point too, there is one for every u in [0, 1). NaN logits give action 0.
+    The probabilities are added up in the order of the actions, but with the most
+    probable action last. So rare actions are added to a small sum, where they are not
+    lost to rounding: each is drawn with its probability to some 2⁻²⁴ of the probability
+    that all actions but the best have together. An action of probability 0 is never
+    drawn. NaN logits give action 0.
 
     Args:
       logits: [..., A] floating.
-      u: [...] floating in [0, 1).
+      u: [...] floating in [0, 1), as fine near 0 as `random.uniform`.
 
     Returns:
       [...] int32 actions in [0, A).
@@ -121,13 +123,15 @@ def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
     # In half precision, adding a small probability to the sum would not change it.
     dtype = jnp.promote_types(jnp.result_type(logits), jnp.float32)
     probs = jax.nn.softmax(jnp.asarray(logits, dtype))
-    cumulative = cumulative_probs(probs)
-    total = jnp.max(cumulative, axis=-1, keepdims=True)
     num_actions = probs.shape[-1]
     actions = jax.lax.iota(jnp.int32, num_actions)
-    passed = cumulative > u[..., None] * total
+    best = greedy(probs)
+    is_best = actions == best[..., None]
+    cumulative = cumulative_probs(jnp.where(is_best, 0, probs))
+    total = jnp.max(cumulative, axis=-1) + jnp.max(probs, axis=-1)
+    passed = cumulative > (u * total)[..., None]
     first = jnp.min(jnp.where(passed, actions, num_actions), axis=-1)
-    return jnp.where(first < num_actions, first, 0)
+    return jnp.where(first < num_actions, first, best)
 
 
 def cumulative_probs(probs: jax.Array) -> jax.Array:

@@ -1,17 +1,19 @@
-"""Evaluation: whole episodes of the greedy policy."""
+"""Evaluation: whole episodes of the greedy or of the exploring policy."""
 
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from rljax import checks, contract, random
-from rljax.training import TrainState
-from rljax.types import Agent, EnvLike
+from rljax import checks, contract, random, returns, struct
+from rljax.types import Agent, Best, EnvLike, TrainState, without_buffers
 
 
-class Evaluation(NamedTuple):
+@struct.dataclass
+class Evaluation:
     """One entry per episode, each leaf [num_episodes]."""
 
     episode_returns: jax.Array
@@ -20,6 +22,8 @@ class Evaluation(NamedTuple):
     """Steps, int32."""
     finished: jax.Array
     """bool: False where `max_steps` stopped an episode that the environment had not."""
+    greedy: bool = struct.static(default=True)
+    """Whether the greedy policy played, or else the one that explores in training."""
 
 
 def evaluate(
@@ -30,11 +34,17 @@ def evaluate(
     *,
     num_episodes: int,
     max_steps: int = 10_000,
+    greedy: bool = True,
 ) -> Evaluation:
-    """Plays `num_episodes` whole episodes with `agent.greedy`, side by side.
+    """Plays `num_episodes` whole episodes side by side, and learns nothing from them.
 
-    Every episode starts with a reset and counts once, however short, so the mean is
-    not biased towards short episodes.
+    The greedy policy is `agent.greedy`. With `greedy=False` the agent acts as it does
+    in training, by `agent.decide`: an actor samples, a table explores. The two differ,
+    often by much: the return of a softmax policy is that of its samples, and the
+    objective of RLHF is an expectation over them.
+
+    Every episode starts with a reset and counts once, however short, so the mean is not
+    biased towards short episodes.
 
     Args:
       agent: learning rule, the one of training.
@@ -45,6 +55,7 @@ def evaluate(
       num_episodes: 1 or more.
       max_steps: steps after which an episode is given up, for environments without a
         limit of their own.
+      greedy: whether the greedy policy plays, or else the one that explores.
 
     Raises:
       TypeError, ValueError: an argument is wrong; the message names it.
@@ -59,23 +70,35 @@ def evaluate(
     max_steps = checks.integer(
         "max_steps", max_steps, minimum=1, maximum=checks.LARGEST_INT
     )
-    return _evaluate(agent, agent_state, env, key, num_episodes, max_steps)
+    if not isinstance(greedy, bool):
+        raise TypeError(f"greedy must be True or False, got {greedy!r}.")
+    return _evaluate(agent, agent_state, env, key, num_episodes, max_steps, greedy)
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5))
-def _evaluate(agent, agent_state, env, key, num_episodes, max_steps):
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def _evaluate(agent, agent_state, env, key, num_episodes, max_steps, greedy):
     _check_agent_state(agent, agent_state, env, key)
 
     def episode(key):
         key_reset, key_steps = jax.random.split(key)
         env_state, obs = contract.reset(env, key_reset)
         memory = agent.init_memory(agent_state)
-        decide = functools.partial(agent.decide_greedily, agent_state)
-        shape = jax.tree.map(jnp.shape, jax.eval_shape(decide, obs, memory)[0])
+        # A third stream beside the two above, not drawn by a greedy policy.
+        key_act = jax.random.fold_in(key, 2)
+
+        def decide(obs, memory, length):
+            if greedy:
+                return agent.decide_greedily(agent_state, obs, memory)
+            noise = agent.draw(agent_state, (), jax.random.fold_in(key_act, length))
+            decided = contract.decide(agent, agent_state, obs, noise, memory)
+            return decided[0], decided[2]
+
+        action = jax.eval_shape(decide, obs, memory, jnp.zeros((), jnp.int32))[0]
+        shape = jax.tree.map(jnp.shape, action)
         if shape != env.action_space.shape:
             raise ValueError(
-                f"agent.greedy returns actions of shape {shape}, the environment takes "
-                f"{env.action_space.shape}."
+                f"agent.{'greedy' if greedy else 'act'} returns actions of shape "
+                f"{shape}, the environment takes {env.action_space.shape}."
             )
 
         def running(carry):
@@ -84,21 +107,20 @@ def _evaluate(agent, agent_state, env, key, num_episodes, max_steps):
 
         def step(carry):
             env_state, obs, memory, episode_return, length, _ = carry
-            action, memory = decide(obs, memory)
+            action, memory = decide(obs, memory, length)
             # The key is folded in rather than carried, so that the compiler can drop it
             # where the environment is deterministic.
             noise = contract.draw_noise(env, (), jax.random.fold_in(key_steps, length))
             env_state, time_step = contract.advance(env, env_state, action, noise)
             done = time_step.terminated | time_step.truncated
-            episode_return = episode_return + time_step.reward
+            episode_return = episode_return.add(time_step.reward)
             return env_state, time_step.obs, memory, episode_return, length + 1, done
 
-        zero = jnp.zeros((), jnp.result_type(float))
-        start = (zero, jnp.zeros((), jnp.int32), jnp.bool_(False))
+        start = (returns.empty_sum(), jnp.zeros((), jnp.int32), jnp.bool_(False))
         *_, episode_return, length, done = jax.lax.while_loop(
             running, step, (env_state, obs, memory, *start)
         )
-        return Evaluation(episode_return, length, done)
+        return Evaluation(episode_return.value, length, done, greedy)
 
     return jax.vmap(episode)(random.split(key, num_episodes))
 
@@ -134,3 +156,91 @@ def _check_agent_state(agent, agent_state, env, key):
                 f"agent_state{jax.tree_util.keystr(path)} must have the shape "
                 f"{shape.shape} that {who} gives it, got {jnp.shape(leaf)}. {remedy}."
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class KeepBest:
+    """Keeps the best agent state of a training, as the last one may be a bad one.
+
+    With a constant step size, a policy that has solved its task may lose it again for a
+    while. After every `every`-th update the agent is scored, by the mean return of
+    `num_episodes` fresh episodes or by a function. The state with the highest score is
+    kept, of equal scores the latest:
+
+        state, _ = rljax.train(…, keep_best=rljax.KeepBest(every=10))
+        rljax.evaluate(agent, state.best.agent_state, env, key, num_episodes=100)
+
+    The highest of many noisy scores is too high on average, so the state that is kept
+    has to be judged anew, on other episodes, as in the second line.
+
+    Raises:
+      TypeError, ValueError: a setting is wrong; the message names it.
+    """
+
+    every: int = 10
+    """Updates from one score to the next."""
+    num_episodes: int = 32
+    """Episodes of a score."""
+    max_steps: int = 10_000
+    """Steps after which such an episode is given up."""
+    greedy: bool = True
+    """Whether the greedy policy plays them, or else the one that explores."""
+    score: Callable[[Any, Any, Any], jax.Array] | None = None
+    """A function of (agent, env, agent_state), [] floating, in the place of episodes;
+    the higher, the better. Such as an exact return."""
+
+    def __post_init__(self):
+        checks.ints(self, "every", "num_episodes", "max_steps", minimum=1)
+        checks.bools(self, "greedy")
+        if self.score is not None and not callable(self.score):
+            raise TypeError(
+                "KeepBest.score must be a function of (agent, env, agent_state), got "
+                f"{self.score!r}."
+            )
+
+    def start(self, train_state: TrainState) -> TrainState:
+        """The state of a training that has kept nothing yet; goes on if it has."""
+        if train_state.best != ():
+            return train_state
+        agent_state = without_buffers(train_state.agent_state)
+        score = jnp.full((), -jnp.inf, jnp.result_type(float))
+        best = Best(agent_state, score, jnp.zeros((), jnp.int32))
+        return train_state._replace(best=best)
+
+    def update(
+        self, agent: Agent, env: EnvLike, train_state: TrainState, num_updates: Any
+    ) -> TrainState:
+        """The state after an update, scored if `num_updates` is a multiple of `every`.
+
+        `num_updates` must not be vmapped: all runs would be scored in every update.
+        """
+
+        def compare(best):
+            agent_state = train_state.agent_state
+            if self.score is None:
+                # `train_step` splits the state's key into four: this is a fifth stream.
+                key = jax.random.fold_in(train_state.key, 4)
+                score = jnp.mean(self._returns(agent, agent_state, env, key))
+            else:
+                score = self.score(agent, env, agent_state)
+            score = jnp.asarray(score, best.score.dtype)
+            number = jnp.asarray(num_updates, jnp.int32)
+            new = Best(without_buffers(agent_state), score, number)
+            return jax.tree.map(
+                lambda a, b: jnp.where(score >= best.score, a, b), new, best
+            )
+
+        due = num_updates % self.every == 0
+        best = jax.lax.cond(due, compare, lambda best: best, train_state.best)
+        return train_state._replace(best=best)
+
+    def _returns(self, agent, agent_state, env, key):
+        return evaluate(
+            agent,
+            agent_state,
+            env,
+            key,
+            num_episodes=self.num_episodes,
+            max_steps=self.max_steps,
+            greedy=self.greedy,
+        ).episode_returns

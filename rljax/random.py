@@ -91,9 +91,32 @@ def keys(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return split(key, shape) if shape else key
 
 
-def uniform(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
-    """Uniform numbers in [0, 1): `jax.random.uniform` with the key `unrolled`."""
-    return jax.random.uniform(unrolled(key), shape)
+def uniform(
+    key: jax.Array, shape: tuple[int, ...] = (), dtype: Any = float
+) -> jax.Array:
+    """Uniform numbers in [0, 1) that are fine enough to decide rare events.
+
+    The float32 numbers of `jax.random.uniform` are multiples of 2⁻²³. An event of
+    probability p, drawn as u < p, then happens with p rounded up to such a multiple,
+    and u/p takes few values. Here a second word, which threefry draws together with the
+    first, fills in what lies between: the steps near 0 are 2⁻⁴⁶. With a threefry key
+    the numbers are those of `jax.random.uniform` plus something below 2⁻²³. In float64
+    they are `jax.random.uniform`'s own, whose steps are 2⁻⁵².
+
+    Args:
+      key: random key.
+      shape: of the result.
+      dtype: float32 or float64; `float` is JAX's default.
+
+    Returns:
+      [*shape] of that dtype.
+    """
+    dtype = jnp.result_type(dtype)
+    if dtype.itemsize == 8:
+        return jax.random.uniform(unrolled(key), shape, dtype)
+    coarse, fine = (_unit_interval(words) for words in _two_words(key, shape))
+    # The sum may round up to 1. The largest number below 1 is 1 − 2⁻²⁴.
+    return jnp.minimum(coarse + fine * 2.0**-23, 1 - 2.0**-24)
 
 
 def normal(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
@@ -178,6 +201,27 @@ def _threefry(
         first = first + keys[(group + 1) % 3]
         second = second + keys[(group + 2) % 3] + jnp.uint32(group + 1)
     return first, second
+
+
+def _two_words(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Two independent words each [*shape]; of threefry, the first is jax.random's."""
+    key = unrolled(key)
+    is_threefry = is_typed_key(key) and jax.random.key_impl(key) == _UNROLLED
+    if not is_threefry or math.prod(shape) >= 2**32:
+        words = jax.random.bits(key, (2, *shape), jnp.uint32)
+        return words[0], words[1]
+    first, second = _counted(jax.random.key_data(key), shape)
+    return first ^ second, second
+
+
+def _unit_interval(words: jax.Array) -> jax.Array:
+    """float32 numbers in [0, 1) from the 23 highest bits of each word.
+
+    The bits become the fraction of a number in [1, 2), from which 1 is subtracted. On a
+    CPU that is faster than to convert an unsigned integer.
+    """
+    bits = (words >> jnp.uint32(9)) | jnp.uint32(0x3F800000)
+    return jax.lax.bitcast_convert_type(bits, jnp.float32) - 1
 
 
 def _counted(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:

@@ -10,12 +10,48 @@ arrays in one order: rewards, values, next_values, terminated, truncated.
 No function stops gradients: what is a constant in a loss comes in as an argument.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from rljax import checks
+
+
+class RunningSum(NamedTuple):
+    """A sum in progress, together with what rounding has taken away from it.
+
+    In float32, 10⁶ rewards of −0.01 added one after the other give −9865 instead of
+    −10,000. With the second number, the error stays at some units in the last place of
+    the result, however many numbers are added.
+
+    Source: Neumaier (1974); the error of one addition after Knuth (1998), §4.2.2.
+    """
+
+    total: jax.Array
+    """[...] floating: the numbers so far, rounded after each addition."""
+    lost: jax.Array
+    """[...] floating: the sum of what the roundings took away."""
+
+    @property
+    def value(self) -> jax.Array:
+        """The sum, [...]."""
+        return self.total + self.lost
+
+    def add(self, number: jax.Array) -> "RunningSum":
+        """The sum with one more number, [...]."""
+        number = jnp.asarray(number, self.total.dtype)
+        total = self.total + number
+        added = total - self.total
+        lost = (self.total - (total - added)) + (number - added)
+        # An infinite total would make this NaN.
+        return RunningSum(total, self.lost + jnp.where(jnp.isfinite(lost), lost, 0))
+
+
+def empty_sum(shape: tuple[int, ...] = ()) -> RunningSum:
+    """The sum of no numbers, [*shape] in JAX's default floating dtype."""
+    zero = jnp.zeros(shape, jnp.result_type(float))
+    return RunningSum(zero, zero)
 
 
 def discounted_returns(

@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from rljax import contract, random
+from rljax import checks, contract, random
+from rljax.returns import RunningSum, empty_sum
 from rljax.types import Agent, EnvLike, RolloutPlan, Transition
 
 Record = Callable[[Any, Transition], Any]
@@ -20,7 +22,7 @@ class RolloutState(NamedTuple):
     """What the agent sees next."""
     memory: Any
     """What the agent remembers of the running episode; () for most agents."""
-    episode_return: jax.Array
+    episode_return: RunningSum
     """[] floating: undiscounted rewards of the running episode so far."""
     episode_length: jax.Array
     """[] int32: its steps so far."""
@@ -34,7 +36,7 @@ class EpisodeSums(NamedTuple):
     episode_return_sum: jax.Array
     """[] floating, of undiscounted returns."""
     episode_length_sum: jax.Array
-    """[] int32."""
+    """[] int32. Like the length of an episode, it stays at 2³¹ − 1 once it is there."""
 
 
 class Experience(NamedTuple):
@@ -66,8 +68,8 @@ class _Noise(NamedTuple):
 def start(env: EnvLike, key: jax.Array, memory: Any = ()) -> RolloutState:
     """Resets one environment; `memory` is what the agent starts an episode with."""
     env_state, obs = contract.reset(env, key)
-    zero = jnp.zeros((), jnp.result_type(float))
-    return RolloutState(env_state, obs, memory, zero, jnp.zeros((), jnp.int32))
+    length = jnp.zeros((), jnp.int32)
+    return RolloutState(env_state, obs, memory, empty_sum(), length)
 
 
 def start_all(
@@ -112,12 +114,12 @@ def unroll(
     def step(carry, noise):
         state, sums = carry
         state, transition, ended = _step(agent, agent_state, env, state, noise)
-        return (state, jax.tree.map(jnp.add, sums, ended)), transition
+        return (state, _with_episode(sums, *ended)), transition
 
     noise = _draw(agent, agent_state, env, key, length)
-    sums = _no_episodes(rollout_state)
-    (rollout_state, sums), trajectory = jax.lax.scan(step, (rollout_state, sums), noise)
-    return rollout_state, trajectory, sums
+    carry = (rollout_state, _no_episodes(()))
+    (rollout_state, sums), trajectory = jax.lax.scan(step, carry, noise)
+    return rollout_state, trajectory, _episode_sums(sums)
 
 
 def interact(
@@ -159,10 +161,11 @@ def interact(
         return Experience(agent_state, state, sums, metrics, records)
 
     noise = _draw_all(agent, agent_state, env, key_unroll, plan)
-    sums = jax.vmap(_no_episodes)(rollout_state)
-    if plan.block == plan.rollout_length:
-        return block(agent_state, rollout_state, sums, noise, key_update)
-    return _repeat(block, agent_state, rollout_state, sums, noise, key_update, plan)
+    sums = _no_episodes((plan.num_envs,))
+    args = (agent_state, rollout_state, sums, noise, key_update)
+    once = plan.block == plan.rollout_length
+    done = block(*args) if once else _repeat(block, *args, plan)
+    return done._replace(sums=_episode_sums(done.sums))
 
 
 def _steps(agent, agent_state, env, state, sums, noise, plan, record):
@@ -177,9 +180,9 @@ def _steps(agent, agent_state, env, state, sums, noise, plan, record):
             # Only the first episode counts. A rollout that begins with a reset has more
             # room for short episodes than for long ones, so a mean over all that ended
             # in it would be too low.
-            first = sums.num_episodes == 0
-            ended = jax.tree.map(lambda x: jnp.where(first, x, 0), ended)
-        sums = jax.tree.map(jnp.add, sums, ended)
+            done, *episode = ended
+            ended = (done & (sums[0] == 0), *episode)
+        sums = _with_episode(sums, *ended)
         recorded = record and jax.vmap(record)(state.env_state, transition)
         return (next_state, sums), (transition, recorded)
 
@@ -242,7 +245,10 @@ def _draw(agent, agent_state, env, key, length) -> _Noise:
 
 
 def _step(agent, agent_state, env, state, noise):
-    """One step of one environment, and a reset where it ended an episode."""
+    """One step of one environment, and a reset where it ended an episode.
+
+    The third result is (whether an episode ended here, its return, its length).
+    """
     action, extras, memory = contract.decide(
         agent, agent_state, state.obs, noise.act, state.memory
     )
@@ -260,23 +266,19 @@ def _step(agent, agent_state, env, state, noise):
     name = type(env).__name__
     contract.check_alike(f"{name}.step's (state, obs)", stepped, noise.fresh, "reset")
     done = time_step.terminated | time_step.truncated
-    episode_return = state.episode_return + time_step.reward
-    episode_length = state.episode_length + 1
-    ended = EpisodeSums(
-        done.astype(jnp.int32),
-        jnp.where(done, episode_return, 0),
-        jnp.where(done, episode_length, 0),
-    )
-    (env_state, obs), memory = jax.tree.map(
+    episode_return = state.episode_return.add(time_step.reward)
+    episode_length = optax.safe_increment(state.episode_length)
+    ended = (done, episode_return.value, episode_length)
+    (env_state, obs), memory, episode_return = jax.tree.map(
         lambda fresh, stepped: jnp.where(done, fresh, stepped),
-        (noise.fresh, agent.init_memory(agent_state)),
-        (stepped, memory),
+        (noise.fresh, agent.init_memory(agent_state), empty_sum()),
+        (stepped, memory, episode_return),
     )
     state = RolloutState(
         env_state,
         obs,
         memory,
-        jnp.where(done, 0, episode_return),
+        episode_return,
         jnp.where(done, 0, episode_length),
     )
     return state, transition, ended
@@ -302,6 +304,25 @@ def loop(fn: Any, carry: Any, xs: Any, length: int) -> tuple[Any, Any]:
     return carry, jax.tree.map(lambda x: x[None], y)
 
 
-def _no_episodes(state: RolloutState) -> EpisodeSums:
-    zero = jnp.zeros((), jnp.int32)
-    return EpisodeSums(zero, jnp.zeros_like(state.episode_return), zero)
+# While a rollout runs, the sums over its episodes are a triple as `EpisodeSums`, but
+# with a `RunningSum` of the returns.
+
+
+def _no_episodes(shape: tuple[int, ...]) -> tuple[jax.Array, RunningSum, jax.Array]:
+    zero = jnp.zeros(shape, jnp.int32)
+    return zero, empty_sum(shape), zero
+
+
+def _with_episode(sums, done, episode_return, length):
+    """The sums with one more episode where `done`, [...]."""
+    num_episodes, returns, lengths = sums
+    return (
+        num_episodes + done,
+        returns.add(jnp.where(done, episode_return, 0)),
+        lengths + jnp.where(done, jnp.minimum(length, checks.LARGEST_INT - lengths), 0),
+    )
+
+
+def _episode_sums(sums) -> EpisodeSums:
+    num_episodes, returns, lengths = sums
+    return EpisodeSums(num_episodes, returns.value, lengths)

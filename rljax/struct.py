@@ -22,6 +22,7 @@ import dataclasses
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
+import jax.numpy as jnp
 
 T = TypeVar("T")
 
@@ -52,9 +53,15 @@ def without_data(obj: Any) -> Any:
     return copy
 
 
-def at_step(value: Any, step: jax.Array) -> Any:
-    """The value of a scheduled field at a step: `value(step)`, or `value` itself."""
-    return value(step) if callable(value) else value
+def at_step(value: Any, step: jax.Array, maximum: float) -> Any:
+    """The value of a scheduled field at a step: `value(step)`, or `value` itself.
+
+    What a schedule returns is clipped to [0, maximum], where a number has to lie that
+    is given in its place: the textbook's c/t is above 1 at first.
+    """
+    if not callable(value):
+        return value
+    return jnp.clip(jnp.asarray(value(step)), 0, maximum)
 
 
 @dataclass_transform(

@@ -1,27 +1,20 @@
 """Training: one pure function of an agent, an environment and a key."""
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from rljax import checks, contract, random, rollout
-from rljax.rollout import RolloutState
-from rljax.types import Agent, EnvLike
+from rljax.evaluation import KeepBest
+from rljax.types import Agent, EnvLike, TrainState
 
 Measure = Callable[[Any, Any, Any], dict[str, jax.Array]]
 """A pure function of (agent, env, agent_state) that returns scalars by name."""
-
-
-class TrainState(NamedTuple):
-    """Everything that training carries from one update to the next."""
-
-    agent_state: Any
-    rollout_state: RolloutState
-    """Leaves [num_envs, …]."""
-    key: jax.Array
 
 
 class Metrics(NamedTuple):
@@ -36,7 +29,7 @@ class Metrics(NamedTuple):
     episode_return_sum: jax.Array
     """[] floating: sum of their undiscounted returns."""
     episode_length_sum: jax.Array
-    """[] int32: sum of their lengths, in steps."""
+    """[] floating: sum of their lengths, in steps."""
     agent: dict[str, jax.Array]
     """What `agent.update` reports, scalars."""
 
@@ -90,16 +83,23 @@ def train_step(
     """
     _check_train_state(agent, train_state)
     key_reset, key_unroll, key_update, key = random.split(train_state.key, 4)
-    agent_state, rollout_state, _ = train_state
+    agent_state, rollout_state, *_ = train_state
     if agent.rollout_plan.fresh_episodes:
         rollout_state = rollout.start_all(agent, agent_state, env, key_reset)
     done = rollout.interact(
         agent, agent_state, env, rollout_state, key_unroll, key_update
     )
     agent_metrics = _measured(measure, agent, env, done.agent_state, done.metrics)
-    sums = jax.tree.map(lambda x: jnp.sum(x, dtype=x.dtype), done.sums)
-    metrics = Metrics(*sums, agent=agent_metrics)
-    return TrainState(done.agent_state, done.rollout_state, key), metrics
+    num_episodes, return_sum, length_sum = done.sums
+    metrics = Metrics(
+        jnp.sum(num_episodes, dtype=num_episodes.dtype),
+        jnp.sum(return_sum),
+        # Floating, as a sum of integers over many environments might overflow.
+        jnp.sum(length_sum, dtype=return_sum.dtype),
+        agent_metrics,
+    )
+    best = train_state.best
+    return TrainState(done.agent_state, done.rollout_state, key, best), metrics
 
 
 def train_steps(
@@ -109,13 +109,23 @@ def train_steps(
     *,
     num_updates: int,
     measure: Measure | None = None,
+    keep_best: KeepBest | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """A scan over `train_step`; not jitted. Metrics have leaves [num_updates]."""
-    return jax.lax.scan(
-        lambda state, _: train_step(agent, env, state, measure=measure),
-        train_state,
-        length=num_updates,
-    )
+    """A scan over `train_step`; not jitted. Metrics have leaves [num_updates].
+
+    `keep_best` counts the updates of this call.
+    """
+
+    def update(state, number):
+        state, metrics = train_step(agent, env, state, measure=measure)
+        if keep_best is not None:
+            state = keep_best.update(agent, env, state, number)
+        return state, metrics
+
+    numbers = None if keep_best is None else jnp.arange(1, num_updates + 1)
+    if keep_best is not None:
+        train_state = keep_best.start(train_state)
+    return jax.lax.scan(update, train_state, numbers, length=num_updates)
 
 
 def train(
@@ -125,6 +135,7 @@ def train(
     *,
     num_updates: int,
     measure: Measure | None = None,
+    keep_best: KeepBest | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Trains from scratch for `num_updates` updates in one compiled program.
 
@@ -147,6 +158,8 @@ def train(
       measure: a pure function of (agent, env, agent_state) that returns scalars by
         name; called after each update, inside the compiled program, its results join
         `metrics.agent`. Such as `rlhf.optimum.measure`.
+      keep_best: how often to compare agent states, and by what; the best one is then in
+        the final state's `best`. The training itself stays the same.
 
     Returns:
       The final state, and metrics with leaves [num_updates].
@@ -159,13 +172,51 @@ def train(
         "num_updates", num_updates, minimum=0, maximum=checks.LARGEST_INT
     )
     check_measure(measure)
-    return _train(agent, env, key, num_updates, measure)
+    check_keep_best(keep_best, num_updates)
+    state, metrics = _train(agent, env, key, num_updates, measure, keep_best)
+    _warn_if_no_episode_ended(agent, metrics)
+    return state, metrics
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _train(agent, env, key, num_updates, measure):
-    state = _init(agent, env, key)
-    return train_steps(agent, env, state, num_updates=num_updates, measure=measure)
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _train(agent, env, key, num_updates, measure, keep_best):
+    return train_steps(
+        agent,
+        env,
+        _init(agent, env, key),
+        num_updates=num_updates,
+        measure=measure,
+        keep_best=keep_best,
+    )
+
+
+def _warn_if_no_episode_ended(agent: Agent, metrics: Metrics) -> None:
+    """Warns where an agent of whole episodes has only seen beginnings."""
+    plan, counts = agent.rollout_plan, metrics.num_episodes
+    if not plan.fresh_episodes or isinstance(counts, Tracer) or not counts.size:
+        return
+    if not counts.any():
+        warnings.warn(
+            f"no episode ended in any update: {type(agent).__name__}.rollout_length = "
+            f"{plan.rollout_length} cuts them all, so it has learned from their first "
+            "steps alone. Make it as long as an episode may be.",
+            stacklevel=3,
+        )
+
+
+def check_keep_best(keep_best: Any, num_updates: int) -> None:
+    """Raises unless `keep_best` is None or a `KeepBest` that will keep something."""
+    if keep_best is None:
+        return
+    if not isinstance(keep_best, KeepBest):
+        raise TypeError(
+            f"keep_best must be an rljax.KeepBest(every=10), say, got {keep_best!r}."
+        )
+    if keep_best.every > num_updates:
+        raise ValueError(
+            f"keep_best.every must be at most num_updates = {num_updates}, got "
+            f"{keep_best.every}: no state would be scored."
+        )
 
 
 def check_measure(measure: Any) -> None:

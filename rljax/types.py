@@ -16,12 +16,14 @@ from rljax.mdp import MDP, SparseTransitions
 __all__ = [
     "MDP",
     "Agent",
+    "Best",
     "Buffer",
     "Env",
     "EnvLike",
     "RolloutPlan",
     "SparseTransitions",
     "TimeStep",
+    "TrainState",
     "Transition",
     "is_buffer",
     "without_buffers",
@@ -61,6 +63,29 @@ class Transition(NamedTuple):
     """s_{t+1}, the true successor, never the observation after an automatic reset."""
     extras: Any
     """What `agent.act` returned beside the action."""
+
+
+class TrainState(NamedTuple):
+    """Everything that training carries from one update to the next."""
+
+    agent_state: Any
+    rollout_state: Any
+    """`rollout.RolloutState`, leaves [num_envs, …]."""
+    key: jax.Array
+    best: Any = ()
+    """`Best` where training keeps the best agent state, else ()."""
+
+
+class Best(NamedTuple):
+    """The agent state that scored best in training, and when."""
+
+    agent_state: Any
+    """Without the content of its `Buffer`s."""
+    score: jax.Array
+    """[] floating: the score that chose it, and that is therefore too high on average;
+    −∞ before the first one."""
+    num_updates: jax.Array
+    """[] int32: updates done by then."""
 
 
 @runtime_checkable

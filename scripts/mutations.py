@@ -339,9 +339,8 @@ MUTATIONS = [
     Mutation(
         "an episode's return lacks its last reward",
         "rollout.py",
-        "jnp.where(done, episode_return, 0),\n        jnp.where(done, episode_length",
-        "jnp.where(done, state.episode_return, 0),\n"
-        "        jnp.where(done, episode_length",
+        "ended = (done, episode_return.value, episode_length)",
+        "ended = (done, state.episode_return.value, episode_length)",
         "test_rollout.py",
     ),
     Mutation(

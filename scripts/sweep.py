@@ -49,7 +49,12 @@ class Config:
     num_updates: int = 100
     """Updates per run."""
     num_episodes: int = 100
-    """Greedy evaluation episodes per run."""
+    """Evaluation episodes per run."""
+    greedy: bool = True
+    """Whether the greedy policy plays them, or else the one that explores."""
+    keep_best: int | None = None
+    """Updates from one scoring of a run's parameters to the next: the best ones are
+    kept and evaluated. None: the last ones are evaluated."""
     seed: int = 0
     """Seed of the random key that all runs are split from."""
     batch_size: int | None = None
@@ -66,8 +71,8 @@ class Config:
     )
 
     def __post_init__(self):
-        minima = {"num_seeds": 1, "num_updates": 1, "num_episodes": 1, "batch_size": 1}
-        cli.check_flags(self, **minima)
+        names = "num_seeds num_updates num_episodes batch_size keep_best"
+        cli.check_flags(self, **dict.fromkeys(names.split(), 1))
 
 
 def main() -> int:
@@ -143,6 +148,8 @@ def run(
             num_updates=config.num_updates,
             settings=grid,
             num_episodes=config.num_episodes,
+            greedy=config.greedy,
+            keep_best=cli.keep_best(config.keep_best),
             batch_size=config.batch_size,
             callbacks=[
                 writers.CSVWriter(folder / "metrics.csv", append=resumes),
@@ -211,8 +218,8 @@ def summary_table(result: rljax.SweepResult) -> rich.table.Table:
             better,
         )
     table.caption = (
-        f"Greedy evaluation over {rows[0]['num_seeds']} seeds, 95 % bootstrap "
-        "intervals. P(first >): how often a seed of the first setting beats one of "
+        f"{cli.evaluation_title(best)} over {rows[0]['num_seeds']} seeds, 95 % "
+        "bootstrap intervals. P(first >): how often a seed of the first setting beats one of "
         "this. The first was chosen by these scores: confirm it with other seeds."
     )
     return table

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains an agent with many seeds at once and evaluates each seed's greedy policy.
+"""Trains an agent with many seeds at once and evaluates each seed's policy.
 
 python scripts/train.py                                # PPO, CartPole-v1, 8 seeds
 python scripts/train.py actor-critic --num-seeds 16
@@ -54,7 +54,7 @@ TYRO = (
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Trains an agent with many seeds at once and evaluates their greedy policies."""
+    """Trains an agent with many seeds at once and evaluates their policies."""
 
     agent: Agent = dataclasses.field(default_factory=rljax.PPO)
     """Learning rule and its hyperparameters."""
@@ -68,7 +68,12 @@ class Config:
     """Updates per seed. None: anneal_updates where that is set, else 200, which solves
     CartPole-v1."""
     num_episodes: int = 100
-    """Greedy evaluation episodes per seed."""
+    """Evaluation episodes per seed."""
+    greedy: bool = True
+    """Whether the greedy policy plays them, or else the one that explores."""
+    keep_best: int | None = None
+    """Updates from one scoring of a seed's parameters to the next: the best ones are
+    kept and evaluated. None: the last ones are evaluated."""
     seed: int = 0
     """Seed of the random key that all runs are split from."""
     output: Path = Path("runs")
@@ -81,7 +86,8 @@ class Config:
     )
 
     def __post_init__(self):
-        cli.check_flags(self, num_seeds=1, num_updates=1, num_episodes=1)
+        minima = {"num_seeds": 1, "num_updates": 1, "num_episodes": 1, "keep_best": 1}
+        cli.check_flags(self, **minima)
 
     @property
     def updates(self) -> int:
@@ -158,6 +164,8 @@ def run(
             num_seeds=config.num_seeds,
             num_updates=config.updates,
             num_episodes=config.num_episodes,
+            greedy=config.greedy,
+            keep_best=cli.keep_best(config.keep_best),
             callbacks=[
                 writers.CSVWriter(folder / "metrics.csv", append=resumes),
                 bar,
@@ -196,12 +204,15 @@ def write_config(config: Config, env: Any, folder: Path) -> None:
 
 
 def summary_table(result: rljax.SweepResult) -> rich.table.Table:
-    """Greedy evaluation per seed, and over seeds the IQM with its interval."""
+    """The evaluation per seed, and over seeds the IQM with its interval."""
     (outcome,), (row,) = result.outcomes, result.summary()
     assert outcome.evaluation is not None
-    returns, lengths, _ = outcome.evaluation
+    returns = outcome.evaluation.episode_returns
+    lengths = outcome.evaluation.episode_lengths
     num_seeds, num_episodes = returns.shape
-    table = rich.table.Table(title=f"Greedy evaluation, {num_episodes} episodes a seed")
+    table = rich.table.Table(
+        title=f"{cli.evaluation_title(outcome)}, {num_episodes} episodes a seed"
+    )
     for heading in ("seed", "mean return", "lowest", "highest", "mean length"):
         table.add_column(heading, justify="right")
     for seed in range(num_seeds):

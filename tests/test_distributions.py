@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from rljax import distributions as d
-from rljax import exploration
+from rljax import exploration, random
 from rljax.rlhf import kl
 from tests.comparison import PLAIN, REALS, arrays, assert_equals_oracle
 from tests.oracles import distributions as oracle
@@ -176,18 +176,33 @@ def test_of_many_actions_none_of_probability_0_is_drawn():
     ends = d.categorical_quantile(logits, np.array([0.0, 1 - 2**-24], np.float32))
     assert d.categorical_quantile(jnp.full(4, jnp.nan), jnp.float32(0.5)) == 0
     allowed = np.flatnonzero(np.isfinite(logits))
-    np.testing.assert_array_equal(ends, allowed[[0, -1]])
+    np.testing.assert_array_equal(ends, [allowed[0], logits.argmax()])
 
 
 def test_sample_is_the_inverse_of_the_cumulative_distribution(key):
     logits = jnp.asarray(LOGITS, jnp.float32)
-    u = np.asarray(jax.random.uniform(key, (16, 1)))[:, 0]
-    cumulative = np.cumsum(np.asarray(jax.nn.softmax(logits)), axis=1)
-    expected = [
-        np.searchsorted(c, x * c[-1], side="right")
-        for c, x in zip(cumulative, u, strict=True)
-    ]
+    u = np.asarray(random.uniform(key, (16,)))
+    expected = []
+    for probs, x in zip(np.asarray(jax.nn.softmax(logits)), u, strict=True):
+        # The most probable action comes last.
+        best = probs.argmax()
+        order = [*np.delete(np.arange(len(probs)), best), best]
+        passed = np.searchsorted(np.cumsum(probs[order])[:-1], x, side="right")
+        expected.append(order[passed])
     np.testing.assert_array_equal(d.categorical_sample(logits, key), expected)
+
+
+@pytest.mark.parametrize("best", [0, 500, 1000])
+def test_rare_actions_keep_their_share(best):
+    # A thousand actions of 1e-7 each beside one of 0.9999: a sum that began with that
+    # one would grow in steps of 6e-8.
+    logits = np.full(1001, np.log(1e-7))
+    logits[best] = np.log(0.9999)
+    u = (np.arange(1000) + 0.5) * 1e-7
+    drawn = jax.vmap(d.categorical_quantile, (None, 0))(
+        jnp.asarray(logits, jnp.float32), jnp.asarray(u, jnp.float32)
+    )
+    np.testing.assert_array_equal(drawn, np.delete(np.arange(1001), best))
 
 
 def test_half_precision_keeps_rare_actions(key):

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import stats
 
 import rljax
 from tests import probes
-from tests.test_rollout import Counter, Pusher
+from tests.test_rollout import Counter, Payer, Pusher
 
 
 def test_every_episode_counts_once_with_its_return_and_length(key):
@@ -101,3 +102,29 @@ def test_only_what_is_learned_must_fit(key):
     rljax.evaluate(
         rljax.Sarsa(), state, rljax.GridWorld(), key, num_episodes=1, max_steps=2
     )
+
+
+def test_a_sampled_evaluation_explores_anew_in_every_step(key):
+    rule = rljax.exploration.EpsilonGreedy(0.6)
+    agent, env = rljax.QLearning(exploration=rule), Payer(1.0, 8)
+    state = agent.init(key, env)
+    best = rljax.evaluate(agent, state, env, key, num_episodes=2)
+    assert best.greedy
+    np.testing.assert_array_equal(best.episode_returns, 0)  # ties go to action 0
+    out = rljax.evaluate(agent, state, env, key, num_episodes=1024, greedy=False)
+    assert not out.greedy
+    # Action 1 is played with ε/2 = 0.3 in each of eight steps.
+    counts = np.bincount(np.asarray(out.episode_returns, int), minlength=9)
+    expected = stats.binom.pmf(np.arange(9), 8, 0.3) * 1024
+    pooled = [*counts[:6], counts[6:].sum()], [*expected[:6], expected[6:].sum()]
+    assert stats.chisquare(*pooled).pvalue > 1e-3
+    with pytest.raises(TypeError, match="greedy must be True or False, got 'no'"):
+        rljax.evaluate(agent, state, env, key, num_episodes=1, greedy="no")
+
+
+def test_a_long_episode_adds_up_to_rounding(key):
+    env = Payer(-0.01, 300_000)
+    out = rljax.evaluate(Pusher(), (), env, key, num_episodes=1, max_steps=300_000)
+    assert out.finished
+    # Added one after the other in float32, they would give −3002.6.
+    np.testing.assert_allclose(out.episode_returns, -3000, rtol=1e-6)

@@ -14,7 +14,7 @@ FLOORS = [
     ["distributions", "networks", "returns", "losses"],
     ["envs"],
     ["agents"],
-    ["rollout", "training", "evaluation", "parallel"],
+    ["rollout", "evaluation", "training", "parallel"],
     ["tabular"],
     ["rlhf"],
     ["experiment"],

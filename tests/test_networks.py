@@ -93,7 +93,7 @@ def test_an_unknown_initialization_is_refused(key):
 
 def test_reinforce_takes_a_network_of_logits_alone(key):
     nn = pytest.importorskip("flax.linen")
-    agent = rljax.Reinforce(num_envs=2, rollout_length=8, network=nn.Dense(2))
+    agent = rljax.Reinforce(num_envs=2, rollout_length=64, network=nn.Dense(2))
     _, metrics = rljax.train(agent, rljax.CartPole(), key, num_updates=2)
     assert np.isfinite(metrics.agent["policy_loss"]).all()
 

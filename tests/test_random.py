@@ -50,7 +50,12 @@ def test_words_are_those_of_jax_random(kind, shape, x64):
         expected_uniform = jax.random.uniform(key, shape)
         expected_normal = jax.random.normal(key, shape)
     assert uniform.dtype == expected_uniform.dtype == (np.float32, np.float64)[x64]
-    np.testing.assert_array_equal(uniform, expected_uniform)
+    if x64:
+        np.testing.assert_array_equal(uniform, expected_uniform)
+    elif kind != "rbg":
+        # A second word fills in what lies between the steps of the first.
+        between = np.asarray(uniform, float) - np.asarray(expected_uniform)
+        assert ((between >= 0) & (between <= 2.0**-23)).all()
     assert normal.dtype == expected_normal.dtype
     np.testing.assert_allclose(normal, expected_normal, rtol=1e-6)
 
@@ -110,8 +115,8 @@ def test_jit_vmap_and_devices_change_no_word():
     drawn = jax.jit(jax.vmap(lambda key: random.uniform(key, (4, 3))))(keys)
     spread = parallel.map_seeds(lambda key: jax.random.uniform(key, (4, 3)))(keys)
     for i, key in enumerate(jax.random.split(jax.random.key(0), 6)):
-        np.testing.assert_array_equal(drawn[i], jax.random.uniform(key, (4, 3)))
-        np.testing.assert_array_equal(spread[i], drawn[i])
+        np.testing.assert_array_equal(drawn[i], random.uniform(key, (4, 3)))
+        np.testing.assert_array_equal(spread[i], jax.random.uniform(key, (4, 3)))
 
 
 def test_streams_of_split_keys_are_independent():
@@ -162,7 +167,7 @@ def test_without_partitionable_counters_the_words_are_still_jax_s():
     key = jax.random.key(0)
     with jax.threefry_partitionable(False):
         np.testing.assert_array_equal(
-            random.uniform(key, (9,)), jax.random.uniform(key, (9,))
+            random.normal(key, (9,)), jax.random.normal(key, (9,))
         )
 
 
@@ -170,7 +175,7 @@ def test_another_default_kind_of_legacy_key_is_left_to_jax():
     with jax.default_prng_impl("rbg"):
         key = jax.random.PRNGKey(0)
         np.testing.assert_array_equal(
-            random.uniform(key, (9,)), jax.random.uniform(key, (9,))
+            random.normal(key, (9,)), jax.random.normal(key, (9,))
         )
 
 
@@ -222,10 +227,19 @@ def test_environments_and_agents_get_keys_of_the_kind_that_was_given(kind):
     assert set(seen) == {given.dtype}
 
 
-def test_words_lie_in_the_half_open_interval():
-    words = random.uniform(jax.random.key(0), (1_000_000,))
+@pytest.mark.parametrize("kind", ["typed", "rbg"])
+def test_uniform_words_decide_rare_events(kind):
+    words = np.asarray(random.uniform(KEYS[kind](), (8_000_000,)), float)
     assert words.min() >= 0
     assert words.max() < 1
+    rare = words[words < 1e-5] / 1e-5
+    assert scipy.stats.binomtest(len(rare), len(words), 1e-5).pvalue > 1e-3
+    assert scipy.stats.kstest(rare, "uniform").pvalue > 1e-3
+    # In steps of 2⁻²³ there would be 84 numbers below 1e-5, whatever their number.
+    assert len(np.unique(rare)) == len(rare)
+
+
+def test_normal_words_are_finite():
     assert jnp.isfinite(random.normal(jax.random.key(1), (1_000_000,))).all()
 
 

@@ -33,6 +33,31 @@ class Counter:
         )
 
 
+@struct.dataclass
+class Payer:
+    """Pays `reward` for action 1, nothing for 0; truncates after `length` steps."""
+
+    reward: float
+    length: int = struct.static()
+
+    @property
+    def observation_space(self):
+        return spaces.Discrete(1)
+
+    @property
+    def action_space(self):
+        return spaces.Discrete(2)
+
+    def reset(self, key):
+        zero = jnp.zeros((), jnp.int32)
+        return zero, zero
+
+    def step(self, state, action, key):
+        reward = jnp.where(action == 1, self.reward, 0.0)
+        out = jnp.zeros((), jnp.int32), reward, jnp.bool_(False)
+        return state + 1, rljax.TimeStep(*out, state + 1 == self.length)
+
+
 class Pusher(rljax.Agent):
     """Always plays action 1, learns nothing."""
 
@@ -76,7 +101,7 @@ def test_episode_sums_and_what_is_carried_on(first):
     state, _, sums = first
     assert sums == (2, 12.0, 6)
     assert state.obs == 1
-    assert (state.episode_return, state.episode_length) == (1.0, 1)
+    assert (state.episode_return.value, state.episode_length) == (1.0, 1)
 
 
 def test_a_second_rollout_goes_on_where_the_first_stopped(first):
@@ -129,5 +154,31 @@ def test_fresh_episodes_count_only_the_first_of_each_rollout(key):
     np.testing.assert_array_equal(metrics.num_episodes, [3, 3])
     np.testing.assert_array_equal(metrics.episode_return, [6, 6])
     cut = rljax.Reinforce(num_envs=3, rollout_length=2, hidden_sizes=(4,))
-    _, metrics = rljax.train(cut, Counter(), key, num_updates=2)
+    with pytest.warns(UserWarning, match="no episode ended"):
+        _, metrics = rljax.train(cut, Counter(), key, num_updates=2)
     np.testing.assert_array_equal(metrics.num_episodes, [0, 0])
+
+
+@pytest.mark.parametrize(("length", "expected"), [(1, -1500), (300_000, -3000)])
+def test_long_sums_are_right_to_rounding(length, expected):
+    env = Payer(-0.01, length)
+
+    @jax.jit
+    def go_on(state, key):
+        return rollout.unroll(Pusher(), (), env, state, key, length=150_000)
+
+    state, _, _ = go_on(rollout.start(env, jax.random.key(0)), jax.random.key(1))
+    _, _, sums = go_on(state, jax.random.key(2))
+    assert sums.num_episodes == max(150_000 // length, 1)
+    assert sums.episode_length_sum == max(150_000, length)
+    # Added one after the other in float32, 150,000 times −0.01 give −1501.2.
+    np.testing.assert_allclose(sums.episode_return_sum, expected, rtol=1e-6)
+
+
+def test_counters_stop_at_the_largest_number(key):
+    env = Payer(1.0, 4)
+    last = jnp.int32(2**31 - 1)
+    state = rollout.start(env, key)._replace(episode_length=last - 1)
+    _, _, sums = rollout.unroll(Pusher(), (), env, state, key, length=8)
+    assert sums.num_episodes == 2
+    assert sums.episode_length_sum == last

@@ -15,6 +15,9 @@ from rljax.training import _train
 from tests import probes
 from tests.conftest import enable_x64
 
+# The rollouts here are meant to be short.
+pytestmark = pytest.mark.filterwarnings("ignore:no episode ended")
+
 SMALL = {"num_envs": 2, "rollout_length": 8, "hidden_sizes": (8,)}
 AGENTS = [
     rljax.PPO(**SMALL, num_epochs=2, num_minibatches=2),

@@ -171,7 +171,7 @@ class PolicyAgent(Agent):
         params, opt_state, grad_norm = gradient_step(
             self.make_optimizer(state.num_updates), grads, state.params, state.opt_state
         )
-        num_updates = state.num_updates + 1
+        num_updates = optax.safe_increment(state.num_updates)
         state = state._replace(
             params=params, opt_state=opt_state, num_updates=num_updates
         )

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from rljax import checks, distributions, losses, random, struct
 from rljax.agents.base import (
@@ -153,7 +154,7 @@ class PPO(ActorCriticAgent):
         state = state._replace(
             params=as_params(vector),
             opt_state=opt_state,
-            num_updates=state.num_updates + 1,
+            num_updates=optax.safe_increment(state.num_updates),
         )
         return state, jax.tree.map(jnp.mean, metrics)
 

@@ -30,7 +30,8 @@ class Reinforce(PolicyAgent):
     discount: float = 0.99
     """γ in [0, 1]."""
     normalize_returns: bool = struct.static(default=False)
-    """Whether each batch of returns is shifted and scaled to mean 0, deviation 1."""
+    """Whether each batch of returns is shifted and scaled to mean 0, deviation 1. A
+    batch that is a single step is left as it is."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -79,5 +80,7 @@ class Reinforce(PolicyAgent):
             self.discount,
         )
         if self.normalize_returns:
-            weights = standardize(weights, where=mask)
+            # A single step has no deviation: its weight would always be 0.
+            several = jnp.sum(mask) > 1
+            weights = jnp.where(several, standardize(weights, where=mask), weights)
         return jnp.where(mask, weights, 0), mask

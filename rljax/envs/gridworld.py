@@ -151,8 +151,9 @@ class GridWorld(Env):
         directions, probabilities = self._directions(action)
         direction = directions[0]
         if self.slip is not None:
-            which = jnp.sum(noise >= jnp.cumsum(probabilities)[:-1])
-            direction = directions[which]
+            # Slips come first, as words are finest near 0 and slips may be rare.
+            bounds = jnp.cumsum(probabilities[::-1])[:-1]
+            direction = directions[len(bounds) - jnp.sum(noise >= bounds)]
         cell, reward, terminated = self._enter(state, direction)
         return cell, TimeStep(
             obs=cell,

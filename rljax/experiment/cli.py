@@ -18,9 +18,10 @@ import jax
 import numpy as np
 
 from rljax import checks
+from rljax.evaluation import KeepBest
 from rljax.experiment import settings
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
-from rljax.experiment.results import SweepResult
+from rljax.experiment.results import Outcome, SweepResult
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +227,19 @@ def say_interrupted(
         f"Interrupted after {result.num_updates} of {total} updates, without the final "
         f"evaluation. What was done is in\n{folder}\nGo on with: {shlex.join(command)}",
     )
+
+
+def keep_best(every: int | None) -> KeepBest | None:
+    """What the flag --keep-best asks for."""
+    return None if every is None else KeepBest(every=every)
+
+
+def evaluation_title(outcome: Outcome) -> str:
+    """What the evaluation is called: which policy and which parameters played."""
+    assert outcome.evaluation is not None
+    policy = "Greedy evaluation" if outcome.evaluation.greedy else "Sampled evaluation"
+    kept = outcome.train_state.best != ()
+    return policy + " of the best parameters of each run" * kept
 
 
 def write_evaluation(path: Path, result: SweepResult) -> None:

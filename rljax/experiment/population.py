@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rljax.evaluation import Evaluation
+from rljax.evaluation import Evaluation, KeepBest
 from rljax.experiment import programs, transfer
 from rljax.experiment.programs import RunState, Structure
 from rljax.parallel import lay_out
 from rljax.random import is_typed_key
-from rljax.training import Measure, Metrics, init_train
+from rljax.training import Measure, Metrics
 from rljax.types import Agent, EnvLike, is_buffer, without_buffers
 
 METRICS_BYTES = 2**24
@@ -48,6 +48,7 @@ class Population:
         memory_budget: int,
         reserved: int = 0,
         measure: Measure | None = None,
+        keep_best: KeepBest | None = None,
     ):
         """Compiles, so that a mistake or a lack of memory shows before anything runs.
 
@@ -59,7 +60,7 @@ class Population:
             for fewer if memory is short.
           memory_budget: bytes on all devices of this process together.
           reserved: bytes of the budget that are already taken by others.
-          measure: see `train`.
+          measure, keep_best: see `train`.
 
         Raises:
           MemoryError: not even one run at a time fits `memory_budget`.
@@ -75,6 +76,7 @@ class Population:
             varied,
             jax.ShapeDtypeStruct(keys.shape[1:], keys.dtype),
             measure,
+            keep_best,
             tuple(getattr(jax.config, name) for name in CONFIG),
         )
         self._shared = tuple(
@@ -145,13 +147,18 @@ class Population:
         return jax.tree.map(lambda x: x[:, :num_updates], metrics)
 
     def evaluate(
-        self, keys: jax.Array, num_episodes: int, max_steps: int
+        self, keys: jax.Array, num_episodes: int, max_steps: int, greedy: bool = True
     ) -> Evaluation:
-        """Plays greedy episodes, [num_runs, num_episodes], with keys [num_seeds]."""
+        """Plays episodes, [num_runs, num_episodes], with keys [num_seeds].
+
+        The best agent states play where they are kept, else the last ones.
+        """
         run = programs.compile_evaluation(
-            self._structure, self.layout, num_episodes, max_steps
+            self._structure, self.layout, num_episodes, max_steps, greedy
         )
-        agent_state = without_buffers(self.state.train_state.agent_state)
+        state = self.state.train_state
+        kept = self._structure.keep_best is not None
+        agent_state = without_buffers((state.best if kept else state).agent_state)
         keys = self._for_all(keys)
         return transfer.get(
             self.layout, run(self._shared, self._varied, agent_state, keys)
@@ -215,10 +222,14 @@ def structure_of(pair: tuple[Agent, EnvLike]) -> Any:
     return jax.tree.structure(pair), tuple(shapes)
 
 
-def state_bytes(pair: tuple[Agent, EnvLike], keys: jax.Array) -> int:
+def state_bytes(
+    pair: tuple[Agent, EnvLike], keys: jax.Array, keep_best: KeepBest | None
+) -> int:
     """Bytes of one run's state."""
     key = jax.ShapeDtypeStruct(keys.shape[1:], keys.dtype)
-    return programs.num_bytes(jax.eval_shape(lambda key: init_train(*pair, key), key))
+    return programs.num_bytes(
+        jax.eval_shape(lambda key: programs.start_run(*pair, key, keep_best), key)
+    )
 
 
 def _canonical(leaf: Any) -> np.ndarray:

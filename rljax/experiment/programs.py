@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from rljax import contract, rollout
-from rljax.evaluation import evaluate
+from rljax.evaluation import KeepBest, evaluate
 from rljax.experiment.faults import is_broken
 from rljax.parallel import Layout
 from rljax.random import is_typed_key
 from rljax.training import Measure, Metrics, TrainState, init_train, train_step
-from rljax.types import is_buffer, without_buffers
+from rljax.types import Agent, EnvLike, is_buffer, without_buffers
 
 CACHE_BYTES = 2**19
 """Bytes that the runs vmapped together on a CPU may use, about a core's cache."""
@@ -46,7 +46,8 @@ class Structure(NamedTuple):
     """Leaf by leaf: whether it differs from run to run."""
     key: jax.ShapeDtypeStruct
     measure: Measure | None
-    """See `train`."""
+    keep_best: KeepBest | None
+    """Both as in `train`."""
     config: tuple[Any, ...]
     """Settings of JAX that change what is compiled."""
 
@@ -62,10 +63,18 @@ class Structure(NamedTuple):
 
 def _init_run(structure, shared, varied, key):
     agent, env = structure.build(shared, varied)
-    train_state = init_train(agent, env, key)
+    train_state = start_run(agent, env, key, structure.keep_best)
     broken = is_broken(train_state.agent_state)
     fault_update = jnp.where(jnp.any(broken), 0, -1).astype(jnp.int32)
     return RunState(train_state, fault_update, jnp.argmax(broken).astype(jnp.int32))
+
+
+def start_run(
+    agent: Agent, env: EnvLike, key: jax.Array, keep_best: KeepBest | None
+) -> TrainState:
+    """`init_train`, with room for the best agent state if it is to be kept."""
+    train_state = init_train(agent, env, key)
+    return train_state if keep_best is None else keep_best.start(train_state)
 
 
 def _advance_run(structure, capacity, shared, varied, state):
@@ -77,6 +86,9 @@ def _advance_run(structure, capacity, shared, varied, state):
         train_state, metrics = train_step(
             agent, env, state.train_state, measure=structure.measure
         )
+        if structure.keep_best is not None:
+            number = first_update + i + 1
+            train_state = structure.keep_best.update(agent, env, train_state, number)
         broken = is_broken(train_state.agent_state, state.train_state.agent_state)
         breaks = jnp.any(broken) & (state.fault_update < 0)
         frozen = breaks | (state.fault_update >= 0)
@@ -125,7 +137,7 @@ def shapes(structure: Structure) -> tuple[RunState, Metrics]:
 
     def first_update(leaves, key):
         agent, env = jax.tree.unflatten(structure.tree, leaves)
-        train_state = init_train(agent, env, key)
+        train_state = start_run(agent, env, key, structure.keep_best)
         zero = jnp.zeros((), jnp.int32)
         _, metrics = train_step(agent, env, train_state, measure=structure.measure)
         return RunState(train_state, zero, zero), metrics
@@ -227,9 +239,13 @@ def compile_training(
 
 @functools.lru_cache(maxsize=16)
 def compile_evaluation(
-    structure: Structure, layout: Layout, num_episodes: int, max_steps: int
+    structure: Structure,
+    layout: Layout,
+    num_episodes: int,
+    max_steps: int,
+    greedy: bool,
 ) -> Any:
-    """The program that plays whole greedy episodes with all runs."""
+    """The program that plays whole episodes with all runs."""
 
     def evaluate_run(shared, varied, agent_state, key):
         agent, env = structure.build(shared, varied)
@@ -240,6 +256,7 @@ def compile_evaluation(
             key,
             num_episodes=num_episodes,
             max_steps=max_steps,
+            greedy=greedy,
         )
 
     state = without_buffers(shapes(structure)[0].train_state.agent_state)

@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     metrics: Metrics
     """[num_seeds, num_updates]."""
     evaluation: Evaluation | None
-    """[num_seeds, num_episodes] greedy episodes after training, or None."""
+    """[num_seeds, num_episodes] episodes after training, or None."""
     fault_updates: np.ndarray
     """[num_seeds] int32: the update that broke a run, −1 for none."""
 

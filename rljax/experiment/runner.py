@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from rljax.evaluation import Evaluation
+from rljax.evaluation import Evaluation, KeepBest
 from rljax.experiment import settings
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.faults import Fault, locate_nan
@@ -39,6 +39,7 @@ class Runner:
         memory_budget: int,
         identity: dict[str, Any],
         measure: Measure | None = None,
+        keep_best: KeepBest | None = None,
         resumed: bool = False,
     ):
         """Compiles the training; see `sweep` for the arguments.
@@ -62,7 +63,8 @@ class Runner:
         # The states of all populations stay on the devices. The rest of the memory
         # serves one program at a time.
         share = len(jax.local_devices()) / jax.device_count()
-        sizes = [state_bytes(p[0], keys) * len(p) * len(keys) * share for p in pairs]
+        runs = len(keys) * share
+        sizes = [state_bytes(p[0], keys, keep_best) * len(p) * runs for p in pairs]
         if batch_sizes is None or isinstance(batch_sizes, int):
             batch_sizes = [batch_sizes] * len(pairs)
         self.populations = [
@@ -74,6 +76,7 @@ class Runner:
                 memory_budget=memory_budget,
                 reserved=int(sum(sizes) - size),
                 measure=measure,
+                keep_best=keep_best,
             )
             for p, size, batch_size in zip(pairs, sizes, batch_sizes, strict=True)
         ]

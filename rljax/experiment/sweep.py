@@ -9,6 +9,7 @@ from jax.core import Tracer
 from jax.experimental import multihost_utils
 
 from rljax import checks
+from rljax.evaluation import KeepBest
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.fingerprint import check_same, describe
 from rljax.experiment.reports import Report
@@ -16,7 +17,7 @@ from rljax.experiment.results import SweepResult
 from rljax.experiment.runner import Runner
 from rljax.experiment.settings import Expansion, expand, label
 from rljax.parallel import check_devices
-from rljax.training import Measure, check_measure
+from rljax.training import Measure, check_keep_best, check_measure
 from rljax.types import Agent, EnvLike
 
 CPU_MEMORY_BUDGET = 2**31
@@ -32,7 +33,9 @@ def sweep(
     settings: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | None = None,
     num_episodes: int = 0,
     max_steps: int = 10_000,
+    greedy: bool = True,
     measure: Measure | None = None,
+    keep_best: KeepBest | None = None,
     devices: Sequence[Any] | None = None,
     batch_size: int | None = None,
     memory_budget: int | None = None,
@@ -66,12 +69,18 @@ def sweep(
       num_updates: updates of each run, 0 or more.
       settings: a grid {"learning_rate": [1e-3, 3e-3], "env.gravity": [9.8, 20.0]}, or a
         list of settings [{"learning_rate": 1e-3}, …]; see `rljax.experiment.settings`.
-      num_episodes: greedy episodes per run after training, 0 for none.
-      max_steps: steps after which such a greedy episode is given up.
+      num_episodes: episodes per run after training, 0 for none.
+      max_steps: steps after which such an episode is given up.
+      greedy: whether the greedy policy plays them, or else the one that explores in
+        training; see `evaluate`.
       measure: a pure function of (agent, env, agent_state) that returns scalars by
         name, which join the metrics of each update; see `train`. A name in
         `reports.RUN_COLUMNS` is refused; one that is also a setting's name becomes
         "<name>_metric" in a report's rows.
+      keep_best: how often to compare agent states, and by what; see `train`. The best
+        ones, in each outcome's `train_state.best`, then play the episodes after
+        training instead of the last ones. Those are fresh episodes, so their returns
+        are not biased by the choice.
       devices: where to run, by default all devices of all processes.
       batch_size: runs that one device vmaps together; by default as many as fit a
         core's cache on a CPU and all elsewhere, or fewer if memory is short.
@@ -84,8 +93,8 @@ def sweep(
       checkpoints: where to save everything that a resume needs: at the interval set
         there, after the last update, and when the sweep is stopped.
       resume: whether to go on from the last checkpoint, if there is one. It must be of
-        the same agents, environments, settings, number of seeds, key and `measure`;
-        `num_updates` may be larger.
+        the same agents, environments, settings, number of seeds, key, `measure` and
+        `keep_best`; `num_updates` may be larger.
       stop: called after each chunk, without arguments; the first process decides. Once
         it returns True, the sweep saves and returns what is done, without an evaluation
         unless all updates are done.
@@ -114,8 +123,11 @@ def sweep(
     if batch_size is not None:
         batch_size = checks.integer("batch_size", batch_size, minimum=1)
     check_measure(measure)
+    check_keep_best(keep_best, num_updates)
     expansion = expand(agent, env, settings)
-    identity = _identity(expansion, num_seeds, key, measure)
+    identity = _identity(
+        expansion, num_seeds, key, measure=measure, keep_best=keep_best
+    )
     if devices is not None:
         devices = check_devices(devices)
     saved = _saved(checkpoints, resume, identity, num_updates)
@@ -136,6 +148,7 @@ def sweep(
         memory_budget=memory_budget,
         identity=identity,
         measure=measure,
+        keep_best=keep_best,
         resumed=resume,
     )
     if checkpoints is not None and saved is not None:
@@ -149,7 +162,7 @@ def sweep(
         return runner.result()
     keys = jax.random.split(key_evaluate, num_seeds)
     return runner.result(
-        [p.evaluate(keys, num_episodes, max_steps) for p in runner.populations]
+        [p.evaluate(keys, num_episodes, max_steps, greedy) for p in runner.populations]
     )
 
 
@@ -217,11 +230,11 @@ def _saved(
 
 
 def _identity(
-    expansion: Expansion, num_seeds: int, key: jax.Array, measure: Measure | None
+    expansion: Expansion, num_seeds: int, key: jax.Array, **functions: Any
 ) -> dict[str, Any]:
     """What must be the same in a checkpoint for a sweep to go on from it, as JSON."""
-    measured = {} if measure is None else {"measure": describe(measure)}
-    return measured | {
+    given = {name: describe(x) for name, x in functions.items() if x is not None}
+    return given | {
         "settings": [label(setting) for setting in expansion.settings],
         "agents": [describe(agent) for agent, _ in expansion.built],
         "envs": [describe(env) for _, env in expansion.built],

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-from rljax import checks, distributions, struct
+from rljax import checks, distributions, random, struct
 from rljax.rlhf import losses, sequences
 from rljax.rlhf.networks import CausalNetwork, Table
 from rljax.rlhf.rewards import RewardModel
@@ -120,7 +120,7 @@ def _sample(env, log_probs, rewards, key, num_pairs):
     prompts = jax.random.randint(key_prompt, (num_pairs,), 0, env.num_prompts)
     cumulative = distributions.cumulative_probs(jnp.exp(log_probs))
     cumulative = jax.lax.cummax(cumulative, axis=1)
-    u = jax.random.uniform(key_pair, (num_pairs, 2), cumulative.dtype)
+    u = random.uniform(key_pair, (num_pairs, 2), cumulative.dtype)
 
     def pair(prompt, u):
         own = cumulative[prompt]
@@ -130,8 +130,8 @@ def _sample(env, log_probs, rewards, key, num_pairs):
         return drawn, rewards[prompt, drawn]
 
     codes, of_pair = jax.vmap(pair)(prompts, u)
-    p_first = jax.nn.sigmoid(of_pair[:, 0] - of_pair[:, 1])
-    swap = jax.random.uniform(key_label, (num_pairs,), p_first.dtype) >= p_first
+    p_second = jax.nn.sigmoid(of_pair[:, 1] - of_pair[:, 0])
+    swap = random.uniform(key_label, (num_pairs,), p_second.dtype) < p_second
     codes = jnp.where(swap[:, None], codes[:, ::-1], codes)
     tokens = jnp.asarray(sequences.all_tokens(env.vocabulary_size, env.horizon))
     chosen, rejected = tokens[codes[:, 0]], tokens[codes[:, 1]]

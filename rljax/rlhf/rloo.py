@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from rljax import checks, distributions, returns, struct
 from rljax.agents.base import gradient_step
@@ -151,7 +152,7 @@ class RLOO(ReferencePolicy):
         state = state._replace(
             params=params,
             opt_state=opt_state,
-            num_updates=state.num_updates + 1,
+            num_updates=optax.safe_increment(state.num_updates),
             kl_coef=self.price.of_next_update(coef, episode_kl),
         )
         return state, metrics

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from rljax import checks, distributions, rollout, spaces, struct
 from rljax.tabular.exploration import EpsilonGreedy, Exploration
@@ -17,7 +18,8 @@ class TabularState(NamedTuple):
     q_values: jax.Array
     """[S, A] floating."""
     counts: Any
-    """[S, A] int32 N(s,a), how often a was taken in s; () where nothing needs it."""
+    """[S, A] int32 N(s,a), how often a was taken in s; () where nothing needs it. Like
+    `num_steps`, it stays at 2³¹ − 1 once it is there."""
     baseline: Any
     """[S] floating V(s) of `GradientBandit`; () for other agents."""
     num_steps: jax.Array
@@ -173,12 +175,13 @@ class TabularAgent(Agent):
         """Counts a transition's action and learns from it; also returns |TD error|."""
         transition, pending = step
         if self._needs_counts():
-            is_action = jnp.arange(state.counts.shape[-1]) == transition.action
-            counts = row(state.counts, transition.obs) + is_action
+            counts = row(state.counts, transition.obs)
+            is_action = jnp.arange(len(counts)) == transition.action
+            counts = jnp.where(is_action, optax.safe_increment(counts), counts)
             counts = set_row(state.counts, transition.obs, counts)
             state = state._replace(counts=counts)
         state, pending, td_error = self._learn_one(state, transition, pending)
-        state = state._replace(num_steps=state.num_steps + 1)
+        state = state._replace(num_steps=optax.safe_increment(state.num_steps))
         return state, (pending, jnp.abs(td_error))
 
     @abc.abstractmethod
@@ -198,7 +201,7 @@ class TabularAgent(Agent):
         if self.step_size is None:
             counts = jnp.maximum(row(state.counts, obs), 1)
             return 1 / counts.astype(state.q_values.dtype)
-        return struct.at_step(self.step_size, state.num_steps)
+        return struct.at_step(self.step_size, state.num_steps, 1.0)
 
     def _policy(self, rule: Exploration, state: TabularState, obs: Any) -> jax.Array:
         """π(·|obs) of a rule, [A]."""

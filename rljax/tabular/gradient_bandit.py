@@ -66,7 +66,7 @@ class GradientBandit(TabularAgent):
         obs, action = transition.obs, transition.action
         next_value = row(state.baseline, transition.next_obs)
         target = one_step_return(transition, self.discount, next_value)
-        visits = jnp.sum(row(state.counts, obs))
+        visits = jnp.sum(row(state.counts, obs), dtype=state.baseline.dtype)
         value = row(state.baseline, obs)
         value = jnp.where(visits == 1, target, value)
         td_error = target - value
@@ -80,7 +80,7 @@ class GradientBandit(TabularAgent):
         )
         step_size = self.baseline_step_size
         if step_size is None:
-            step_size = 1 / visits.astype(state.baseline.dtype)
+            step_size = 1 / visits
         value = value + step_size * td_error
         state = state._replace(
             q_values=set_row(state.q_values, obs, preferences),

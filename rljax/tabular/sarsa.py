@@ -138,7 +138,7 @@ class Sarsa(TabularAgent):
         del visit
         decay = self.discount * jnp.asarray(self.lambda_)
         table, traces, step_size = state.q_values, pending.traces, self.step_size
-        step_size = struct.at_step(step_size, state.num_steps)
+        step_size = struct.at_step(step_size, state.num_steps, 1.0)
         done = transition.terminated | transition.truncated
 
         def back_up(table, traces, obs, action, target, is_due):
@@ -166,4 +166,4 @@ class Sarsa(TabularAgent):
         """α; if it is 1/N, with N as it was at the visit, since it may have risen."""
         if self.step_size is None:
             return 1 / visit.astype(state.q_values.dtype)
-        return struct.at_step(self.step_size, state.num_steps)
+        return struct.at_step(self.step_size, state.num_steps, 1.0)

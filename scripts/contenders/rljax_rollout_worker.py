@@ -66,7 +66,7 @@ def unroll(num_envs: int, num_steps: int, seed: int):
         keys = jax.random.split(key_unroll, num_chunks)
         states, (episodes, rewards) = jax.lax.scan(chunk, states, keys)
         # The episodes that still run have earned rewards too: one for every step.
-        return total(episodes), total(rewards) + total(states.episode_return)
+        return total(episodes), total(rewards) + total(states.episode_return.value)
 
     work = num_envs * num_chunks * length
     run, facts = prepared(one_group, groups(num_envs), work, seed)

@@ -93,3 +93,22 @@ def test_time_limit_can_count_as_termination():
     cut = np.mean([(1 - DISCOUNT**k) / (1 - DISCOUNT) for k in range(1, 6)])
     value = agent.value(state, jnp.array([1.0]))
     np.testing.assert_allclose(value, cut, rtol=0.05)
+
+
+def test_a_batch_of_one_step_still_learns_from_its_return():
+    # Shifted by its own mean, a single return would be 0 in each update.
+    agent = rljax.Reinforce(
+        num_envs=1,
+        rollout_length=2,
+        hidden_sizes=(16,),
+        learning_rate=1e-2,
+        normalize_returns=True,
+    )
+    state, _ = trained(agent, probes.ActionDependent())
+    assert agent.greedy(state, jnp.array([0.0])) == 1
+
+
+def test_training_on_beginnings_of_episodes_alone_is_said():
+    agent = rljax.Reinforce(num_envs=2, rollout_length=4, hidden_sizes=(4,))
+    with pytest.warns(UserWarning, match=r"no episode ended .*rollout_length = 4"):
+        rljax.train(agent, ENDLESS, jax.random.key(0), num_updates=2)

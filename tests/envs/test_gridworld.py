@@ -615,3 +615,13 @@ def test_a_dense_model_of_many_cells_is_refused_with_the_remedy():
 def test_a_grid_can_be_replaced_in_part():
     env = dataclasses.replace(GridWorld(), slip=0.2)
     assert (env.slip, env.layout) == (0.2, GridWorld().layout)
+
+
+def test_a_rare_slip_is_as_rare_as_it_says():
+    env = GridWorld(SLIPPERY, slip=1e-7)
+    cell, up = live_cells(env)[0], jnp.int32(0)
+    after = [env.advance(cell, up, jnp.float32(u))[0] for u in (2e-8, 7e-8, 2e-7, 1)]
+    sides = {int(env.advance(cell, jnp.int32(a), jnp.float32(1))[0]) for a in (2, 3)}
+    ahead = int(GridWorld(SLIPPERY, slip=None).advance(cell, up, ())[0])
+    assert {int(after[0]), int(after[1])} == sides
+    assert [int(x) for x in after[2:]] == [ahead, ahead]

@@ -40,12 +40,14 @@ def softmax_probabilities(q, temperature):
 
 
 def softmax(q, temperature, u):
+    # The best action comes last, so that rare ones are added to a small sum.
+    best = int(np.argmax(q))
     cumulative = 0.0
     for a, probability in enumerate(softmax_probabilities(q, temperature)):
-        cumulative += probability
-        if u < cumulative:
+        cumulative += probability if a != best else 0.0
+        if u < cumulative and a != best:
             return a
-    return len(q) - 1
+    return best
 
 
 def _first_untried(counts):

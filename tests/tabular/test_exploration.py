@@ -378,7 +378,7 @@ def test_softmax_without_temperature_is_uniform_over_the_best(temperature):
     actions = jax.vmap(
         lambda u: ex.Softmax(jnp.float32(1e-30)).select(jnp.zeros(2), (), NOW, u)
     )(words)
-    np.testing.assert_array_equal(actions, words >= 0.5)
+    np.testing.assert_array_equal(actions, words < 0.5)  # the first one comes last
 
 
 def test_epsilon_0_is_greedy_and_1_is_uniform(key):
@@ -676,3 +676,28 @@ def test_the_bernoulli_bound_of_an_arm_pulled_ten_million_times(p, divergence):
     # kl(p, p+Δ) = Δ²/(2 p (1−p)) · (1 + O(Δ/p)), and p itself has 2^-24 to round.
     expected = np.sqrt(2 * divergence * p * (1 - p))
     np.testing.assert_allclose(out - np.float32(p), expected, rtol=2e-3, atol=2**-24)
+
+
+@pytest.mark.parametrize("rule", [ex.UCB(), ex.UCB1(), ex.KLUCB(noise_scale=1.0)])
+def test_optimism_outlives_the_largest_integer(rule):
+    # Σ N = 2³¹ + 1, at which an int32 sum is negative. The bonus is small by then.
+    counts = jnp.array([2**30, 2**30, 1], jnp.int32)
+    q = jnp.array([0.0, 1.0, -100.0])
+    assert rule.select(q, counts, NOW, ()) == 1
+
+
+def test_a_schedule_is_clipped_to_what_a_number_may_be(key):
+    # The textbook's c/t is above 1 at first, and no rate of a table may pass 1.
+    rule = ex.EpsilonGreedy(lambda step: 5 / (step + 1))
+    q = jnp.array([0.0, 1.0, 0.0, 0.0])
+    for step, epsilon in ((0, 1.0), (3, 1.0), (9, 0.5)):
+        step = jnp.int32(step)
+        expected = np.full(4, epsilon / 4) + (1 - epsilon) * np.array([0, 1, 0, 0])
+        out = rule.probabilities(q, (), step)
+        np.testing.assert_allclose(out, expected, rtol=1e-6)
+        u = (jnp.arange(400) + 0.5) / 400
+        actions = jax.vmap(lambda u, s=step: rule.select(q, (), s, u))(u)
+        np.testing.assert_array_equal(np.bincount(actions), 400 * expected)
+    falling = ex.Softmax(lambda step: 1.0 - step)
+    probs = falling.probabilities(q, (), jnp.int32(2))
+    np.testing.assert_array_equal(probs, [0, 1, 0, 0])

@@ -746,3 +746,28 @@ def test_sarsa_takes_rewards_of_another_floating_dtype(lambda_, x64):
     agent = rljax.Sarsa(lambda_=lambda_, rollout_length=5)
     state, _ = rljax.train(agent, Single(), jax.random.key(0), num_updates=2)
     assert state.agent_state.q_values.dtype == jnp.float64
+
+
+@pytest.mark.parametrize("agent_class", [rljax.QLearning, rljax.Sarsa])
+def test_step_sizes_above_1_are_clipped_and_counters_stop(agent_class, key):
+    env = rljax.make("GaussianBandit-5")
+    agents = [
+        agent_class(
+            step_size=schedule,
+            discount=0.0,
+            exploration=rljax.exploration.UCB(),
+            rollout_length=4,
+        )
+        for schedule in (lambda step: 3.0 + 0 * step, lambda step: 1.0 + 0 * step)
+    ]
+    last = jnp.int32(2**31 - 1)
+    states = []
+    for agent in agents:
+        state = rljax.init_train(agent, env, key)
+        table = state.agent_state._replace(num_steps=last - 2)
+        table = table._replace(counts=jnp.full_like(table.counts, last))
+        state, _ = rljax.train_step(agent, env, state._replace(agent_state=table))
+        states.append(state.agent_state)
+    np.testing.assert_array_equal(states[0].q_values, states[1].q_values)
+    assert states[0].num_steps == last
+    assert (states[0].counts == last).all()

@@ -63,7 +63,7 @@ class EpsilonGreedy(_OneWord):
     ) -> jax.Array:
         """⌊u A / ε⌋ where the uniform number u is below ε, else argmax_a Q(a)."""
         del counts
-        epsilon = jnp.asarray(struct.at_step(self.epsilon, step), noise.dtype)
+        epsilon = jnp.asarray(struct.at_step(self.epsilon, step, 1.0), noise.dtype)
         num_actions = jnp.shape(q_values)[-1]
         explores = noise < epsilon
         ratio = jnp.where(explores, noise / epsilon, 0)
@@ -77,7 +77,7 @@ class EpsilonGreedy(_OneWord):
         """ε/A for each action, and 1 − ε more for the greedy one."""
         del counts
         dtype = jnp.result_type(q_values, 1.0)
-        epsilon = jnp.asarray(struct.at_step(self.epsilon, step), dtype)
+        epsilon = jnp.asarray(struct.at_step(self.epsilon, step, 1.0), dtype)
         num_actions = jnp.shape(q_values)[-1]
         best = jax.nn.one_hot(greedy(q_values), num_actions, dtype=dtype)
         return epsilon / num_actions + (1 - epsilon) * best
@@ -94,7 +94,7 @@ class Softmax(_OneWord):
         checks.reals(self, "temperature", minimum=0.0, open_minimum=True, schedule=True)
 
     def _logits(self, q_values: jax.Array, step: jax.Array) -> jax.Array:
-        temperature = struct.at_step(self.temperature, step)
+        temperature = struct.at_step(self.temperature, step, jnp.inf)
         below = q_values - jnp.max(q_values, axis=-1, keepdims=True)
         # The best actions get the logit 0 even where a tiny τ has been rounded to 0 and
         # 0/τ is NaN.
@@ -132,7 +132,9 @@ class _Optimistic(abc.ABC):
     ) -> jax.Array:
         """The action with the highest upper bound."""
         del step, noise
-        return self._best(q_values, counts, jnp.sum(counts))
+        # In floating point, as a sum of integers might overflow.
+        t = jnp.sum(counts, dtype=jnp.result_type(float))
+        return self._best(q_values, counts, t)
 
     @abc.abstractmethod
     def _best(self, q_values: jax.Array, counts: Any, t: jax.Array) -> jax.Array:
