@@ -140,8 +140,8 @@ class PolicyAgent(Agent):
         return distributions.categorical_sample(self.logits(state, obs), key), ()
 
     def greedy(self, state: Any, obs: Any) -> jax.Array:
-        """argmax_a π(a|obs), ties to the lowest action."""
-        return distributions.greedy(self.logits(state, obs))
+        """argmax_a π(a|obs), ties to the lowest action; −1 where all are masked."""
+        return distributions.categorical_mode(self.logits(state, obs))
 
     def make_optimizer(self, num_updates: Any) -> optax.GradientTransformation:
         """The optimiser after some updates, at the learning rate of then.
@@ -323,8 +323,10 @@ def standardize(x: jax.Array, where: jax.Array | None = None) -> jax.Array:
     """(x − mean) / sqrt(variance + 1e-16), both over the elements that `where` marks.
 
     The floor stands for the customary 1e-8 beside the root, but under it, so that the
-    derivative stays finite where all elements are equal.
+    derivative stays finite where all elements are equal. It is computed in float32 at
+    least, which is then the result's dtype.
     """
+    (x,) = checks.floating(x=x)
     # One element is subtracted first. The mean of equal numbers is not exactly that
     # number in floating point, and the difference would be the whole deviation.
     one = x.ravel()[0] if where is None else jnp.max(x, where=where, initial=-jnp.inf)
