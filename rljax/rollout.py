@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rljax import contract, random
+from rljax import contract, random, spaces
 from rljax.types import Agent, EnvLike, RolloutPlan, Transition
 
 Record = Callable[[Any, Transition], Any]
@@ -160,6 +160,12 @@ def interact(
 
     noise = _draw_all(agent, agent_state, env, key_unroll, plan)
     sums = jax.vmap(_no_episodes)(rollout_state)
+    space = env.observation_space
+    if isinstance(space, spaces.Discrete):
+        known = jnp.all(contract.is_known(space, noise.fresh[1]))
+        known &= jnp.all(contract.is_known(space, rollout_state.obs))
+        total = jnp.where(known, sums.episode_return_sum, jnp.nan)
+        sums = sums._replace(episode_return_sum=total)
     if plan.block == plan.rollout_length:
         return block(agent_state, rollout_state, sums, noise, key_update)
     return _repeat(block, agent_state, rollout_state, sums, noise, key_update, plan)
