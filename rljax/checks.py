@@ -190,6 +190,57 @@ def same_shape(**arrays: Any) -> None:
         raise ValueError(f"shapes must be equal, all must have one shape: {listed}.")
 
 
+def floating(**arrays: Any) -> list[Any]:
+    """The arrays as floating ones, of float32 at least.
+
+    In bfloat16, a sum of 32,000 numbers keeps two digits, and float16 ends at 65,504.
+    So whatever is computed from bfloat16 or float16 is computed in float32; float32 and
+    float64 stay as they are, and integers become JAX's default. A gradient comes back
+    in the dtype of what was passed, as the derivative of a cast is a cast. Python's
+    numbers stay Python's, which take the dtype of the arrays beside them.
+
+    Raises:
+      TypeError: an array holds no real numbers, but flags for example.
+    """
+    return [_floating(name, array) for name, array in arrays.items()]
+
+
+def _floating(name: str, value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    array = _of_kind(name, value, "real numbers", np.integer, np.floating)
+    if jax.numpy.issubdtype(array.dtype, np.integer):
+        return array * 1.0 if array.weak_type else array.astype(float)
+    is_half = jax.numpy.finfo(array.dtype).bits < 32
+    return array.astype(np.float32) if is_half else array
+
+
+def flags(**arrays: Any) -> list[jax.Array]:
+    """The arrays, if they are bool; else raises TypeError."""
+    return [_of_kind(name, x, "bool", np.bool_) for name, x in arrays.items()]
+
+
+def integers(**arrays: Any) -> list[jax.Array]:
+    """The arrays, if they are of an integer dtype; else raises TypeError."""
+    return [_of_kind(name, x, "integers", np.integer) for name, x in arrays.items()]
+
+
+def _of_kind(name: str, value: Any, what: str, *kinds: type) -> jax.Array:
+    array = jax.numpy.asarray(value)
+    if not any(jax.numpy.issubdtype(array.dtype, kind) for kind in kinds):
+        raise TypeError(
+            f"{name} must be {what} here, got {array.dtype}. Are the arguments in "
+            "their order?"
+        )
+    return array
+
+
+def alike(**arrays: Any) -> list[Any]:
+    """The arrays as `floating` ones, if they have one shape; raises as `same_shape`."""
+    same_shape(**arrays)
+    return floating(**arrays)
+
+
 def trajectory(**arrays: Any) -> None:
     """Raises ValueError unless the arrays are of one trajectory, all [T]."""
     shapes = {np.shape(array) for array in arrays.values()}
@@ -208,6 +259,20 @@ def scalar(**value: Any) -> None:
         raise ValueError(
             f"{name} must be a scalar, got shape {np.shape(number)}. vmap over several."
         )
+
+
+def scalar_above(minimum: float, **value: Any) -> Any:
+    """The one argument, a scalar of more than `minimum`, as `floating` gives it.
+
+    Raises:
+      TypeError, ValueError: it is no such scalar; traced values are left alone.
+    """
+    scalar(**value)
+    ((name, given),) = value.items()
+    (number,) = floating(**value)
+    if not isinstance(number, Tracer) and not float(number) > minimum:
+        raise ValueError(f"{name} must be None or more than {minimum:g}, got {given}.")
+    return number
 
 
 def key(key: Any) -> None:

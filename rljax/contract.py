@@ -36,7 +36,8 @@ def reset(env: EnvLike, key: jax.Array) -> tuple[Any, Any]:
 def advance(env: EnvLike, state: Any, action: Any, noise: Any) -> tuple[Any, TimeStep]:
     """One step with an element of what `draw_noise` returned, if it is of its kind.
 
-    Python's numbers and booleans become arrays.
+    Python's numbers and booleans become arrays. A step to an observation outside of a
+    Discrete space pays NaN unless it terminates, see `is_known`.
 
     Raises:
       TypeError, ValueError: what the environment returned breaks the contract.
@@ -63,7 +64,22 @@ def advance(env: EnvLike, state: Any, action: Any, noise: Any) -> tuple[Any, Tim
         _scalar(who, name, flag, "bool", jnp.bool_)
         for name, flag in zip(time_step._fields[2:], time_step[2:], strict=True)
     )
+    space = env.observation_space
+    if isinstance(space, spaces.Discrete):
+        (reward,) = checks.floating(reward=reward)
+        counts = is_known(space, time_step.obs) | terminated
+        reward = jnp.where(counts, reward, jnp.nan)
     return state, TimeStep(time_step.obs, reward, terminated, truncated)
+
+
+def is_known(space: spaces.Discrete, obs: Any) -> jax.Array:
+    """Whether observations lie in a Discrete space, [...] bool.
+
+    A table has no row for others: JAX would read its last one, and what is learned be
+    wrong in silence. So the reward of a step to one is NaN in rollouts, and so is what
+    is learned from it, and the mean return where a reset leads to one.
+    """
+    return jnp.asarray(obs).astype(jnp.uint32) < space.n  # −1 becomes 2³² − 1
 
 
 def decide(
@@ -144,11 +160,24 @@ def _scalar(who: str, name: str, value: Any, kind: str, *dtypes: Any) -> jax.Arr
 
 
 def _check_obs(env: EnvLike, who: str, obs: Any) -> None:
-    space = env.observation_space
-    if not isinstance(space, spaces.Space):
+    whole = env.observation_space
+    try:
+        tree = spaces.structure(whole)
+    except TypeError as error:
         what = "must be a property that returns a space, such as spaces.Discrete(n)"
         whose = f"{type(env).__name__}.observation_space"
-        raise _breach(TypeError, whose, f"{what}, is {space}")
+        what = f"{what}, or a dictionary or tuple of spaces, is {whole}"
+        raise _breach(TypeError, whose, what) from error
+    try:
+        parts = tree.flatten_up_to(obs)
+    except ValueError as error:
+        what = f"must return observations with the structure of its space {whole}"
+        raise _breach(ValueError, who, f"{what}, returned {obs}: {error}") from error
+    for space, part in zip(tree.flatten_up_to(whole), parts, strict=True):
+        _check_part(space, who, part)
+
+
+def _check_part(space: spaces.Space, who: str, obs: Any) -> None:
     if not isinstance(space, spaces.Discrete | spaces.Box):
         return
     leaves = jax.tree.leaves(obs)

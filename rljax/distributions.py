@@ -1,14 +1,21 @@
 """The categorical distribution, parametrised by logits.
 
-The `categorical_` functions take logits [..., A] and reduce the last axis. A logit of
-−∞ masks its action: it is never sampled, and values and gradients stay finite where
-they should.
+The `categorical_` functions take logits [..., A] and reduce the last axis. Logits of
+half precision are computed with in float32, which is then the dtype of the results.
+
+A logit of −∞ masks its action: it is never sampled, and values and gradients stay
+finite where they should. Where all actions of a row are masked, there is no
+distribution. Every function raises ValueError if it sees that, which it can't while it
+is traced, as inside of jit. There log-probability, entropy and KL are NaN, and so is
+what is learned from them; a drawn action is −1, which no action space holds.
 
 Source of the formulas: Cover and Thomas (2006), chapter 2; Devroye (1986), §III.2.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from rljax import checks, random
 
@@ -38,6 +45,7 @@ def categorical_log_prob(logits: jax.Array, actions: jax.typing.ArrayLike) -> ja
       [...] log-probabilities.
 
     Raises:
+      TypeError: actions are no integers.
       ValueError: the shapes do not fit.
     """
     if jnp.shape(logits)[:-1] != jnp.shape(actions):
@@ -45,9 +53,9 @@ def categorical_log_prob(logits: jax.Array, actions: jax.typing.ArrayLike) -> ja
             "actions must have the shape of logits without its last axis, got "
             f"{jnp.shape(actions)} for logits {jnp.shape(logits)}."
         )
-    log_probs = jax.nn.log_softmax(logits)
-    indices = jnp.asarray(actions)[..., None]
-    return jnp.take_along_axis(log_probs, indices, axis=-1).squeeze(-1)
+    log_probs = jax.nn.log_softmax(_checked(logits=logits))
+    (actions,) = checks.integers(actions=actions)
+    return jnp.take_along_axis(log_probs, actions[..., None], axis=-1).squeeze(-1)
 
 
 def categorical_entropy(logits: jax.Array) -> jax.Array:
@@ -59,7 +67,7 @@ def categorical_entropy(logits: jax.Array) -> jax.Array:
     Returns:
       [...] entropies in [0, log A].
     """
-    log_probs = jax.nn.log_softmax(logits)
+    log_probs = jax.nn.log_softmax(_checked(logits=logits))
     probs = jnp.exp(log_probs)
     return -jnp.sum(probs * jnp.where(probs > 0, log_probs, 0), axis=-1)
 
@@ -78,8 +86,10 @@ def categorical_kl(logits: jax.Array, reference_logits: jax.Array) -> jax.Array:
       ValueError: the shapes differ.
     """
     checks.same_shape(logits=logits, reference_logits=reference_logits)
-    log_probs = jax.nn.log_softmax(logits)
-    reference_log_probs = jax.nn.log_softmax(reference_logits)
+    log_probs = jax.nn.log_softmax(_checked(logits=logits))
+    reference_log_probs = jax.nn.log_softmax(
+        _checked(reference_logits=reference_logits)
+    )
     probs = jnp.exp(log_probs)
     # The two are masked one by one, since −∞ − (−∞) is NaN for what both exclude.
     log_probs = jnp.where(probs > 0, log_probs, 0)
@@ -99,9 +109,22 @@ def categorical_sample(logits: jax.Array, key: jax.Array) -> jax.Array:
     Returns:
       [...] int32 actions in [0, A).
     """
-    dtype = jnp.promote_types(jnp.result_type(logits), jnp.float32)
-    u = random.uniform(key, jnp.shape(logits)[:-1], dtype)
+    logits = _checked(logits=logits)
+    u = random.uniform(key, logits.shape[:-1], logits.dtype)
     return categorical_quantile(logits, u)
+
+
+def categorical_mode(logits: jax.Array) -> jax.Array:
+    """argmax_a π(a), ties to the lowest action.
+
+    Args:
+      logits: [..., A] floating.
+
+    Returns:
+      [...] int32 actions in [0, A); −1 where all are masked, and for NaN logits.
+    """
+    logits = _checked(logits=logits)
+    return jnp.where(jnp.max(logits, axis=-1) > -jnp.inf, greedy(logits), -1)
 
 
 def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
@@ -111,18 +134,17 @@ def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
     probable action last. So rare actions are added to a small sum, where they are not
     lost to rounding: each is drawn with its probability to some 2⁻²⁴ of the probability
     that all actions but the best have together. An action of probability 0 is never
-    drawn. NaN logits give action 0.
+    drawn.
 
     Args:
       logits: [..., A] floating.
       u: [...] floating in [0, 1), as fine near 0 as `random.uniform`.
 
     Returns:
-      [...] int32 actions in [0, A).
+      [...] int32 actions in [0, A); −1 where all are masked, and for NaN logits.
     """
     # In half precision, adding a small probability to the sum would not change it.
-    dtype = jnp.promote_types(jnp.result_type(logits), jnp.float32)
-    probs = jax.nn.softmax(jnp.asarray(logits, dtype))
+    probs = jax.nn.softmax(_checked(logits=logits))
     num_actions = probs.shape[-1]
     actions = jax.lax.iota(jnp.int32, num_actions)
     best = greedy(probs)
@@ -131,6 +153,7 @@ def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
     total = jnp.max(cumulative, axis=-1) + jnp.max(probs, axis=-1)
     passed = cumulative > (u * total)[..., None]
     first = jnp.min(jnp.where(passed, actions, num_actions), axis=-1)
+    best = jnp.where(total > 0, best, -1)  # a total of NaN is not above 0
     return jnp.where(first < num_actions, first, best)
 
 
@@ -148,3 +171,24 @@ def cumulative_probs(probs: jax.Array) -> jax.Array:
       [..., A] c.
     """
     return jnp.where(probs > 0, jnp.cumsum(probs, axis=-1), 0)
+
+
+def _checked(**logits: jax.Array) -> jax.Array:
+    """The one argument in float32 or float64, if each row has an action to choose.
+
+    Raises:
+      TypeError: it does not hold real numbers.
+      ValueError: a row is all −∞, and it is not traced.
+    """
+    ((name, rows),) = logits.items()
+    (rows,) = checks.floating(**logits)
+    if not isinstance(rows, Tracer):
+        with jax.ensure_compile_time_eval():  # inside of jit, of a constant
+            masked = np.asarray(jnp.max(rows, axis=-1) == -jnp.inf)
+        if masked.any():
+            where = np.argwhere(masked)[0].tolist() if masked.ndim else ""
+            raise ValueError(
+                f"{name}{where} must allow an action, but all {rows.shape[-1]} logits "
+                "are −inf: the mask of actions left none."
+            )
+    return rows

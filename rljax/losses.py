@@ -4,7 +4,9 @@ Arguments have one shape (any, written [B] below) unless said otherwise. Targets
 advantages come in as arguments: compute them outside the function that you
 differentiate. Nothing here stops a gradient, save where a docstring says so. Every
 function raises ValueError where its arguments' shapes do not fit: a broadcast of [B]
-against [B, 1] would silently give the mean over [B, B].
+against [B, 1] would silently give the mean over [B, B]. It raises TypeError where flags
+come in the place of numbers or the reverse. Arguments of half precision are computed
+with in float32, which is then the result's dtype; gradients come back in their own.
 """
 
 import jax
@@ -25,7 +27,7 @@ def policy_gradient_loss(log_probs: jax.Array, weights: jax.Array) -> jax.Array:
 
     Source: Williams (1992); Sutton and Barto (2018), §13.3.
     """
-    checks.same_shape(log_probs=log_probs, weights=weights)
+    log_probs, weights = checks.alike(log_probs=log_probs, weights=weights)
     return -jnp.mean(log_probs * jax.lax.stop_gradient(weights))
 
 
@@ -41,7 +43,7 @@ def value_loss(values: jax.Array, targets: jax.Array) -> jax.Array:
 
     Source: Sutton and Barto (2018), §9.2, with the ½ that makes its gradient V − y.
     """
-    checks.same_shape(values=values, targets=targets)
+    values, targets = checks.alike(values=values, targets=targets)
     return 0.5 * jnp.mean(jnp.square(targets - values))
 
 
@@ -69,9 +71,11 @@ def clipped_value_loss(
 
     Source: the value clipping of OpenAI's baselines, ppo2.
     """
-    checks.same_shape(values=values, old_values=old_values, targets=targets)
+    values, old_values, targets = checks.alike(
+        values=values, old_values=old_values, targets=targets
+    )
     checks.scalar(clip_epsilon=clip_epsilon)
-    epsilon = jnp.asarray(clip_epsilon)
+    epsilon = jnp.asarray(*checks.floating(clip_epsilon=clip_epsilon))
     clipped = old_values + jnp.clip(values - old_values, -epsilon, epsilon)
     error, clipped_error = jnp.square(targets - values), jnp.square(targets - clipped)
     # At a tie, jnp.maximum would pass half of each gradient, which where does not.
@@ -83,6 +87,7 @@ def ppo_clip_loss(
     behaviour_log_probs: jax.Array,
     advantages: jax.Array,
     clip_epsilon: jax.typing.ArrayLike,
+    dual_clip: jax.typing.ArrayLike | None = None,
 ) -> jax.Array:
     """L = −mean_b min(r A, clip(r, 1−ε, 1+ε) A), r = π(a|s) / π_old(a|s).
 
@@ -90,32 +95,52 @@ def ppo_clip_loss(
     the advantage points (r ≤ 1+ε for A ≥ 0, r ≥ 1−ε for A < 0), else 0. The bounds
     themselves count as inside.
 
+    For A < 0 nothing bounds r from above. There one stale sample, whose action has
+    become far more probable, outweighs all others; in float32 loss and gradient are
+    infinite from r = e^89 on. With `dual_clip` = c, the loss of such an element is
+    −max(min(r A, clip(r, 1−ε, 1+ε) A), c A): where r > c it is −c A, without gradient.
+
     Args:
       log_probs: [B] log π(a|s), differentiable.
       behaviour_log_probs: [B] log π_old(a|s) of the policy that acted.
       advantages: [B] A.
       clip_epsilon: ε, scalar.
+      dual_clip: c, scalar, more than 1; None: no such bound, as first published.
 
     Returns:
       [] loss, the negative of the published objective.
 
-    Source: Schulman et al. (2017), arXiv:1707.06347, eq. 7.
+    Source: Schulman et al. (2017), arXiv:1707.06347, eq. 7; Ye et al. (2020),
+      arXiv:1912.09729, for `dual_clip`, with c = 3.
     """
-    checks.same_shape(
+    log_probs, behaviour_log_probs, advantages = checks.alike(
         log_probs=log_probs,
         behaviour_log_probs=behaviour_log_probs,
         advantages=advantages,
     )
-    checks.scalar(clip_epsilon=clip_epsilon)
     log_ratio = log_probs - behaviour_log_probs
-    bound = jnp.where(advantages >= 0, 1 + clip_epsilon, 1 - clip_epsilon)
-    ratio = jnp.exp(log_ratio)
-    inside = jnp.where(advantages >= 0, ratio <= bound, ratio >= bound)
+    inside, bound = _clip_bounds(
+        jnp.exp(log_ratio), advantages, clip_epsilon, dual_clip
+    )
     # At a tie, jnp.minimum would pass half of each gradient, which where does not. The
     # ratio is masked before exp as well as after: where it overflows, its derivative is
     # infinite, and infinity times the 0 of the outer mask would be NaN.
     ratio = jnp.exp(jnp.where(inside, log_ratio, 0))
     return -jnp.mean(jnp.where(inside, ratio, bound) * advantages)
+
+
+def _clip_bounds(ratio, advantages, clip_epsilon, dual_clip):
+    """Whether each ratio is inside of its bounds, and the one that it would cross."""
+    checks.scalar(clip_epsilon=clip_epsilon)
+    (clip_epsilon,) = checks.floating(clip_epsilon=clip_epsilon)
+    bound = jnp.where(advantages >= 0, 1 + clip_epsilon, 1 - clip_epsilon)
+    # As a negation: a ratio that is NaN then counts as inside, and the loss is NaN too.
+    inside = ~jnp.where(advantages >= 0, ratio > bound, ratio < bound)
+    if dual_clip is None:
+        return inside, bound
+    dual_clip = checks.scalar_above(1.0, dual_clip=dual_clip)
+    beyond = (advantages < 0) & (ratio > dual_clip)
+    return inside & ~beyond, jnp.where(beyond, dual_clip, bound)
 
 
 def td_errors(
@@ -145,8 +170,13 @@ def td_errors(
     Source: Watkins and Dayan (1992); Sutton and Barto (2018), eq. 6.8.
     """
     checks.same_shape(actions=actions, rewards=rewards, terminated=terminated)
-    checks.same_shape(q_values=q_values, next_q_values=next_q_values)
     checks.scalar(discount=discount)
+    q_values, next_q_values = checks.alike(
+        q_values=q_values, next_q_values=next_q_values
+    )
+    rewards, discount = checks.floating(rewards=rewards, discount=discount)
+    (actions,) = checks.integers(actions=actions)
+    (terminated,) = checks.flags(terminated=terminated)
     if jnp.shape(q_values)[:-1] != jnp.shape(actions):
         raise ValueError(
             "q_values must be [T, A] for actions [T], got "

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from rljax import random, spaces
+from rljax import random, spaces, struct
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
@@ -202,6 +203,51 @@ def mlp_apply(
     for layer in layers[1:]:
         x = ACTIVATIONS[activation](x) @ layer.kernel + layer.bias
     return ACTIVATIONS[activation](x) if activate_final else x
+
+
+@struct.dataclass
+class Scaled:
+    """Parameters of a network whose input is (obs − low) / (high − low), in [0, 1].
+
+    The bounds are structure, not leaves: no optimiser moves them.
+    """
+
+    params: Any
+    """Those of the network itself."""
+    low: float = struct.static()
+    high: float = struct.static()
+
+
+def scaled(params: Any, space: spaces.Space) -> Any:
+    """`params` for the observations of a space: `Scaled` for an integer Box.
+
+    Of its bounds, the least and the greatest count: 0 and 255 for images. If one of
+    them is infinite, nothing is scaled.
+
+    Raises:
+      TypeError: the bounds are traced.
+    """
+    if not isinstance(space, spaces.Box) or not jnp.issubdtype(
+        jnp.dtype(space.dtype), jnp.integer
+    ):
+        return params
+    if any(isinstance(bound, Tracer) for bound in (space.low, space.high)):
+        raise TypeError(
+            "the bounds of an integer Box must be known when a network is made for it, "
+            f"as they scale its input, but are traced in {space}. Make them of numbers "
+            "or NumPy arrays that are no leaves, or pass a network of your own."
+        )
+    low, high = float(np.min(space.low)), float(np.max(space.high))
+    finite = np.isfinite(low) and np.isfinite(high) and low < high
+    return Scaled(params, low, high) if finite else params
+
+
+def scale(params: Any, obs: jax.Array) -> tuple[Any, jax.Array]:
+    """The network's own parameters, and what it reads of an observation."""
+    if not isinstance(params, Scaled):
+        return params, obs
+    floating = obs.astype(jnp.result_type(float))
+    return params.params, (floating - params.low) / (params.high - params.low)
 
 
 class ActorCriticParams(NamedTuple):

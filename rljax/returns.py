@@ -5,7 +5,8 @@ Every array is [T]. Step t goes from s_t to s_{t+1}, the *true* successor, and
 terminated step the value of s_{t+1} is 0; at a truncated one, and at the last step of
 the trajectory, V(s_{t+1}) stands for the rewards that were not seen. A trajectory may
 hold several episodes: nothing flows back over a done step. All functions take their
-arrays in one order: rewards, values, next_values, terminated, truncated.
+arrays in one order: rewards, values, next_values, terminated, truncated. Rewards and
+values of half precision are summed up in float32, and so are the results.
 
 No function stops gradients: what is a constant in a loss comes in as an argument.
 """
@@ -84,12 +85,12 @@ def discounted_returns(
 
     Source: Sutton and Barto (2018), §3.3 and §13.3.
     """
-    rewards, next_values, terminated, truncated = _one_trajectory(
-        discount,
+    rewards, next_values, terminated, truncated, discount = _one_trajectory(
         rewards=rewards,
         next_values=next_values,
         terminated=terminated,
         truncated=truncated,
+        discount=discount,
     )
     cut = truncated | _is_last(rewards)
 
@@ -135,13 +136,13 @@ def lambda_returns(
 
     Source: Sutton and Barto (2018), §12.1, recursive form of eq. 12.2.
     """
-    rewards, next_values, terminated, truncated = _one_trajectory(
-        discount,
-        lambda_,
+    rewards, next_values, terminated, truncated, discount, lambda_ = _one_trajectory(
         rewards=rewards,
         next_values=next_values,
         terminated=terminated,
         truncated=truncated,
+        discount=discount,
+        lambda_=lambda_,
     )
     cut = truncated | _is_last(rewards)
 
@@ -190,14 +191,16 @@ def gae(
     Source: Schulman et al. (2016), arXiv:1506.02438, eq. 16, with the two ways in
     which an episode ends kept apart.
     """
-    rewards, values, next_values, terminated, truncated = _one_trajectory(
-        discount,
-        lambda_,
-        rewards=rewards,
-        values=values,
-        next_values=next_values,
-        terminated=terminated,
-        truncated=truncated,
+    rewards, values, next_values, terminated, truncated, discount, lambda_ = (
+        _one_trajectory(
+            rewards=rewards,
+            values=values,
+            next_values=next_values,
+            terminated=terminated,
+            truncated=truncated,
+            discount=discount,
+            lambda_=lambda_,
+        )
     )
     td_errors = rewards + jnp.where(terminated, 0, discount * next_values) - values
 
@@ -239,32 +242,30 @@ def _is_last(rewards: jax.Array) -> jax.Array:
     return jnp.arange(len(rewards)) == len(rewards) - 1
 
 
-def _one_trajectory(
-    *scalars: jax.typing.ArrayLike, **arrays: jax.typing.ArrayLike
-) -> list[jax.Array]:
-    """The arrays, flags as they are and the rest in one floating dtype, if all fit.
+def _one_trajectory(**arguments: Any) -> list[Any]:
+    """The arguments in their order, those that are values in one dtype, if all fit.
 
     Callers mask values at the ends of episodes with `where`, never by multiplying with
     0, so that an infinite or NaN value that does not count can't do harm.
     """
-    converted = {name: jnp.asarray(array) for name, array in arrays.items()}
-    checks.trajectory(**converted)
-    if any(jnp.ndim(scalar) for scalar in scalars):
+
+    def among(*names):
+        return {name: x for name, x in arguments.items() if name in names}
+
+    flags = among("terminated", "truncated")
+    scalars = among("discount", "lambda_")
+    values = {n: x for n, x in arguments.items() if n not in flags | scalars}
+    checks.trajectory(**values, **flags)
+    shapes = [jnp.shape(scalar) for scalar in scalars.values()]
+    if any(shapes):
         raise ValueError(
-            "discount and lambda_ must be scalars, got shapes "
-            f"{[jnp.shape(scalar) for scalar in scalars]}. vmap over several."
+            f"discount and lambda_ must be scalars, got shapes {shapes}. vmap over "
+            "several."
         )
-    flags = ("terminated", "truncated")
-    for name, array in converted.items():
-        if (array.dtype == bool) != (name in flags):
-            kind = "bool" if name in flags else "real numbers"
-            raise TypeError(
-                f"{name} must be {kind} [T], got {array.dtype}. The order of the "
-                "arrays is rewards, values, next_values, terminated, truncated."
-            )
-    values = [array for name, array in converted.items() if name not in flags]
-    dtype = jnp.result_type(*values, *scalars, 1.0)
-    return [
-        array if name in flags else array.astype(dtype)
-        for name, array in converted.items()
-    ]
+    numbers = values | scalars
+    numbers = dict(zip(numbers, checks.floating(**numbers), strict=True))
+    flags = dict(zip(flags, checks.flags(**flags), strict=True))
+    dtype = jnp.result_type(*numbers.values(), 1.0)
+    for name in values:
+        numbers[name] = jnp.asarray(numbers[name], dtype)
+    return [(flags | numbers)[name] for name in arguments]

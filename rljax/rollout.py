@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rljax import checks, contract, random
+from rljax import checks, contract, random, spaces
 from rljax.returns import RunningSum, empty_sum
 from rljax.types import Agent, EnvLike, RolloutPlan, Transition
 
@@ -165,7 +165,14 @@ def interact(
     args = (agent_state, rollout_state, sums, noise, key_update)
     once = plan.block == plan.rollout_length
     done = block(*args) if once else _repeat(block, *args, plan)
-    return done._replace(sums=_episode_sums(done.sums))
+    sums = _episode_sums(done.sums)
+    space = env.observation_space
+    if isinstance(space, spaces.Discrete):
+        known = jnp.all(contract.is_known(space, noise.fresh[1]))
+        known &= jnp.all(contract.is_known(space, rollout_state.obs))
+        total = jnp.where(known, sums.episode_return_sum, jnp.nan)
+        sums = sums._replace(episode_return_sum=total)
+    return done._replace(sums=sums)
 
 
 def _steps(agent, agent_state, env, state, sums, noise, plan, record):

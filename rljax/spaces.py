@@ -117,6 +117,18 @@ class Box(Space):
         return ((value >= self.low) & (value <= self.high)).all()
 
 
+def structure(space: Any) -> Any:
+    """The structure of a space, or of a dictionary or tuple … of spaces, its leaves.
+
+    Raises:
+      TypeError: it is neither.
+    """
+    leaves, tree = jax.tree.flatten(space, is_leaf=lambda x: isinstance(x, Space))
+    if not leaves or not all(isinstance(leaf, Space) for leaf in leaves):
+        raise TypeError(f"must be a space or a tree of spaces, got {space!r}.")
+    return tree
+
+
 def check_element(space: Space, value: Any, label: str) -> jax.Array:
     """Returns `value` as an array of the space's dtype.
 

@@ -93,13 +93,15 @@ class EnvLike(Protocol):
     """The least that an environment must have: two spaces, `reset` and `step`.
 
     A plain dataclass with these four is an environment. What `Env` offers besides, the
-    library does for it by the defaults written there.
+    library does for it by the defaults written there. Observations of several arrays
+    have a dictionary or tuple of spaces, such as {"image": Box(…), "speed": Box(…)},
+    and an agent's `network` reads them.
     """
 
     @property
     @abc.abstractmethod
-    def observation_space(self) -> spaces.Space:
-        """What an observation may be."""
+    def observation_space(self) -> Any:
+        """What an observation may be: a space, or a tree of spaces."""
 
     @property
     @abc.abstractmethod

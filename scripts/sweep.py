@@ -219,8 +219,9 @@ def summary_table(result: rljax.SweepResult) -> rich.table.Table:
         )
     table.caption = (
         f"{cli.evaluation_title(best)} over {rows[0]['num_seeds']} seeds, 95 % "
-        "bootstrap intervals. P(first >): how often a seed of the first setting beats one of "
-        "this. The first was chosen by these scores: confirm it with other seeds."
+        "bootstrap intervals. P(first >): how often a seed of the first setting beats "
+        "one of this. The first was chosen by these scores: confirm it with other "
+        "seeds."
     )
     return table
 

@@ -1,5 +1,7 @@
 """What breaks a contract is refused by name; what the bases offer comes by default."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import optax
 import pytest
 
 import rljax
-from rljax import contract, struct
+from rljax import contract, spaces, struct
+from rljax.testing.common import require_element
 from rljax.types import RolloutPlan
 from tests import probes
 from tests.test_rollout import Counter, Pusher
@@ -132,6 +135,155 @@ def test_steps_of_another_shape_than_resets_are_refused(state, key):
     message = rf"Growing.step's \(state, obs\)\[{int(not state)}\] must have the shape"
     with pytest.raises(ValueError, match=message):
         rljax.train(Pusher(), Growing(state), key, num_updates=1)
+
+
+@struct.dataclass
+class Walk(rljax.Env):
+    """Cells 0, 1, … up to the last, 5: five steps of reward 1."""
+
+    num_cells: int = struct.static(default=6)
+    first: int = struct.static(default=0)
+
+    @property
+    def observation_space(self):
+        return spaces.Discrete(self.num_cells)
+
+    @property
+    def action_space(self):
+        return spaces.Discrete(2)
+
+    def reset(self, key):
+        return jnp.asarray(self.first, jnp.int32), jnp.asarray(self.first, jnp.int32)
+
+    def step(self, state, action, key):
+        state, never = state + 1, jnp.zeros((), bool)
+        return state, rljax.TimeStep(state, jnp.ones(()), state >= 5, never)
+
+
+@pytest.mark.parametrize(
+    ("env", "num_cells", "broken"),
+    [
+        (Walk(6), 6, False),
+        # Beyond its end a table was read as its last row: Q = 379 where 5 is right.
+        (Walk(3), 3, True),
+        # The last cell is terminal and its value does not count.
+        (Walk(5), 5, False),
+    ],
+)
+def test_a_space_that_is_too_small_breaks_the_table(env, num_cells, broken, key):
+    agent = rljax.QLearning(discount=1.0, step_size=0.5, rollout_length=400)
+    state, metrics = rljax.train(agent, env, key, num_updates=1)
+    q_values = np.asarray(state.agent_state.q_values)
+    assert np.isnan(q_values).any() == np.isnan(metrics.episode_return[0]) == broken
+    if not broken:
+        best = 5 - np.arange(5)
+        np.testing.assert_allclose(q_values.max(axis=1)[:5], best, rtol=1e-3)
+
+
+def test_a_reset_out_of_its_space_shows_in_the_returns(key):
+    # Every episode is one step from cell 4, which the space does not have.
+    _, metrics = rljax.train(Planned(), Walk(3, first=4), key, num_updates=1)
+    assert metrics.num_episodes[0] == 8 and np.isnan(metrics.episode_return[0])
+    _, metrics = rljax.train(Planned(), Walk(5, first=4), key, num_updates=1)
+    assert metrics.episode_return[0] == 1
+
+
+@pytest.mark.parametrize("obs", [-1, 3, 2**31 - 1])
+def test_a_step_out_of_its_space_pays_nan(obs, key):
+    def paid(obs, terminated):
+        class Jumps(Walk):
+            def step(self, state, action, key):
+                return state, rljax.TimeStep(obs, 1, terminated, False)
+
+        env = Jumps(3)
+        return contract.advance(env, jnp.int32(0), jnp.int32(0), key)[1].reward
+
+    assert np.isnan(paid(jnp.int32(obs), False))
+    assert paid(jnp.int32(obs), True) == paid(jnp.int32(2), False) == 1
+
+
+@struct.dataclass
+class Senses(rljax.Env):
+    """Observations of two arrays, as a dictionary or as a tuple."""
+
+    kind: Any = struct.static(default=dict)
+
+    def of(self, place, sign):
+        if self.kind is dict:
+            return {"place": place, "sign": sign}
+        return place, sign
+
+    @property
+    def observation_space(self):
+        return self.of(spaces.Box(-1.0, 1.0, (3,)), spaces.Discrete(2))
+
+    @property
+    def action_space(self):
+        return spaces.Discrete(2)
+
+    def reset(self, key):
+        place, sign = jnp.zeros(3), jax.random.bernoulli(key).astype(jnp.int32)
+        return sign, self.of(place, sign)
+
+    def step(self, state, action, key):
+        right = (action == state).astype(float)
+        obs = self.of(jnp.ones(3) * right, state)
+        return state, rljax.TimeStep(obs, right, right > 0, jnp.zeros((), bool))
+
+
+class Reads:
+    """A network that reads the two arrays of `Senses`."""
+
+    def init(self, key, obs):
+        place, sign = jax.tree.leaves(obs)
+        assert (place.shape, sign.dtype) == ((3,), jnp.int32)
+        return jnp.zeros((4, 2))
+
+    def apply(self, params, obs):
+        place, sign = jax.tree.leaves(obs)
+        return jnp.append(place, sign.astype(float)) @ params, jnp.zeros(())
+
+
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_observations_may_be_trees_for_a_network_that_reads_them(kind, key):
+    env = rljax.TimeLimit(Senses(kind), 4)
+    if kind is dict:
+        rljax.testing.check_env(env, key, num_steps=3)
+    agent = rljax.PPO(**SMALL, network=Reads(), num_minibatches=1, num_epochs=1)
+
+    def run(key):
+        state, metrics = rljax.train(agent, env, key, num_updates=2)
+        state = state.agent_state
+        out = rljax.evaluate(agent, state, env, key, num_episodes=2)
+        return metrics.agent["policy_loss"], out.episode_returns
+
+    assert [x.shape for x in jax.eval_shape(run, key)] == [(2,), (2,)]
+    for own in (rljax.PPO(), rljax.Reinforce()):
+        with pytest.raises(TypeError, match=r"own networks take .*Pass \w+.network="):
+            rljax.train(own, env, key, num_updates=1)
+    with pytest.raises(TypeError, match="QLearning keeps a table over finitely many"):
+        rljax.train(rljax.QLearning(), env, key, num_updates=1)
+
+
+def test_a_tree_of_observations_must_be_that_of_its_space(key):
+    class Blind(Senses):
+        def reset(self, key):
+            state, obs = super().reset(key)
+            return state, {"place": obs["place"]}
+
+    class Flat(Senses):
+        def reset(self, key):
+            state, obs = super().reset(key)
+            return state, obs | {"place": jnp.zeros(2)}
+
+    with pytest.raises(
+        ValueError, match="Blind.reset must return observations with th"
+    ):
+        contract.reset(Blind(), key)
+    with pytest.raises(ValueError, match=r"Flat.reset must return .* of shape \(3,\)"):
+        contract.reset(Flat(), key)
+    with pytest.raises(AssertionError, match="obs does not fit its space"):
+        require_element(Senses().observation_space, {"place": jnp.zeros(3)}, "obs")
 
 
 def test_an_agent_may_be_one_array(key):

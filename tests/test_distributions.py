@@ -144,6 +144,48 @@ def test_huge_and_masked_logits_stay_finite(scale):
     assert d.categorical_kl(jnp.zeros(4), logits) == jnp.inf
 
 
+def test_no_action_is_drawn_where_all_are_masked(key):
+    """An action of 0, drawn without a word, is one that the mask forbids."""
+    masked = jnp.array([[0.0, -jnp.inf], [-jnp.inf, -jnp.inf]])
+    actions = jnp.zeros(2, int)
+
+    @jax.jit
+    def everything(logits):
+        chosen = (
+            d.categorical_sample(logits, key),
+            d.categorical_quantile(logits, jnp.full(2, 0.75)),
+            d.categorical_mode(logits),
+        )
+        values = (
+            d.categorical_log_prob(logits, actions),
+            d.categorical_entropy(logits),
+            d.categorical_kl(logits, logits),
+            jax.vmap(jax.grad(d.categorical_entropy))(logits)[:, 0],
+        )
+        return chosen, values
+
+    chosen, values = everything(masked)
+    for action in chosen:
+        assert action.tolist() == [0, -1]
+    for value in values:
+        assert value[0] == 0 and np.isnan(value[1])
+    # What is not traced is refused by its value.
+    message = r"logits\[1\] must allow an action, but all 2 logits are −inf"
+    for function in (
+        lambda z: d.categorical_sample(z, key),
+        lambda z: d.categorical_quantile(z, jnp.ones(2)),
+        d.categorical_mode,
+        lambda z: d.categorical_log_prob(z, actions),
+        d.categorical_entropy,
+        lambda z: d.categorical_kl(z, z),
+        lambda z: jax.jit(lambda: d.categorical_entropy(z))(),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function(masked)
+    with pytest.raises(ValueError, match=r"reference_logits must allow an action"):
+        d.categorical_kl(masked[0], masked[1])
+
+
 def test_sampling_frequencies(key):
     logits = jnp.array([0.0, 1.0, -1.0, 2.0, 0.5])
     draws = jax.vmap(lambda k: d.categorical_sample(logits, k))(
@@ -174,7 +216,7 @@ def test_of_many_actions_none_of_probability_0_is_drawn():
     actions = jax.jit(jax.vmap(d.categorical_quantile, (None, 0)))(logits, words)
     assert np.isfinite(logits[actions]).all()
     ends = d.categorical_quantile(logits, np.array([0.0, 1 - 2**-24], np.float32))
-    assert d.categorical_quantile(jnp.full(4, jnp.nan), jnp.float32(0.5)) == 0
+    assert d.categorical_quantile(jnp.full(4, jnp.nan), jnp.float32(0.5)) == -1
     allowed = np.flatnonzero(np.isfinite(logits))
     np.testing.assert_array_equal(ends, [allowed[0], logits.argmax()])
 
@@ -210,6 +252,25 @@ def test_half_precision_keeps_rare_actions(key):
     draws = d.categorical_sample(jnp.broadcast_to(logits, (20_000, 1000)), key)
     # 1000 · (1 − e^−20): each action is drawn some 20 times.
     assert len(np.unique(draws)) == 1000
+
+
+def test_k3_of_a_stale_sample_is_bounded():
+    """By hand: k3 = e^−d − 1 + d, with slope 1 − e^−d, and d clipped to [−20, 20]."""
+    log_probs, reference = jnp.array([-200.0, 200.0, -2.0]), jnp.zeros(3)
+
+    def total(x, bound=None):
+        return kl.kl_k3(x, reference, bound).sum()
+
+    assert kl.kl_k3(log_probs, reference)[0] == jnp.inf
+    assert jax.grad(total)(log_probs)[0] == -jnp.inf
+    expected = [np.expm1(20) - 20, np.expm1(-20) + 20, np.expm1(2) - 2]
+    for bound in (20.0, jnp.bfloat16(20)):
+        found = kl.kl_k3(log_probs, reference, bound)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        slope = jax.grad(total)(log_probs, bound)
+        np.testing.assert_allclose(slope, [0, 0, 1 - np.exp(2)], rtol=1e-6)
+    with pytest.raises(ValueError, match="max_log_ratio must be None or more than 0"):
+        kl.kl_k3(log_probs, reference, -20.0)
 
 
 def test_kl_where_both_exclude_an_action():

@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import rljax
 from rljax import losses, rlhf
 from tests.comparison import PLAIN, arrays, assert_equals_oracle, flags, reals
 from tests.oracles import losses as oracle
@@ -79,6 +80,22 @@ def test_ppo_clip_loss(cases, plain):
         times(oracle.ppo_clip),
         cases,
         argnums=(0, 1, 2, 3),
+        plain=plain,
+    )
+
+
+@given(batches(3, EPSILON, st.sampled_from([1.5, 3.0, 50.0])), PLAIN)
+def test_ppo_dual_clip_loss(cases, plain):
+    for log_probs, behaviour_log_probs, _, epsilon, dual_clip, _ in cases:
+        ratio = np.exp(log_probs - behaviour_log_probs)
+        bounds = np.array([1 - epsilon, 1 + epsilon, dual_clip])
+        near = np.abs(ratio[..., None] - bounds).min(axis=-1)
+        assume(((near > 1e-3) | ((ratio == 1) & (epsilon == 0))).all())
+    assert_equals_oracle(
+        losses.ppo_clip_loss,
+        times(oracle.ppo_clip),
+        cases,
+        argnums=(0, 1, 2, 3, 4),
         plain=plain,
     )
 
@@ -232,6 +249,34 @@ def test_a_ratio_that_overflows_has_no_gradient_beyond_the_bound():
     np.testing.assert_array_equal(grad, [0.0, -0.5])
 
 
+def test_one_stale_sample_is_bounded_by_the_dual_clip():
+    # r = e^200 overflows. Without a bound its element is −r A; with c it is −c A.
+    args = (jnp.array([200.0, 0.0]), jnp.zeros(2), jnp.array([-1.0, -1.0]), 0.2)
+    value, gradient = jax.value_and_grad(losses.ppo_clip_loss)(*args)
+    np.testing.assert_array_equal([value, *gradient], [np.inf, np.inf, 0.5])
+    gradient = jax.grad(losses.ppo_clip_loss, (0, 1, 2, 4))(*args, 3.0)
+    np.testing.assert_array_equal(gradient[0], [0.0, 0.5])
+    np.testing.assert_array_equal(gradient[1], [0.0, -0.5])
+    np.testing.assert_array_equal(gradient[2], [-1.5, -0.5])
+    assert gradient[3] == 0.5
+    assert losses.ppo_clip_loss(*args, 3.0) == 2.0
+    # Where A ≥ 0 the ratio is bounded as it is.
+    args = (args[0], args[1], -args[2], args[3])
+    assert losses.ppo_clip_loss(*args) == losses.ppo_clip_loss(*args, 3.0)
+    for wrong in (1.0, 0.5, -3.0, jnp.nan):
+        with pytest.raises(ValueError, match="dual_clip must be None or more than 1"):
+            losses.ppo_clip_loss(*args, wrong)
+
+
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+def test_a_ratio_that_is_nan_is_not_taken_for_a_clipped_one(advantage):
+    nan, one = jnp.full(1, jnp.nan), jnp.ones(1)
+    args = (nan, one, advantage * one, 0.2)
+    value, gradient = jax.value_and_grad(losses.ppo_clip_loss)(*args)
+    assert np.isnan(value) and np.isnan(gradient)
+    assert np.isnan(losses.ppo_clip_loss(*args, 3.0))
+
+
 def test_a_terminal_value_does_not_count_even_if_infinite():
     out = losses.td_errors(
         jnp.ones((1, 2)),
@@ -256,6 +301,59 @@ def test_shapes_that_would_broadcast_are_refused():
         )
     with pytest.raises(ValueError, match=r"values \(4,\), targets \(4, 1\)"):
         losses.value_loss(jnp.zeros(4), jnp.zeros((4, 1)))
+
+
+REAL, FLAG = jnp.ones(3), jnp.ones(3, bool)
+ROWS, INDEX = jnp.ones((3, 2)), jnp.ones(3, int)
+
+
+@pytest.mark.parametrize(
+    ("loss", "arguments", "message"),
+    [
+        (losses.policy_gradient_loss, (REAL, FLAG), "weights must be real numbers"),
+        (losses.value_loss, (FLAG, REAL), "values must be real numbers"),
+        (losses.clipped_value_loss, (REAL, FLAG, REAL, 0.2), "old_values must be real"),
+        (losses.ppo_clip_loss, (REAL, REAL, FLAG, 0.2), "advantages must be real"),
+        (losses.ppo_clip_loss, (REAL, REAL, REAL, True), "clip_epsilon must be real"),
+        (
+            losses.td_errors,
+            (ROWS, INDEX, FLAG, ROWS, REAL, 0.9),
+            "rewards must be real numbers here, got bool. Are the arguments in their",
+        ),
+        (
+            losses.td_errors,
+            (ROWS, INDEX, REAL, ROWS, REAL, 0.9),
+            "terminated must be bool here, got float32",
+        ),
+        (
+            losses.td_errors,
+            (ROWS, REAL, REAL, ROWS, FLAG, 0.9),
+            "actions must be integers here, got float32",
+        ),
+        (rlhf.losses.bradley_terry_loss, (REAL, FLAG), "rejected_rewards must be real"),
+        (rlhf.losses.dpo_loss, (REAL, REAL, FLAG, REAL, 0.1), "reference_chosen_log_p"),
+        (rlhf.kl.kl_k2, (REAL, FLAG), "reference_log_probs must be real numbers"),
+        (
+            rlhf.kl.penalized_rewards,
+            (REAL, REAL, FLAG, INDEX, 0.1),
+            "truncated must be bool here, got int32",
+        ),
+        (
+            rlhf.kl.penalized_rewards,
+            (REAL, FLAG, FLAG, FLAG, 0.1),
+            "kl must be real numbers here, got bool",
+        ),
+        (
+            rljax.distributions.categorical_log_prob,
+            (ROWS, REAL),
+            "actions must be integers here, got float32",
+        ),
+        (rljax.distributions.categorical_entropy, (ROWS > 0,), "logits must be real"),
+    ],
+)
+def test_arrays_in_another_order_are_refused(loss, arguments, message):
+    with pytest.raises(TypeError, match=message):
+        loss(*arguments)
 
 
 def test_arrays_where_a_scalar_belongs_are_refused():

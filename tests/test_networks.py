@@ -1,12 +1,14 @@
 """Networks: initial distributions, the forward pass, and networks of the user's."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import rljax
-from rljax import networks
+from rljax import networks, spaces, struct
 
 
 def test_he_normal_has_variance_2_over_inputs(key):
@@ -69,6 +71,72 @@ def test_shapes_of_actor_and_critic(key, shared, hidden_sizes):
     assert logits.shape == (3,)
     assert value.shape == ()
     assert len(params.trunk) == (len(hidden_sizes) if shared else 0)
+
+
+@struct.dataclass
+class Pixels(rljax.Env):
+    """Its observation is its state, integers between its bounds."""
+
+    low: Any = struct.static(default=0)
+    high: Any = struct.static(default=255)
+    dtype: Any = struct.static(default=jnp.uint8)
+
+    @property
+    def observation_space(self):
+        return spaces.Box(self.low, self.high, (2, 3), self.dtype)
+
+    @property
+    def action_space(self):
+        return spaces.Discrete(2)
+
+    def reset(self, key):
+        pixels = jax.random.randint(key, (2, 3), 0, 256).astype(self.dtype)
+        return pixels, pixels
+
+    def step(self, state, action, key):
+        never = jnp.zeros((), bool)
+        return state, rljax.TimeStep(state, jnp.ones(()), never, never)
+
+
+@pytest.mark.parametrize(
+    ("env", "scaled"),
+    [
+        (Pixels(), lambda x: x / 255),
+        (Pixels(-100, 300, jnp.int32), lambda x: (x + 100) / 400),
+        # Bounds of each number: the least and the greatest count.
+        (Pixels(0, (1, 9, 255), jnp.int16), lambda x: x / 255),
+        (Pixels(0, np.inf, jnp.int32), lambda x: x),
+        (Pixels(dtype=jnp.float32), lambda x: x),
+    ],
+    ids=str,
+)
+def test_integers_between_bounds_enter_an_own_network_in_the_unit_interval(env, scaled):
+    """As NumPy computes it, for an actor with a critic and for an actor alone."""
+    _, obs = env.reset(jax.random.key(3))
+    x = scaled(np.asarray(obs, np.float32)).ravel()
+    for kind in (rljax.ActorCritic, rljax.Reinforce):
+        agent = kind(num_envs=2, rollout_length=4, hidden_sizes=())
+        state = agent.init(jax.random.key(0), env)
+        layers = {leaf.shape: leaf for leaf in jax.tree.leaves(state.params)}
+        expected = x @ layers[6, 2] + layers[2,]
+        np.testing.assert_allclose(agent.logits(state, obs), expected, rtol=1e-5)
+        if kind is rljax.ActorCritic:
+            expected = x @ layers[6, 1][:, 0] + layers[1,][0]
+            np.testing.assert_allclose(agent.value(state, obs), expected, rtol=1e-5)
+        # The bounds are known inside of jit, where the environment is traced.
+        jax.eval_shape(
+            lambda key, agent=agent: rljax.train(agent, env, key, num_updates=1),
+            jax.random.key(0),
+        )
+
+
+def test_bounds_that_are_traced_can_not_scale_a_network(key):
+    @struct.dataclass
+    class Swept(Pixels):
+        high: Any = 255
+
+    with pytest.raises(TypeError, match="bounds of an integer Box must be known when"):
+        rljax.train(rljax.PPO(), Swept(), key, num_updates=1)
 
 
 @pytest.fixture(scope="module")

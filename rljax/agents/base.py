@@ -42,6 +42,11 @@ def adam(
 class PolicyAgent(Agent):
     """A policy network, its optimiser, and rollouts of one length. Abstract.
 
+    The agent's own network reads observations of a Discrete space as one-hot vectors.
+    Those of a Box are flattened; integers between finite bounds, such as images, are
+    scaled to [0, 1], floating ones are read as they are. For any other observations,
+    or to have others read otherwise, pass a `network`.
+
     Derived agents define `update`, with `over_steps` to apply the network to a whole
     trajectory and `apply_gradients` to take a step.
     """
@@ -119,13 +124,13 @@ class PolicyAgent(Agent):
         if self.network is not None:
             return self._init_network(env, (num_actions,), key)
         sizes = (self._num_inputs(env), *self.hidden_sizes, num_actions)
-        return networks.mlp_init(sizes, key)
+        return networks.scaled(networks.mlp_init(sizes, key), env.observation_space)
 
     def apply(self, params: Any, obs: Any) -> Any:
         """The network's output for one observation: logits [A]."""
         if self.network is not None:
             return self.network.apply(params, obs)
-        return networks.mlp_apply(params, obs, self.activation)
+        return networks.mlp_apply(*networks.scale(params, obs), self.activation)
 
     def over_steps(self, params: Any, obs: Any) -> Any:
         """`apply` to observations [T, N, …]."""
@@ -140,8 +145,8 @@ class PolicyAgent(Agent):
         return distributions.categorical_sample(self.logits(state, obs), key), ()
 
     def greedy(self, state: Any, obs: Any) -> jax.Array:
-        """argmax_a π(a|obs), ties to the lowest action."""
-        return distributions.greedy(self.logits(state, obs))
+        """argmax_a π(a|obs), ties to the lowest action; −1 where all are masked."""
+        return distributions.categorical_mode(self.logits(state, obs))
 
     def make_optimizer(self, num_updates: Any) -> optax.GradientTransformation:
         """The optimiser after some updates, at the learning rate of then.
@@ -248,7 +253,7 @@ class ActorCriticAgent(PolicyAgent):
         num_actions = spaces.num_actions(env.action_space, type(self).__name__)
         if self.network is not None:
             return self._init_network(env, ((num_actions,), ()), key)
-        return networks.actor_critic_init(
+        params = networks.actor_critic_init(
             self._num_inputs(env),
             num_actions,
             self.hidden_sizes,
@@ -256,11 +261,13 @@ class ActorCriticAgent(PolicyAgent):
             shared=self.shared_network,
             initialization=self.initialization,
         )
+        return networks.scaled(params, env.observation_space)
 
     def apply(self, params: Any, obs: Any) -> tuple[jax.Array, jax.Array]:
         """The network's output for one observation: logits [A] and value []."""
         if self.network is not None:
             return self.network.apply(params, obs)
+        params, obs = networks.scale(params, obs)
         return networks.actor_critic_apply(params, obs, self.activation)
 
     def logits(self, state: Any, obs: Any) -> jax.Array:
@@ -323,8 +330,10 @@ def standardize(x: jax.Array, where: jax.Array | None = None) -> jax.Array:
     """(x − mean) / sqrt(variance + 1e-16), both over the elements that `where` marks.
 
     The floor stands for the customary 1e-8 beside the root, but under it, so that the
-    derivative stays finite where all elements are equal.
+    derivative stays finite where all elements are equal. It is computed in float32 at
+    least, which is then the result's dtype.
     """
+    (x,) = checks.floating(x=x)
     # One element is subtracted first. The mean of equal numbers is not exactly that
     # number in floating point, and the difference would be the whole deviation.
     one = x.ravel()[0] if where is None else jnp.max(x, where=where, initial=-jnp.inf)

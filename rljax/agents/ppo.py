@@ -50,6 +50,9 @@ class PPO(ActorCriticAgent):
     """λ in [0, 1] of the advantages."""
     clip_epsilon: float = 0.2
     """ε of the policy's ratio, and of the values with clip_value_loss."""
+    dual_clip: float | None = None
+    """c > 1, where the ratio is clipped if A < 0, see `losses.ppo_clip_loss`; 3, say.
+    None: there it has no upper bound, as published."""
     clip_value_loss: bool = struct.static(default=False)
     """Whether the critic's loss is the clipped one."""
     normalize_advantages: bool = struct.static(default=True)
@@ -73,6 +76,7 @@ class PPO(ActorCriticAgent):
             self, "clip_value_loss", "normalize_advantages", "time_limit_is_termination"
         )
         checks.reals(self, "clip_epsilon", minimum=0.0)
+        checks.reals(self, "dual_clip", minimum=1.0, open_minimum=True, optional=True)
         batch_size = self.rollout_length * self.num_envs
         if batch_size % self.num_minibatches:
             raise ValueError(
@@ -166,7 +170,11 @@ class PPO(ActorCriticAgent):
         if self.normalize_advantages:
             advantages = standardize(advantages)
         policy_loss = losses.ppo_clip_loss(
-            log_probs, behaviour_log_probs, advantages, self.clip_epsilon
+            log_probs,
+            behaviour_log_probs,
+            advantages,
+            self.clip_epsilon,
+            self.dual_clip,
         )
         if self.clip_value_loss:
             value_loss = losses.clipped_value_loss(
@@ -175,7 +183,8 @@ class PPO(ActorCriticAgent):
         else:
             value_loss = losses.value_loss(values, targets)
         entropy = jnp.mean(distributions.categorical_entropy(logits))
-        log_ratio = log_probs - behaviour_log_probs
+        # Of a ratio above e^20, these metrics say no more than that it is so high.
+        log_ratio = jnp.minimum(log_probs - behaviour_log_probs, 20.0)
         metrics = {
             "policy_loss": policy_loss,
             "value_loss": value_loss,

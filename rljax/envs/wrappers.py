@@ -57,7 +57,7 @@ class TimeLimit(Env):
         object.__setattr__(self, "max_steps", max_steps)
 
     @property
-    def observation_space(self) -> spaces.Space:
+    def observation_space(self) -> Any:
         """That of the wrapped environment."""
         return self.env.observation_space
 

@@ -1,7 +1,12 @@
-"""Advantages of episodes with the same start, by comparing them with one another."""
+"""Advantages of episodes with the same start, by comparing them with one another.
+
+Returns of half precision are compared in float32, which is then the result's dtype.
+"""
 
 import jax
 import jax.numpy as jnp
+
+from rljax import checks
 
 
 def leave_one_out_advantages(returns: jax.Array) -> jax.Array:
@@ -58,7 +63,7 @@ def _one_group(returns: jax.Array) -> jax.Array:
             "returns must be those of one group of two or more, [G], got shape "
             f"{jnp.shape(returns)}. vmap over several groups."
         )
-    return jnp.asarray(returns, jnp.result_type(returns, 1.0))
+    return checks.floating(returns=returns)[0]
 
 
 def _centred(returns: jax.Array) -> jax.Array:

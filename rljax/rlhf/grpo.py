@@ -40,6 +40,9 @@ class GRPO(RLOO):
     """Gradient steps per rollout, each on the whole rollout."""
     clip_epsilon: float = 0.2
     """ε, how far from 1 the ratio r may go before it is clipped."""
+    dual_clip: float | None = None
+    """c > 1, where r is clipped if A_n < 0, see `losses.ppo_clip_loss`; 3, say. None:
+    there it has no upper bound, as published."""
     normalize_advantages: bool = struct.static(default=True)
     """Whether a group's advantages are divided by their standard deviation."""
 
@@ -47,6 +50,7 @@ class GRPO(RLOO):
         super().__post_init__()
         checks.ints(self, "num_epochs", minimum=1)
         checks.reals(self, "clip_epsilon", minimum=0.0)
+        checks.reals(self, "dual_clip", minimum=1.0, open_minimum=True, optional=True)
         checks.bools(self, "normalize_advantages")
 
     def _num_steps(self) -> int:
@@ -59,6 +63,6 @@ class GRPO(RLOO):
 
     def _policy_loss(self, log_probs, old_log_probs, advantages):
         loss = losses.ppo_clip_loss(
-            log_probs, old_log_probs, advantages, self.clip_epsilon
+            log_probs, old_log_probs, advantages, self.clip_epsilon, self.dual_clip
         )
         return len(log_probs) * loss  # T · (mean over [T, N]) = 1/N Σ_n Σ_t

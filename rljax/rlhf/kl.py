@@ -28,6 +28,9 @@ step's divergence is missing from the gradient. The table is tested by enumerati
 holds for the first gradient step on a rollout; at later steps the samples are those of
 an older policy, and no row is exact.
 
+Log-probabilities, rewards and divergences of half precision are computed with in
+float32, which is then the dtype of the results.
+
 k1 in the reward, paid by the whole sequence, has a further advantage: at the optimum
 r − β Σ_t k1_t is the same for all sequences of a prompt. A baseline that is the mean of
 other episodes then makes every advantage 0, so the gradient has no variance there.
@@ -69,6 +72,7 @@ def kl_k1(log_probs: jax.Array, reference_log_probs: jax.Array) -> jax.Array:
       [...] one estimate for each a.
 
     Raises:
+      TypeError: an argument does not hold real numbers.
       ValueError: the shapes differ.
 
     Source: Schulman (2020), Approximating KL divergence.
@@ -87,15 +91,32 @@ def kl_k2(log_probs: jax.Array, reference_log_probs: jax.Array) -> jax.Array:
     return jnp.square(_log_ratios(log_probs, reference_log_probs)) / 2
 
 
-def kl_k3(log_probs: jax.Array, reference_log_probs: jax.Array) -> jax.Array:
+def kl_k3(
+    log_probs: jax.Array,
+    reference_log_probs: jax.Array,
+    max_log_ratio: jax.typing.ArrayLike | None = None,
+) -> jax.Array:
     """k3 = ρ(a)/π(a) − 1 − log ρ(a)/π(a), an estimate of KL(π‖ρ) from a ~ π.
 
     It is never negative, and unbiased if π(a) = 0 implies ρ(a) = 0. The mean of its
     gradient over a ~ π is the gradient of the *reverse* divergence, KL(ρ‖π).
 
-    Arguments, result, errors and source are those of `kl_k1`.
+    Where a is far more probable under ρ than under π, as of a stale sample, ρ(a)/π(a)
+    outweighs all other samples; in float32 k3 and its gradient are infinite from
+    d = log π(a) − log ρ(a) = −89 on. With `max_log_ratio` = m, d is clipped to [−m, m]:
+    beyond, k3 is that of ±m and has no gradient. Codes of RLHF often take some 20.
+
+    Args:
+      log_probs: [...] log π(a).
+      reference_log_probs: [...] log ρ(a).
+      max_log_ratio: m, scalar, more than 0; None: d as it is, as first published.
+
+    Result, errors and source are those of `kl_k1`.
     """
     log_ratio = _log_ratios(log_probs, reference_log_probs)
+    if max_log_ratio is not None:
+        bound = checks.scalar_above(0.0, max_log_ratio=max_log_ratio)
+        log_ratio = jnp.clip(log_ratio, -bound, bound)
     return jnp.expm1(-log_ratio) + log_ratio
 
 
@@ -106,6 +127,9 @@ def _log_ratios(log_probs, reference_log_probs):
             "log_probs and reference_log_probs must have one shape, got "
             f"{shapes[0]} and {shapes[1]}."
         )
+    log_probs, reference_log_probs = checks.floating(
+        log_probs=log_probs, reference_log_probs=reference_log_probs
+    )
     return jnp.asarray(log_probs) - jnp.asarray(reference_log_probs)
 
 
@@ -114,6 +138,7 @@ def kl_estimates(
     reference_logits: jax.Array,
     actions: jax.Array,
     estimator: Estimator,
+    max_log_ratio: jax.typing.ArrayLike | None = None,
 ) -> jax.Array:
     """Each step's divergence from the reference, estimated from the action taken.
 
@@ -130,6 +155,7 @@ def kl_estimates(
       reference_logits: [..., A] of π_ref.
       actions: [...] integer.
       estimator: one of `ESTIMATORS`.
+      max_log_ratio: bound of |d| in k3, see `kl_k3`; the others have none.
 
     Returns:
       [...] in nats.
@@ -148,12 +174,9 @@ def kl_estimates(
         )
     log_probs = distributions.categorical_log_prob(logits, actions)
     reference = distributions.categorical_log_prob(reference_logits, actions)
-    estimate = {
-        "k1": kl_k1,
-        "k2": kl_k2,
-        "k3": kl_k3,
-    }[estimator]
-    return estimate(log_probs, reference)
+    if estimator == "k3":
+        return kl_k3(log_probs, reference, max_log_ratio)
+    return {"k1": kl_k1, "k2": kl_k2}[estimator](log_probs, reference)
 
 
 def penalized_rewards(
@@ -187,6 +210,7 @@ def penalized_rewards(
       [T].
 
     Raises:
+      TypeError: a flag is not bool, or another array is.
       ValueError: the shapes do not fit, or the credit is unknown.
 
     Source: Ziegler et al. (2019), arXiv:1909.08593, eq. 2; Ahmadian et al. (2024),
@@ -195,6 +219,8 @@ def penalized_rewards(
     checks.trajectory(
         rewards=rewards, kl=kl, terminated=terminated, truncated=truncated
     )
+    rewards, kl, kl_coef = checks.floating(rewards=rewards, kl=kl, kl_coef=kl_coef)
+    terminated, truncated = checks.flags(terminated=terminated, truncated=truncated)
     if credit == "token":
         return rewards - kl_coef * kl
     if credit != "sequence":
@@ -231,6 +257,9 @@ def adapted_kl_coef(
 
     Source: Ziegler et al. (2019), arXiv:1909.08593, §2.2, K = 0.1.
     """
+    kl_coef, kl, kl_target, kl_rate = checks.floating(
+        kl_coef=kl_coef, kl=kl, kl_target=kl_target, kl_rate=kl_rate
+    )
     error = jnp.clip(kl / kl_target - 1, -0.2, 0.2)
     return kl_coef * (1 + kl_rate * error)
 
@@ -251,6 +280,8 @@ class Price(NamedTuple):
     """KL of whole episodes, in nats, that adapting β aims at; None: β is fixed."""
     kl_rate: Any
     """K, the rate of that adaptation: see `adapted_kl_coef`."""
+    max_log_ratio: Any
+    """Bound of the log-ratio in k3, see `kl_k3`; None: no bound."""
 
     def in_force(self, adapted: jax.Array) -> Any:
         """β of this update: the agent's `kl_coef`, or `adapted` if it has a target."""
@@ -267,15 +298,21 @@ class Price(NamedTuple):
             coef = jnp.clip(coef, self.kl_coef / 1e4, self.kl_coef * 1e4)
         return jnp.asarray(coef, jnp.result_type(float))
 
+    def estimates(
+        self, logits: Any, reference_logits: Any, actions: jax.Array
+    ) -> jax.Array:
+        """`kl_estimates` as the settings say."""
+        return kl_estimates(
+            logits, reference_logits, actions, self.kl_estimator, self.max_log_ratio
+        )
+
     def rewards(
         self, trajectory: Transition, logits: Any, reference_logits: Any, coef: Any
     ) -> jax.Array:
         """Rewards [T, N], less the KL penalty if it is paid in the reward."""
         if self.kl_in == "loss":
-            return trajectory.reward
-        kl = kl_estimates(
-            logits, reference_logits, trajectory.action, self.kl_estimator
-        )
+            return checks.floating(reward=trajectory.reward)[0]
+        kl = self.estimates(logits, reference_logits, trajectory.action)
         over_envs = jax.vmap(
             penalized_rewards, in_axes=(1, 1, 1, 1, None, None), out_axes=1
         )
@@ -290,7 +327,7 @@ class Price(NamedTuple):
 
 
 def check_settings(agent: Any) -> None:
-    """Checks the fields kl_coef, kl_in, kl_estimator, credit, kl_target and kl_rate.
+    """Checks the fields of an agent that are the settings of its `Price`.
 
     Raises:
       TypeError, ValueError: a field is wrong; the message says what is allowed.
@@ -319,4 +356,13 @@ def check_settings(agent: Any) -> None:
             f"{type(agent).__name__}.kl_estimator must be one of "
             f"{', '.join(map(repr, allowed))} with kl_in={agent.kl_in!r}, got "
             f"{agent.kl_estimator!r}: {why}."
+        )
+    checks.reals(
+        agent, "kl_max_log_ratio", minimum=0.0, open_minimum=True, optional=True
+    )
+    if agent.kl_max_log_ratio is not None and agent.kl_estimator != "k3":
+        raise ValueError(
+            f"{type(agent).__name__}.kl_max_log_ratio must be None with kl_estimator="
+            f"{agent.kl_estimator!r}, got {agent.kl_max_log_ratio!r}: only k3 takes "
+            "the exponential of a log-ratio."
         )

@@ -1,7 +1,8 @@
 """Losses of pairwise preferences: means over the pairs, to be minimised.
 
 As in `rljax.losses`, all arguments that are written [B] must have the same shape;
-otherwise ValueError is raised.
+otherwise ValueError is raised. Arguments of half precision are computed with in
+float32, which is then the result's dtype.
 """
 
 import jax
@@ -28,7 +29,9 @@ def bradley_terry_loss(
 
     Source: Bradley and Terry (1952); Christiano et al. (2017), arXiv:1706.03741, eq. 1.
     """
-    checks.same_shape(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards)
+    chosen_rewards, rejected_rewards = checks.alike(
+        chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards
+    )
     return jnp.mean(jax.nn.softplus(rejected_rewards - chosen_rewards))
 
 
@@ -57,15 +60,15 @@ def dpo_loss(
 
     Source: Rafailov et al. (2023), arXiv:2305.18290, eq. 7.
     """
-    checks.same_shape(
+    chosen, rejected, reference_chosen, reference_rejected = checks.alike(
         chosen_log_probs=chosen_log_probs,
         rejected_log_probs=rejected_log_probs,
         reference_chosen_log_probs=reference_chosen_log_probs,
         reference_rejected_log_probs=reference_rejected_log_probs,
     )
     checks.scalar(kl_coef=kl_coef)
-    kl_coef = jnp.asarray(kl_coef)
+    kl_coef = jnp.asarray(*checks.floating(kl_coef=kl_coef))
     return bradley_terry_loss(
-        kl_coef * (chosen_log_probs - reference_chosen_log_probs),
-        kl_coef * (rejected_log_probs - reference_rejected_log_probs),
+        kl_coef * (chosen - reference_chosen),
+        kl_coef * (rejected - reference_rejected),
     )

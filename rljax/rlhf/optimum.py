@@ -5,8 +5,9 @@
 
 Both are undiscounted, over whole episodes; J_β is the objective of RLHF if the states
 are prefixes of a text. Every episode must end, as it does in an acyclic process, where
-values settle after as many sweeps as the longest episode has steps. Shape letters: S
-states, A actions.
+values settle after as many sweeps as the longest episode has steps. Half precision is
+computed with in float32, then the dtype of the results. Shape letters: S states, A
+actions.
 """
 
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from rljax import checks
 from rljax.mdp import MDP
 from rljax.rlhf import sequences
 from rljax.rlhf.reference import ReferenceState
@@ -273,7 +275,10 @@ def sequence_objective(
             f"shapes {shapes[0]}, {shapes[1]} and {shapes[2]}."
         )
     _check_kl_coef(kl_coef, finite=True)
-    return _sequence_objective(log_probs, reference_log_probs, rewards, kl_coef)
+    arrays = checks.floating(
+        log_probs=log_probs, reference_log_probs=reference_log_probs, rewards=rewards
+    )
+    return _sequence_objective(*arrays, kl_coef)
 
 
 @jax.jit
@@ -316,6 +321,9 @@ def optimal_log_probs(
     Source: the sources of `sequence_objective`.
     """
     _check_kl_coef(kl_coef)
+    reference_log_probs, rewards = checks.floating(
+        reference_log_probs=reference_log_probs, rewards=rewards
+    )
     beta = jnp.asarray(kl_coef, jnp.result_type(rewards, float))
     return _soft_policy(rewards, reference_log_probs, beta)
 
@@ -334,6 +342,7 @@ def log_probs_of(
     of_state = agent.reference_logits if reference else agent.logits
     obs = sequences.unfinished(env.vocabulary_size, env.horizon, env.num_prompts)
     logits = jax.vmap(jax.vmap(lambda o: of_state(agent_state, o)))(jnp.asarray(obs))
+    (logits,) = checks.floating(logits=logits)
     return sequences.sequence_log_probs(jax.nn.log_softmax(logits), env.horizon)
 
 

@@ -72,6 +72,9 @@ class PPOKL(PPO):
     """KL of whole episodes, in nats, that adapting β aims at; None: β is fixed."""
     kl_rate: float = 0.1
     """K, the rate of that adaptation: see `kl.adapted_kl_coef`."""
+    kl_max_log_ratio: float | None = None
+    """Bound of |log π(a) − log π_ref(a)| in the estimator k3, so that no action which
+    the policy has left can outweigh all others, or overflow; 20, say. None: none."""
     reference: Any = struct.data(default=None)
     """Parameters of π_ref and of the initial critic, as the network's `init` returns
     them: (actor, critic) for a `Pair`. Training starts from them; None: they are
@@ -92,6 +95,7 @@ class PPOKL(PPO):
             self.credit,
             self.kl_target,
             self.kl_rate,
+            self.kl_max_log_ratio,
         )
 
     def init(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -148,7 +152,7 @@ class PPOKL(PPO):
     def _penalty(self, logits: jax.Array, steps: Transition) -> Any:
         if self.kl_in == "reward":
             return 0.0
-        estimates = kl.kl_estimates(
-            logits, steps.extras["reference_logits"], steps.action, self.kl_estimator
+        estimates = self.price.estimates(
+            logits, steps.extras["reference_logits"], steps.action
         )
         return self.kl_coef * jnp.mean(estimates)

@@ -47,6 +47,9 @@ class RLOO(ReferencePolicy):
     """KL of whole episodes, in nats, that adapting β aims at; None: β is fixed."""
     kl_rate: float = 0.1
     """K, the rate of that adaptation: see `kl.adapted_kl_coef`."""
+    kl_max_log_ratio: float | None = None
+    """Bound of |log π(a) − log π_ref(a)| in the estimator k3, so that no action which
+    the policy has left can outweigh all others, or overflow; 20, say. None: none."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -78,6 +81,7 @@ class RLOO(ReferencePolicy):
             self.credit,
             self.kl_target,
             self.kl_rate,
+            self.kl_max_log_ratio,
         )
 
     def init(self, key: jax.Array, env: EnvLike) -> ReferenceState:
@@ -124,8 +128,8 @@ class RLOO(ReferencePolicy):
             policy_loss = self._policy_loss(log_probs, old_log_probs, advantages)
             loss = policy_loss
             if self.kl_in != "reward":
-                estimates = kl.kl_estimates(
-                    logits, reference_logits, trajectory.action, self.kl_estimator
+                estimates = self.price.estimates(
+                    logits, reference_logits, trajectory.action
                 )
                 loss += coef * per_episode(jnp.where(mask, estimates, 0))
             entropy = distributions.categorical_entropy(logits)

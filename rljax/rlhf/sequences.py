@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rljax import checks
+
 
 class Sizes(NamedTuple):
     """The sizes of a problem, on which networks, rewards and data must agree."""
@@ -136,7 +138,7 @@ def sequence_log_probs(log_policy: jax.Array, horizon: int) -> jax.Array:
       horizon: H.
 
     Returns:
-      [..., V^H], in the order of `code`.
+      [..., V^H], in the order of `code`; of float32 at least.
 
     Raises:
       ValueError: there are not U = (V^H − 1)/(V − 1) prefixes.
@@ -147,7 +149,8 @@ def sequence_log_probs(log_policy: jax.Array, horizon: int) -> jax.Array:
             f"log_policy must have {num_shorter(vocabulary_size, horizon)} rows for "
             f"{vocabulary_size} tokens and a horizon of {horizon}, has {rows}."
         )
-    total = jnp.zeros((*batch, 1), jnp.result_type(log_policy))
+    (log_policy,) = checks.floating(log_policy=log_policy)
+    total = jnp.zeros((*batch, 1), log_policy.dtype)
     # One length is handled after another. The V extensions of a prefix have successive
     # numbers, so flattening [V^h, V] gives the order of the prefixes of length h + 1.
     for h in range(horizon):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rljax import spaces
 from rljax.random import is_typed_key
 
 
@@ -81,7 +82,16 @@ def require_draws(draw: Callable[[tuple[int, ...]], Any]) -> None:
 
 
 def require_element(space: Any, value: Any, what: str) -> None:
-    """Requires `value` to be one element of `space`, dtype included."""
+    """Requires `value` to be one element of a space, or of a tree of spaces."""
+    tree = spaces.structure(space)
+    if not jax.tree_util.treedef_is_leaf(tree):
+        try:
+            parts = tree.flatten_up_to(value)
+        except ValueError as error:
+            raise AssertionError(f"{what} does not fit its space: {error}") from error
+        for one, part in zip(tree.flatten_up_to(space), parts, strict=True):
+            require_element(one, part, what)
+        return
     expected = (space.shape, jnp.dtype(jnp.result_type(space.dtype)))
     require(isinstance(value, jax.Array), f"{what} must be one array, is {value!r}")
     got = (value.shape, value.dtype)

@@ -261,7 +261,7 @@ def test_actor_critic_with_the_published_constants(options):
     "options",
     [
         {},
-        {"clip_value_loss": True, "max_grad_norm": None},
+        {"clip_value_loss": True, "max_grad_norm": None, "dual_clip": 1.2},
         {"normalize_advantages": False, "entropy_coef": 0.1, "value_coef": 1.5},
         {"anneal_updates": 4, "clip_epsilon": 0.01, "max_grad_norm": 0.05},
         {"time_limit_is_termination": True, "gae_lambda": 1.0},
@@ -312,6 +312,7 @@ def test_ppo_epochs_and_minibatches_included(options):
             agent.normalize_advantages,
             agent.value_coef,
             agent.entropy_coef,
+            agent.dual_clip,
         )
         grads, norm = optimizers.clip_by_global_norm(grads, agent.max_grad_norm)
         norms.append(norm)
@@ -384,6 +385,34 @@ class Extended:
 
     def apply(self, params, obs):
         return obs @ params["w"], jnp.zeros(())
+
+
+@pytest.mark.parametrize("dual_clip", [None, 3.0])
+def test_a_stale_sample_can_be_kept_from_ending_a_run(dual_clip):
+    # Of four samples one was all but impossible when it was drawn: r = ½ e^200. By
+    # hand, L = −¼ Σ min(…) is infinite, and −¼ · (−3) with the dual clip.
+    agent = rljax.PPO(
+        **SMALL, network=Extended({}), normalize_advantages=False, dual_clip=dual_clip
+    )
+    flags, half = jnp.zeros(4, bool), jnp.log(0.5)
+    steps = rljax.Transition(
+        obs=jnp.ones((4, 4)),
+        action=jnp.zeros(4, jnp.int32),
+        reward=jnp.zeros(4),
+        terminated=flags,
+        truncated=flags,
+        next_obs=jnp.ones((4, 4)),
+        extras={"behaviour_log_probs": jnp.full(4, half).at[0].set(-200.0)},
+    )
+    advantages, zeros = jnp.array([-1.0, 0.0, 0.0, 0.0]), jnp.zeros(4)
+    grads, metrics = jax.grad(agent._loss, has_aux=True)(
+        Extended({}).init(None, None), steps, advantages, zeros, zeros
+    )
+    assert np.isfinite(grads["w"]).all() == (dual_clip is not None)
+    assert metrics["policy_loss"] == (np.inf if dual_clip is None else 0.75)
+    # The other three have not moved; the one counts as if r were e^20.
+    np.testing.assert_allclose(metrics["approx_kl"], (np.expm1(20) - 20) / 4, rtol=1e-5)
+    assert metrics["clip_fraction"] == 0.25
 
 
 @pytest.mark.parametrize("more", [7, True], ids=str)

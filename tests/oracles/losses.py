@@ -46,7 +46,7 @@ def clipped_value(values, old_values, targets, epsilon):
     return total / count, (*gradients, d_epsilon)
 
 
-def ppo_clip(log_probs, behaviour_log_probs, advantages, epsilon):
+def ppo_clip(log_probs, behaviour_log_probs, advantages, epsilon, dual_clip=None):
     """L = −1/B Σ_b min(r A, clip(r, 1−ε, 1+ε) A), r = exp(log π − log π_old).
 
     For A ≥ 0 the minimum is r A up to r = 1+ε and (1+ε) A beyond; for A < 0 it is r A
@@ -58,17 +58,24 @@ def ppo_clip(log_probs, behaviour_log_probs, advantages, epsilon):
     outside, in the zero region,
 
         ∂L/∂log π = ∂L/∂log π_old = 0,   ∂L/∂A = −(1 ± ε)/B,   ∂L/∂ε = ∓A/B.
+
+    With a dual clip c, an element with A < 0 is the maximum of that and c A. It is c A
+    where r > c, which leaves ∂L/∂A = −c/B and ∂L/∂c = −A/B.
     """
     count = advantages.size
     gradients = [np.zeros_like(advantages) for _ in range(3)]
-    total, d_epsilon = 0.0, 0.0
+    total, d_epsilon, d_dual = 0.0, 0.0, 0.0
     for b in np.ndindex(advantages.shape):
         with np.errstate(over="ignore"):
             r = np.exp(log_probs[b] - behaviour_log_probs[b])
         a = advantages[b]
         side = 1.0 if a >= 0 else -1.0
         bound = 1 + side * epsilon
-        if (r <= bound) if a >= 0 else (r >= bound):
+        if dual_clip is not None and a < 0 and r > dual_clip:
+            total -= dual_clip * a
+            gradients[2][b] = -dual_clip / count
+            d_dual -= a / count
+        elif (r <= bound) if a >= 0 else (r >= bound):
             total -= r * a
             gradients[0][b], gradients[1][b] = -r * a / count, r * a / count
             gradients[2][b] = -r / count
@@ -76,7 +83,8 @@ def ppo_clip(log_probs, behaviour_log_probs, advantages, epsilon):
             total -= bound * a
             gradients[2][b] = -bound / count
             d_epsilon -= side * a / count
-    return total / count, (*gradients, d_epsilon)
+    d_dual = () if dual_clip is None else (d_dual,)
+    return total / count, (*gradients, d_epsilon, *d_dual)
 
 
 def td_errors(q_values, actions, rewards, next_q_values, terminated, discount, weights):

@@ -31,7 +31,7 @@ def actor_critic_gradient(
 
 
 def ppo_gradient(
-    p, batch, clip_epsilon, clip_value, normalize, value_coef, entropy_coef
+    p, batch, clip_epsilon, clip_value, normalize, value_coef, entropy_coef, dual_clip
 ):
     """Of L_clip + c_v L_V − c_H mean[H] over one minibatch, a dict of arrays [B]."""
     z, h, logits, values = forward(p, batch["obs"])
@@ -40,7 +40,7 @@ def ppo_gradient(
         advantages = (advantages - advantages.mean()) / advantages.std()
     log_probs = distributions.log_softmax(logits)[np.arange(len(actions)), actions]
     _, (d_log_probs, *_) = losses.ppo_clip(
-        log_probs, batch["behaviour_log_probs"], advantages, clip_epsilon
+        log_probs, batch["behaviour_log_probs"], advantages, clip_epsilon, dual_clip
     )
     d_logits = policy_gradient(logits, actions, -d_log_probs)
     d_logits = d_logits - entropy_coef * entropy_gradient(logits) / len(actions)

@@ -109,6 +109,16 @@ def test_the_coefficient_moves_towards_the_target():
             ValueError,
             "one of 'k1', 'k2', 'k3' with kl_in='reward', got 'exact': it would leave",
         ),
+        (
+            {"kl_max_log_ratio": 0.0, "kl_estimator": "k3"},
+            ValueError,
+            "kl_max_log_ratio must be finite and more than 0, got 0",
+        ),
+        (
+            {"kl_max_log_ratio": 20.0},
+            ValueError,
+            "kl_max_log_ratio must be None with kl_estimator='k1', got 20.0: only k3",
+        ),
     ],
 )
 def test_bad_settings_are_refused(changes, error, message):
@@ -119,6 +129,7 @@ def test_bad_settings_are_refused(changes, error, message):
         "credit": "token",
         "kl_target": None,
         "kl_rate": 0.1,
+        "kl_max_log_ratio": None,
     }
     kl_control.check_settings(types.SimpleNamespace(**good))
     with pytest.raises(error, match=message):

@@ -17,6 +17,7 @@ from rljax.rlhf import optimum, preferences, rewards
 from rljax.types import Transition
 from tests.conftest import enable_x64
 from tests.oracles import distributions
+from tests.oracles import losses as losses_oracle
 from tests.oracles import sequences as oracle
 
 V, H = 2, 2
@@ -739,6 +740,36 @@ def test_other_networks_learn_the_same():
         assert found["exact_gap"][0] > 0.3 * abs(found["exact_optimum"][0])
 
 
+@pytest.mark.parametrize("kl_in", ["reward", "loss"])
+def test_a_token_that_the_policy_has_left_can_be_bounded(kl_in):
+    """k3 = e^−d − 1 + d overflows at d = −99; cut at −20 it is e^20 − 21."""
+    texts = jnp.array([[0, 1], [1, 1]], jnp.int32)
+    agent = rljax.RLOO(
+        **GROUP, kl_in=kl_in, kl_estimator="k3", kl_max_log_ratio=20.0, credit="token"
+    )
+    state = agent.init(jax.random.key(0), env_of(REWARDS))
+    away = jnp.zeros_like(state.params).at[0, 0].set(jnp.array([-99.0, 0.0]))
+    state = state._replace(params=away, reference_params=-away)
+    trajectory = trajectory_of(texts)
+    logits = agent.over_steps(away, trajectory.obs)
+    estimates = agent.price.estimates(logits, -logits, trajectory.action)
+    expected = [[np.expm1(20) - 20, np.expm1(-20) + 20], [0, 0]]
+    np.testing.assert_allclose(estimates, expected, rtol=1e-6, atol=1e-6)
+    after, metrics = jax.jit(agent.update)(state, trajectory, jax.random.key(0))
+    for leaf in jax.tree.leaves((after, metrics)):
+        assert np.isfinite(leaf).all()
+    ppo = rljax.PPOKL(**PPO_ONCE, kl_in=kl_in, kl_estimator="k3", kl_max_log_ratio=20.0)
+    assert ppo.price == agent.price
+
+
+def test_grpo_takes_the_dual_clip():
+    agent = rljax.GRPO(dual_clip=1.5)
+    old, new, advantages = RNG.normal(size=(3, 4, 5))
+    found = agent._policy_loss(*map(jnp.asarray, (new, old, advantages)))
+    expected, _ = losses_oracle.ppo_clip(new, old, advantages, 0.2, 1.5)
+    np.testing.assert_allclose(found, 4 * expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -762,6 +793,8 @@ def test_other_networks_learn_the_same():
             ValueError,
             "GRPO.clip_epsilon must be",
         ),
+        (lambda: rljax.GRPO(dual_clip=1.0), ValueError, "GRPO.dual_clip must be finit"),
+        (lambda: rljax.PPO(dual_clip=-3), ValueError, "PPO.dual_clip must be finite "),
         (lambda: rljax.PPOKL(kl_coef=-0.1), ValueError, "PPOKL.kl_coef must be finite"),
         (
             lambda: rljax.RLOO(anneal_updates=0),
