@@ -115,7 +115,9 @@ def sweep(
         batch_size = checks.integer("batch_size", batch_size, minimum=1)
     check_measure(measure)
     expansion = expand(agent, env, settings)
-    identity = _identity(expansion, num_seeds, key, measure)
+    identity = {}
+    if checkpoints is not None:
+        identity = _identity(expansion, num_seeds, key, measure)
     if devices is not None:
         devices = check_devices(devices)
     saved = _saved(checkpoints, resume, identity, num_updates)
@@ -220,11 +222,12 @@ def _identity(
     expansion: Expansion, num_seeds: int, key: jax.Array, measure: Measure | None
 ) -> dict[str, Any]:
     """What must be the same in a checkpoint for a sweep to go on from it, as JSON."""
-    measured = {} if measure is None else {"measure": describe(measure)}
+    measured = {} if measure is None else {"measure": describe(measure, "measure")}
+    agents, envs = zip(*expansion.built, strict=True)
     return measured | {
         "settings": [label(setting) for setting in expansion.settings],
-        "agents": [describe(agent) for agent, _ in expansion.built],
-        "envs": [describe(env) for _, env in expansion.built],
+        "agents": [describe(x, f"agents[{i}]") for i, x in enumerate(agents)],
+        "envs": [describe(x, f"envs[{i}]") for i, x in enumerate(envs)],
         "num_seeds": num_seeds,
         "key": describe(key),
         "key_dtype": str(key.dtype),
