@@ -1,5 +1,6 @@
 """Many runs in one call: agents × settings × environments × seeds."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -67,7 +68,8 @@ def sweep(
       settings: a grid {"learning_rate": [1e-3, 3e-3], "env.gravity": [9.8, 20.0]}, or a
         list of settings [{"learning_rate": 1e-3}, …]; see `rljax.experiment.settings`.
       num_episodes: greedy episodes per run after training, 0 for none.
-      max_steps: steps after which such a greedy episode is given up.
+      max_steps: steps after which such a greedy episode is cut. A warning says how
+        many were, and so does `Outcome.num_cut`.
       measure: a pure function of (agent, env, agent_state) that returns scalars by
         name, which join the metrics of each update; see `train`. A name in
         `reports.RUN_COLUMNS` is refused; one that is also a setting's name becomes
@@ -150,9 +152,11 @@ def sweep(
     if stopped or not num_episodes:
         return runner.result()
     keys = jax.random.split(key_evaluate, num_seeds)
-    return runner.result(
+    result = runner.result(
         [p.evaluate(keys, num_episodes, max_steps) for p in runner.populations]
     )
+    _warn_of_cut_episodes(result, max_steps)
+    return result
 
 
 def _check_host_arguments(
@@ -216,6 +220,24 @@ def _saved(
             )
         return saved
     return None
+
+
+def _warn_of_cut_episodes(result: SweepResult, max_steps: int) -> None:
+    cut = [
+        f"{outcome.num_cut.sum()} of {np.size(outcome.evaluation.finished)} of setting "
+        f"{outcome.label!r}"
+        for outcome in result.outcomes
+        if outcome.evaluation is not None and outcome.num_cut.any()
+    ]
+    if cut:
+        more = f" (and {len(cut) - 3} more settings)" if len(cut) > 3 else ""
+        warnings.warn(
+            f"evaluation episodes were cut after max_steps={max_steps} steps: "
+            f"{', '.join(cut[:3])}{more}. Their returns are those of these steps "
+            "alone. Pass a larger max_steps=, or an environment with a limit of its "
+            "own: rljax.TimeLimit(env, …).",
+            stacklevel=3,
+        )
 
 
 def _identity(

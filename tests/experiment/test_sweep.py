@@ -98,6 +98,23 @@ def test_the_evaluation_is_that_of_the_final_policies(result):
     )
 
 
+def test_evaluation_episodes_that_were_cut_are_counted(result):
+    # No pole falls in 3 steps, and the time limit is 20.
+    with pytest.warns(
+        UserWarning,
+        match=r"max_steps=3 steps: 6 of 6 of setting 'learning_rate=0.001, env.gravit"
+        r".*\(and 1 more settings\).* larger max_steps=",
+    ):
+        cut = sweep(num_updates=0, num_episodes=2, max_steps=3)
+    for outcome in cut.outcomes:
+        np.testing.assert_array_equal(outcome.num_cut, [2, 2, 2])
+    assert [row["num_cut"] for row in cut.summary()] == [6] * 4
+    np.testing.assert_array_equal(cut.to_xarray().num_cut, np.full((2, 2, 3), 2))
+    assert [row["num_cut"] for row in result.summary()] == [0] * 4
+    without = result[0]._replace(evaluation=None)
+    np.testing.assert_array_equal(without.num_cut, [0, 0, 0])
+
+
 def test_axes_are_named(result):
     data = result.to_xarray()
     assert data.score.dims == ("learning_rate", "env.gravity", "seed")
