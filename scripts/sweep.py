@@ -198,7 +198,9 @@ def summary_table(result: rljax.SweepResult) -> rich.table.Table:
     table = rich.table.Table(title="Settings by the interquartile mean of the return")
     for name in names:
         table.add_column(name, justify="right")
-    for heading in ("IQM", "95 %", "broken", "P(first >)"):
+    some_cut = any(row["num_cut"] for row in rows)
+    cut = ["episodes cut"] if some_cut else []
+    for heading in ("IQM", "95 %", "broken", *cut, "P(first >)"):
         table.add_column(heading, justify="right", no_wrap=True)
     for i in order:
         row, outcome = rows[i], result.outcomes[i]
@@ -215,6 +217,7 @@ def summary_table(result: rljax.SweepResult) -> rich.table.Table:
             f"{row['iqm']:.1f}",
             f"[{row['iqm_low']:.1f}, {row['iqm_high']:.1f}]",
             str(row["num_broken"]),
+            *([str(row["num_cut"])] if some_cut else []),
             better,
         )
     table.caption = (
@@ -223,6 +226,11 @@ def summary_table(result: rljax.SweepResult) -> rich.table.Table:
         "one of this. The first was chosen by these scores: confirm it with other "
         "seeds."
     )
+    if some_cut:
+        table.caption += (
+            " The episodes that were cut had not ended: --env-kwargs max_steps N gives "
+            "the environment a time limit."
+        )
     return table
 
 

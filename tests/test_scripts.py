@@ -19,6 +19,7 @@ import pytest
 import rljax
 from rljax.agents.base import AgentState
 from rljax.experiment import cli
+from rljax.experiment.results import Outcome
 from tests.conftest import enable_x64
 from tests.oracles import published
 
@@ -337,6 +338,25 @@ def test_sweep_compares_settings_and_resumes(sweep_script, tmp_path, capsys):
     assert rows[0]["learning_rate"] == "0.001" and float(rows[0]["iqm"]) > 0
     assert run(sweep_script, "--resume", folder, "--num-updates", 6) == 0
     assert len(rows_of(folder / "metrics.csv")) == 4 * 2 * 6
+
+
+def test_the_table_counts_evaluation_episodes_that_were_cut(sweep_script):
+    def outcome(name, finished):
+        finished = np.array(finished)
+        evaluation = rljax.Evaluation(np.ones(finished.shape), finished, finished)
+        faults = np.full(len(finished), -1)
+        return Outcome({"x": name}, None, None, None, None, evaluation, faults)
+
+    whole = outcome("whole", [[True, True], [True, True]])
+    cut = outcome("cut", [[False, True], [False, False]])
+    tables = [
+        sweep_script.summary_table(rljax.SweepResult({}, outcomes, 1, ()))
+        for outcomes in ((whole, cut), (whole, whole))
+    ]
+    columns = [{c.header: list(c.cells) for c in table.columns} for table in tables]
+    assert columns[0]["x"] == ["whole", "cut"]
+    assert columns[0]["episodes cut"] == ["0", "3"]
+    assert "episodes cut" not in columns[1]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ nothing is unpickled. A description beside the arrays has every leaf's shape, dt
 digest, and everything that is read is checked against it.
 """
 
+import asyncio
 import contextlib
 import errno
 import hashlib
@@ -264,7 +265,7 @@ class Checkpoints:
                     f"{there[1]} in the checkpoint, {here[0]} and {here[1]} in what is "
                     "to be restored. Was it another configuration?"
                 )
-        restore = self._orbax.args.StandardRestore()
+        restore = self._orbax.args.PyTreeRestore()
         arrays = self._load(step, arrays=restore).arrays
         leaves = []
         for name, leaf in expected.items():
@@ -283,8 +284,7 @@ class Checkpoints:
     def _load(self, step: int, **items: Any) -> Any:
         path = self.folder / str(step)
         try:
-            handler = self._orbax.CompositeCheckpointHandler()
-            with _quietly(), self._orbax.Checkpointer(handler) as reader:
+            with _quietly(), self._orbax.Checkpointer(_reader(self._orbax)) as reader:
                 return reader.restore(path, args=self._orbax.args.Composite(**items))
         except Exception as error:
             raise CheckpointError(
@@ -340,6 +340,34 @@ def _import_orbax() -> Any:
             "checkpoints need Orbax: pip install 'rljax-core[checkpoint]'."
         ) from error
     return orbax
+
+
+def _reader(orbax: Any) -> Any:
+    """A handler that fails only when it does not read anything any more.
+
+    Orbax's own fails with the first array that can't be read and closes its event loop
+    while others are on their way, each of which then prints a traceback.
+    """
+
+    class Arrays(orbax.type_handlers.NumpyHandler):
+        async def deserialize(self, infos, args=None):
+            read = super().deserialize
+            each = zip(infos, args or [orbax.RestoreArgs()] * len(infos), strict=True)
+            found = await asyncio.gather(
+                *(read([info], [arg]) for info, arg in each), return_exceptions=True
+            )
+            arrays = []
+            for result in found:
+                if isinstance(result, BaseException):
+                    raise result
+                arrays += result
+            return arrays
+
+    registry = orbax.type_handlers.create_type_handler_registry((np.ndarray, Arrays()))
+    return orbax.CompositeCheckpointHandler(
+        arrays=orbax.PyTreeCheckpointHandler(type_handler_registry=registry),
+        description=orbax.JsonCheckpointHandler(),
+    )
 
 
 def _as_step(step: Any) -> int:

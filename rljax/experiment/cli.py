@@ -247,15 +247,17 @@ def write_evaluation(path: Path, result: SweepResult) -> None:
     names = list(result.outcomes[0].setting)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*names, "seed", "episode", "episode_return", "episode_length"])
+        writer.writerow(
+            [*names, "seed", "episode", "episode_return", "episode_length", "finished"]
+        )
         for outcome in result.outcomes:
             values = [settings.text(outcome.setting.get(name)) for name in names]
             evaluation = outcome.evaluation
             if evaluation is None:
                 continue
-            lengths = evaluation.episode_lengths
+            lengths, finished = evaluation.episode_lengths, evaluation.finished
             for at, value in np.ndenumerate(evaluation.episode_returns):
-                writer.writerow([*values, *at, float(value), lengths[at]])
+                writer.writerow([*values, *at, float(value), lengths[at], finished[at]])
 
 
 def report_end(folder: Path, run: Callable[[], int]) -> int:

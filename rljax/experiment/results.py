@@ -41,6 +41,15 @@ class Outcome(NamedTuple):
         return self.train_state.agent_state
 
     @property
+    def num_cut(self) -> np.ndarray:
+        """[num_seeds] integers: evaluation episodes that `max_steps` stopped before the
+        environment did, whose returns are those of the steps until then. 0 without an
+        evaluation."""
+        if self.evaluation is None:
+            return np.zeros(len(self.fault_updates), int)
+        return (~np.asarray(self.evaluation.finished)).sum(axis=1)
+
+    @property
     def scores(self) -> np.ndarray:
         """[num_seeds]: mean return of the evaluation or, without one, of the training
         episodes that ended in the last tenth of the updates (NaN if none did). A run
@@ -107,7 +116,8 @@ class SweepResult:
 
     def summary(self, confidence: float = 0.95) -> list[dict[str, Any]]:
         """One row per setting: its values, and over seeds the interquartile mean of the
-        scores with its bootstrap interval, the worst and best, and how many broke."""
+        scores with its bootstrap interval, the worst and best, how many runs broke, and
+        how many evaluation episodes were cut."""
         rows = []
         for outcome in self.outcomes:
             scores = outcome.scores
@@ -128,6 +138,7 @@ class SweepResult:
                     "min": float(scores.min()),
                     "max": float(scores.max()),
                     "num_broken": int((outcome.fault_updates >= 0).sum()),
+                    "num_cut": int(outcome.num_cut.sum()),
                     "num_seeds": len(scores),
                 }
             )
@@ -197,6 +208,7 @@ class SweepResult:
             data["evaluation_return"] = stack(
                 lambda o: o.evaluation.episode_returns, "seed", "episode"
             )
+            data["num_cut"] = stack(lambda o: o.num_cut, "seed")
         coords: dict[str, Any] = {
             name: [_coordinate(value) for value in values]
             for name, values in self.axes.items()

@@ -279,11 +279,12 @@ class Runner:
                 callback(report)
             except OSError as error:
                 name = getattr(callback, "__qualname__", type(callback).__qualname__)
-                wrapped = OSError(
-                    error.errno,
-                    f"{name} could not write after update {self.done}: {error}. "
-                    f"{_what_is_saved(checkpoints)}",
+                text = (
+                    f"{name} could not write after update {self.done}: "
+                    f"{str(error).rstrip('.')}. {_what_is_saved(checkpoints)}"
                 )
+                code = [] if error.errno is None else [error.errno]
+                wrapped = OSError(*code, text)
                 wrapped.__cause__ = error
                 return wrapped
             except Exception as error:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rljax import contract
-from rljax.experiment.fingerprint import digest
+from rljax.experiment.fingerprint import digest, import_name
 from rljax.types import Agent, EnvLike
 
 _LONGEST = 60
@@ -92,22 +92,36 @@ def label(setting: Mapping[str, Any]) -> str:
 
 
 def text(value: Any) -> str:
-    """A setting's value as text: numbers as they are, functions by their name.
+    """A setting's value as text: plain values as they are, functions by their name.
 
-    Lambdas, closures, arrays and long objects get a digest, which tells them apart.
+    All else, such as lambdas, closures, arrays and long objects, gets a digest, which
+    tells it apart.
     """
     shape = getattr(value, "shape", None)
     if shape:
         return f"array{list(shape)}#{digest(value)}"
+    if shape == ():
+        return str(value.item())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         whole = repr(value)
         if len(whole) <= _LONGEST and "\n" not in whole and " at 0x" not in whole:
             return whole
-        return f"{type(value).__qualname__}#{digest(value)}"
-    if callable(value):
-        name = getattr(value, "__qualname__", type(value).__name__)
-        return f"{name}#{digest(value)}" if "<" in name else name
-    return str(value.item() if shape == () else value)
+    elif _is_plain(value):
+        return str(value)
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    if import_name(value) is not None:
+        return name
+    try:
+        return f"{name}#{digest(value)}"
+    except TypeError:  # it holds a lock, for example
+        return name
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether `value` consists of numbers, strings and containers in a fixed order."""
+    if isinstance(value, tuple | list | dict):
+        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _alternatives(name: str, value: Any) -> dict[str, Any]:

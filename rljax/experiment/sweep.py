@@ -1,5 +1,6 @@
 """Many runs in one call: agents × settings × environments × seeds."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -70,7 +71,8 @@ def sweep(
       settings: a grid {"learning_rate": [1e-3, 3e-3], "env.gravity": [9.8, 20.0]}, or a
         list of settings [{"learning_rate": 1e-3}, …]; see `rljax.experiment.settings`.
       num_episodes: episodes per run after training, 0 for none.
-      max_steps: steps after which such an episode is given up.
+      max_steps: steps after which such an episode is cut. A warning says how many were,
+        and so does `Outcome.num_cut`.
       greedy: whether the greedy policy plays them, or else the one that explores in
         training; see `evaluate`.
       measure: a pure function of (agent, env, agent_state) that returns scalars by
@@ -125,9 +127,10 @@ def sweep(
     check_measure(measure)
     check_keep_best(keep_best, num_updates)
     expansion = expand(agent, env, settings)
-    identity = _identity(
-        expansion, num_seeds, key, measure=measure, keep_best=keep_best
-    )
+    identity = {}
+    if checkpoints is not None:
+        functions = {"measure": measure, "keep_best": keep_best}
+        identity = _identity(expansion, num_seeds, key, functions)
     if devices is not None:
         devices = check_devices(devices)
     saved = _saved(checkpoints, resume, identity, num_updates)
@@ -161,9 +164,11 @@ def sweep(
     if stopped or not num_episodes:
         return runner.result()
     keys = jax.random.split(key_evaluate, num_seeds)
-    return runner.result(
+    result = runner.result(
         [p.evaluate(keys, num_episodes, max_steps, greedy) for p in runner.populations]
     )
+    _warn_of_cut_episodes(result, max_steps)
+    return result
 
 
 def _check_host_arguments(
@@ -229,15 +234,38 @@ def _saved(
     return None
 
 
+def _warn_of_cut_episodes(result: SweepResult, max_steps: int) -> None:
+    cut = [
+        f"{outcome.num_cut.sum()} of {np.size(outcome.evaluation.finished)} of setting "
+        f"{outcome.label!r}"
+        for outcome in result.outcomes
+        if outcome.evaluation is not None and outcome.num_cut.any()
+    ]
+    if cut:
+        more = f" (and {len(cut) - 3} more settings)" if len(cut) > 3 else ""
+        warnings.warn(
+            f"evaluation episodes were cut after max_steps={max_steps} steps: "
+            f"{', '.join(cut[:3])}{more}. Their returns are those of these steps "
+            "alone. Pass a larger max_steps=, or an environment with a limit of its "
+            "own: rljax.TimeLimit(env, …).",
+            stacklevel=3,
+        )
+
+
 def _identity(
-    expansion: Expansion, num_seeds: int, key: jax.Array, **functions: Any
+    expansion: Expansion, num_seeds: int, key: jax.Array, functions: dict[str, Any]
 ) -> dict[str, Any]:
-    """What must be the same in a checkpoint for a sweep to go on from it, as JSON."""
-    given = {name: describe(x) for name, x in functions.items() if x is not None}
+    """What must be the same in a checkpoint for a sweep to go on from it, as JSON.
+
+    Raises:
+      TypeError: a part can't be described, see `fingerprint.describe`.
+    """
+    given = {n: describe(x, n) for n, x in functions.items() if x is not None}
+    agents, envs = zip(*expansion.built, strict=True)
     return given | {
         "settings": [label(setting) for setting in expansion.settings],
-        "agents": [describe(agent) for agent, _ in expansion.built],
-        "envs": [describe(env) for _, env in expansion.built],
+        "agents": [describe(x, f"agents[{i}]") for i, x in enumerate(agents)],
+        "envs": [describe(x, f"envs[{i}]") for i, x in enumerate(envs)],
         "num_seeds": num_seeds,
         "key": describe(key),
         "key_dtype": str(key.dtype),

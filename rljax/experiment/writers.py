@@ -37,7 +37,7 @@ class _RowWriter:
         """
         self.path = Path(path)
         self._append = append
-        self._started = False
+        self._left: tuple[int, int, int] | None = None  # where, and of which size
         if not append:
             self._refuse_existing()
 
@@ -53,20 +53,29 @@ class _RowWriter:
 
         Raises:
           FileExistsError: the file exists by now and `append` is False.
-          ValueError: the file was written by something else or by another sweep, or
-            this writer has served another sweep. Nothing is written then.
+          ValueError: the file was written by something else or by another sweep, this
+            writer has served another sweep, or it was not called with the sweep's first
+            report. Nothing is written then.
+          OSError: the file can't be written, or it is not as this writer left it after
+            the report before. Nothing is written in the second case.
         """
         columns = report.columns()
         lines = "".join(self._format(row, columns) for row in report.rows())
-        if report.first_update > 0:
-            with open(self.path, "a", encoding="utf-8", newline="") as file:
-                file.write(lines)
-            return
-        if self._started:
+        if report.first_update == 0:
+            self._start(report, columns, lines)
+        elif self._left is not None:
+            self._go_on(self._left, lines)
+        else:
+            raise ValueError(
+                f"the writer of {self.path} must be called with every report, from the "
+                f"first one on; this one begins after update {report.first_update}."
+            )
+
+    def _start(self, report: Report, columns: list[str], lines: str) -> None:
+        if self._left is not None:
             raise ValueError(
                 f"the writer of {self.path} has served a sweep already; make a new one."
             )
-        self._started = True
         header = self._header(columns)
         if not self._append:
             self._refuse_existing()
@@ -83,9 +92,35 @@ class _RowWriter:
                     "resumed (resume=True), which append=True is for. It is left as it "
                     "is; choose another file."
                 )
-        new = self.path.with_name(f"{self.path.name}.new")
-        new.write_text(header + lines, encoding="utf-8", newline="")
+        new, mode = self.path, "xb"
+        if self._append:
+            new = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
+            mode = "wb"
+        with open(new, mode) as file:
+            file.write((header + lines).encode())
+        self._left = _identity(new.stat())
         os.replace(new, self.path)
+
+    def _go_on(self, left: tuple[int, int, int], lines: str) -> None:
+        remedy = (
+            "See that no other process writes there, and resume from a checkpoint with "
+            "append=True: that writes the file anew."
+        )
+        if not self.path.exists():
+            raise FileNotFoundError(
+                f"{self.path} was removed while the sweep was writing it. {remedy}"
+            )
+        with open(self.path, "r+b") as file:
+            found = _identity(os.fstat(file.fileno()))
+            if found != left:
+                what = "changed" if found[:2] == left[:2] else "replaced"
+                raise OSError(
+                    f"{self.path} was {what} while the sweep was writing it: it has "
+                    f"{found[2]} bytes, {left[2]} were written. {remedy}"
+                )
+            file.seek(0, os.SEEK_END)
+            file.write(lines.encode())
+        self._left = (*left[:2], left[2] + len(lines.encode()))
 
     def _header(self, columns: list[str]) -> str:
         raise NotImplementedError
@@ -128,6 +163,11 @@ class JSONLinesWriter(_RowWriter):
         except ValueError:
             return b"\n" not in content and content.startswith(b"{")
         return isinstance(first, dict) and list(first) == columns
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    """Which file it is, by device and inode, and its size in bytes."""
+    return status.st_dev, status.st_ino, status.st_size
 
 
 def _finite(value: Any) -> Any:

@@ -15,7 +15,14 @@ import pytest
 
 import rljax
 from rljax import struct
-from rljax.experiment import faults, population, programs, runner, writers
+from rljax.experiment import (
+    faults,
+    population,
+    programs,
+    reports,
+    runner,
+    writers,
+)
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.fingerprint import check_same, describe
 from rljax.experiment.sweep import _default_budget as default_budget
@@ -89,6 +96,23 @@ def test_the_evaluation_is_that_of_the_final_policies(result):
     np.testing.assert_array_equal(
         outcome.scores, outcome.evaluation.episode_returns.mean(1)
     )
+
+
+def test_evaluation_episodes_that_were_cut_are_counted(result):
+    # No pole falls in 3 steps, and the time limit is 20.
+    with pytest.warns(
+        UserWarning,
+        match=r"max_steps=3 steps: 6 of 6 of setting 'learning_rate=0.001, env.gravit"
+        r".*\(and 1 more settings\).* larger max_steps=",
+    ):
+        cut = sweep(num_updates=0, num_episodes=2, max_steps=3)
+    for outcome in cut.outcomes:
+        np.testing.assert_array_equal(outcome.num_cut, [2, 2, 2])
+    assert [row["num_cut"] for row in cut.summary()] == [6] * 4
+    np.testing.assert_array_equal(cut.to_xarray().num_cut, np.full((2, 2, 3), 2))
+    assert [row["num_cut"] for row in result.summary()] == [0] * 4
+    without = result[0]._replace(evaluation=None)
+    np.testing.assert_array_equal(without.num_cut, [0, 0, 0])
 
 
 def test_axes_are_named(result):
@@ -464,6 +488,14 @@ def test_a_callback_that_can_not_write_ends_the_sweep_and_says_what_is_saved(tmp
 
     with pytest.raises(OSError, match=r"full could not write after update 1.*space"):
         sweep(callbacks=[full])
+
+    def gone(report):
+        (tmp_path / "csv").unlink(missing_ok=True)
+
+    with pytest.raises(
+        OSError, match=r"^CSVWriter could not write after update \d: .*csv was removed"
+    ):
+        sweep(callbacks=[writers.CSVWriter(tmp_path / "csv"), gone])
     checkpoints = Checkpoints(tmp_path)
     sweep(num_updates=2, checkpoints=checkpoints)
     with pytest.raises(
@@ -661,6 +693,72 @@ def test_append_is_for_resumed_sweeps(writer, tmp_path):
     ):
         sweep(callbacks=[writer(path, append=True)], num_updates=1, num_seeds=1)
     assert path.read_text() == content
+
+
+def report(first_update, num_updates, resumed=False):
+    """Of two seeds and one setting, with numbers that do not matter here."""
+    ones = np.ones((2, num_updates - first_update))
+    return reports.Report(
+        settings=({"learning_rate": 1e-3},),
+        metrics=(rljax.Metrics(ones.astype(int), ones, ones.astype(int), {}),),
+        steps_per_update=(16,),
+        first_update=first_update,
+        num_updates=num_updates,
+        total_updates=9,
+        steps_per_second=1.0,
+        faults=(),
+        resumed=resumed,
+    )
+
+
+@pytest.mark.parametrize("writer", [writers.CSVWriter, writers.JSONLinesWriter])
+def test_a_file_that_vanishes_or_changes_while_it_is_written_is_noticed(
+    writer, tmp_path
+):
+    path = tmp_path / "file"
+    write = writer(path)
+    write(report(0, 2))
+    write(report(2, 4))
+    whole = path.read_text()
+    assert len(whole.splitlines()) == 8 + (writer is writers.CSVWriter)
+    path.rename(tmp_path / "kept")
+    with pytest.raises(FileNotFoundError, match="file was removed while .* append=T"):
+        write(report(4, 6))
+    assert not path.exists()  # no rows without their header
+    path.write_text(whole + "\n")
+    with pytest.raises(OSError, match=r"file was replaced .*append=True"):
+        write(report(4, 6))
+    (tmp_path / "kept").replace(path)
+    with open(path, "a") as file:
+        file.write("\n")
+    with pytest.raises(OSError, match=r"file was changed while .* has \d+ bytes, \d+"):
+        write(report(4, 6))
+    assert path.read_text() == whole + "\n"
+
+
+@pytest.mark.parametrize("writer", [writers.CSVWriter, writers.JSONLinesWriter])
+def test_of_two_processes_on_one_file_the_last_to_start_has_all_its_rows(
+    writer, tmp_path
+):
+    first = writer(tmp_path / "file")
+    first(report(0, 3))
+    second = writer(tmp_path / "file", append=True)
+    second(report(0, 2, resumed=True))
+    with pytest.raises(OSError, match="See that no other process writes there"):
+        first(report(3, 4))
+    second(report(2, 9))
+    alone = writer(tmp_path / "alone")
+    alone(report(0, 9))
+    assert (tmp_path / "file").read_text() == (tmp_path / "alone").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "alone"}
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_a_file_begins_with_the_first_report(append, tmp_path):
+    write = writers.CSVWriter(tmp_path / "file", append=append)
+    with pytest.raises(ValueError, match="every report, from the first one on; .* 2"):
+        write(report(2, 4))
+    assert not (tmp_path / "file").exists()
 
 
 @pytest.mark.parametrize("name", ["seed", "num_episodes"])
