@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import reach
 import rich.console
-import rich.markup
 import rich.table
 from copies import ROOT, BrokenRunError, copy_tree, run_pytest
 from mutants import Mutant, mutants
@@ -146,17 +145,18 @@ class Runner:
         the others, and all tests of files that execute the function around it.
         """
         source = (ROOT / mutant.file).read_text(encoding="utf-8")
-        statement, scope = reach.around(source, mutant.line)
+        statement, scope, body = reach.around(source, mutant.line)
         named = tests_named_after(mutant.file)
         first, rest = [], []
         for of_file in self.reaches:
             reaching = of_file.reaching(mutant.file, scope)
-            if not reaching:
+            if not reaching and not of_file.imports(mutant.file, body):
                 continue
             exact = of_file.reaching(mutant.file, statement) or reaching
             cost = sum(of_file.seconds.get(name, 0.0) for name in exact)
             others = sorted(set(of_file.seconds) - set(exact))
-            first.append((of_file.tests not in named, cost, of_file.tests, exact))
+            if exact:
+                first.append((of_file.tests not in named, cost, of_file.tests, exact))
             rest.append([f"{of_file.tests}::{name}" for name in others])
         first.sort()
         ids = [[f"{tests}::{name}" for name in exact] for *_, tests, exact in first]
@@ -284,4 +284,4 @@ def report(outcomes: Sequence[Outcome], console: rich.console.Console) -> None:
     for mutant, outcome, _, _ in sorted(alive):
         words = f"{mutant.file}:{mutant.line}: {mutant.before} → {mutant.after}"
         note = " (no test reaches it)" if outcome == "unreached" else ""
-        console.print(rich.markup.escape(words + note), soft_wrap=True)
+        console.print(words + note, soft_wrap=True, markup=False, emoji=False)

@@ -27,13 +27,18 @@ class Reach(NamedTuple):
     seconds: dict[str, float]
     """How long each test took, by its name below the file, its cases together."""
     lines: dict[str, dict[str, list[str]]]
-    """Names of tests by file and line; lines run only while importing have none."""
+    """Names of tests by file and line, "" for what runs as the file is imported."""
 
     def reaching(self, file: str, lines: Iterable[int]) -> list[str]:
         """The tests that execute one of these lines, the fastest first."""
         of_file = self.lines.get(file, {})
-        names = {name for line in lines for name in of_file.get(str(line), [])}
+        names = {name for line in lines for name in of_file.get(str(line), [])} - {""}
         return sorted(names, key=lambda name: self.seconds.get(name, 0.0))
+
+    def imports(self, file: str, lines: Iterable[int]) -> bool:
+        """Whether one of these lines runs as the file is imported, for all tests."""
+        of_file = self.lines.get(file, {})
+        return any("" in of_file.get(str(line), []) for line in lines)
 
 
 def test_files() -> list[str]:
@@ -106,35 +111,36 @@ def _lines(data: Path, copy: Path) -> dict[str, dict[str, list[str]]]:
         by_line = measured.contexts_by_lineno(path)
         # A context is tests/test_x.py::test_y[case]|run, or empty while importing.
         lines[Path(path).relative_to(copy).as_posix()] = {
-            str(line): sorted({_name(c) for c in contexts if "::" in c})
+            str(line): sorted(set(map(_name, contexts)))
             for line, contexts in by_line.items()
         }
     return lines
 
 
 def _name(context: str) -> str:
-    return context.split("::", 1)[1].split("[")[0].split("|")[0]
+    return context.partition("::")[2].split("[")[0].split("|")[0]
 
 
-def around(source: str, line: int) -> tuple[range, range]:
-    """The lines of the statement at a line, and of the function or class around it.
+def around(source: str, line: int) -> tuple[range, range, range]:
+    """The lines of the statement at a line, of what is around it, and of a body there.
 
-    A definition's defaults, and what a module does as it is imported, are of use to
-    whatever runs the function, a method of the class, or any function of the module.
+    Around it is a function, else a class, else the module: a definition's defaults, and
+    what a module does as it is imported, are of use to whatever runs the function, a
+    method of the class, or any function of the module. The body, of a function only,
+    may itself run as others are imported; otherwise it is empty.
     """
-    tree = ast.parse(source)
-    statement, scope = range(line, line + 1), range(1, len(source.splitlines()) + 1)
-    found = False
-    for node in ast.walk(tree):  # from the outermost inwards
+    statement = range(line, line + 1)
+    scope, body = range(1, len(source.splitlines()) + 1), range(0)
+    for node in ast.walk(ast.parse(source)):  # from the outermost inwards
         if not isinstance(node, ast.stmt) or node.end_lineno is None:
             continue
         inside = range(node.lineno, node.end_lineno + 1)
         if line not in inside:
             continue
-        if isinstance(node, ast.FunctionDef) and not found:
-            scope, found = inside, True
-        elif isinstance(node, ast.ClassDef) and not found:
+        if isinstance(node, ast.FunctionDef) and not body:
+            scope, body = inside, range(node.body[0].lineno, node.end_lineno + 1)
+        elif isinstance(node, ast.ClassDef) and not body:
             scope = inside
-        body = getattr(node, "body", None)
-        statement = range(node.lineno, body[0].lineno) if body else inside
-    return statement, scope
+        below = getattr(node, "body", None)
+        statement = range(node.lineno, below[0].lineno) if below else inside
+    return statement, scope, body

@@ -199,11 +199,12 @@ def test_changes_judged_equivalent_can_still_be_made():
 def test_a_line_belongs_to_its_statement_and_its_function():
     source = "A = 1\nclass B:\n    c = 2\n\n    def d(\n        self, e=3\n    ):\n"
     source += "        if e:\n            return f(\n                e\n            )\n"
-    assert reach.around(source, 1) == (range(1, 2), range(1, 12))
-    assert reach.around(source, 3) == (range(3, 4), range(2, 12))
-    assert reach.around(source, 6) == (range(5, 8), range(5, 12))
-    assert reach.around(source, 8) == (range(8, 9), range(5, 12))
-    assert reach.around(source, 10) == (range(9, 12), range(5, 12))
+    nothing = range(0)
+    assert reach.around(source, 1) == (range(1, 2), range(1, 12), nothing)
+    assert reach.around(source, 3) == (range(3, 4), range(2, 12), nothing)
+    assert reach.around(source, 6) == (range(5, 8), range(5, 12), range(8, 12))
+    assert reach.around(source, 8) == (range(8, 9), range(5, 12), range(8, 12))
+    assert reach.around(source, 10) == (range(9, 12), range(5, 12), range(8, 12))
 
 
 def test_the_nearest_tests_run_first_and_all_that_reach_it_run(tmp_path, monkeypatch):
@@ -221,8 +222,9 @@ def test_the_nearest_tests_run_first_and_all_that_reach_it_run(tmp_path, monkeyp
     runner.reaches = [
         reached("slow", {"p": 9, "q": 1}, {"2": ["p"], "6": ["q"]}),
         reached("quick", {"p": 1}, {"2": ["p"]}),
-        reached("a", {"p": 50, "q": 2, "r": 1}, {"2": ["p", "q"], "1": []}),
-        reached("importing", {"p": 1}, {"1": [], "5": []}),
+        reached("a", {"p": 50, "q": 2, "r": 1}, {"2": ["", "p", "q"], "1": [""]}),
+        reached("unconcerned", {"p": 1}, {"1": [""], "5": [""]}),
+        reached("importing", {"p": 1}, {"2": [""]}),
     ]
     of_f, of_g = (
         next(m for m in mutants.mutants(source, "rljax/a.py") if m.line == line)
@@ -230,7 +232,12 @@ def test_the_nearest_tests_run_first_and_all_that_reach_it_run(tmp_path, monkeyp
     )
     assert runner.stages(of_f) == [
         ["tests/test_a.py::q", "tests/test_a.py::p", "tests/test_quick.py::p"],
-        ["tests/test_slow.py::p", "tests/test_slow.py::q", "tests/test_a.py::r"],
+        [
+            "tests/test_slow.py::p",
+            "tests/test_slow.py::q",
+            "tests/test_a.py::r",
+            "tests/test_importing.py::p",
+        ],
     ]
     assert runner.stages(of_g) == [["tests/test_slow.py::q"], ["tests/test_slow.py::p"]]
 
