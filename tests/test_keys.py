@@ -121,6 +121,7 @@ CASES = {
         TOKENS,
     ),
     "evaluate": evaluated,
+    "Box.sample": lambda key: rljax.spaces.Box(0.0, jnp.inf, (2,)).sample(key),
     "play_bandit": lambda key: bandits.play_bandit(
         rljax.QLearning(
             discount=0.0,
