@@ -151,6 +151,10 @@ class _Maker:
     def visit(self, node: ast.AST, parent: ast.AST | None) -> None:
         if isinstance(node, SKIPPED) or _is_for_people(node):
             return
+        match parent:
+            case ast.Call(func=ast.Name(id="isinstance"), args=[_, types]):
+                if node is types:
+                    return
         if isinstance(node, ast.FunctionDef | ast.Lambda):
             outside = len(self.bound)
             for child in ast.walk(node):
