@@ -41,6 +41,8 @@ PASSED_THROUGH = re.compile(
     "abs|clip|exp|flip|fold_in|log|log_softmax|maximum|minimum|reversed|sign|softmax|"
     "sort|sqrt|square|stop_gradient|tanh"
 )
+# Functions whose arguments may be exchanged without a difference, or that then fail.
+SYMMETRIC = re.compile("isinstance|max|maximum|min|minimum|result_type")
 # Arguments that say where a mistake of the caller is noticed, not what is computed.
 GUARDS = ("strict", "stacklevel")
 KEY = re.compile(r"(?:^|_)keys?(?:_|$)")
@@ -221,7 +223,7 @@ class _Maker:
         if PASSED_THROUGH.fullmatch(name) and plain:
             self.change(node, self.operand(plain[0]), "dropped function")
         for first, second in [*pairwise(plain), *pairwise(k.value for k in named)]:
-            if name != "isinstance" and not any(map(_is_text, (first, second))):
+            if not SYMMETRIC.fullmatch(name) and not _is_text(first, second):
                 self.exchange(first, second, "swapped arguments")
         for last, keyword in pairwise([*plain[-1:], *node.keywords]):
             if keyword in named:
@@ -291,7 +293,7 @@ def _is_for_people(node: ast.AST) -> bool:
     return False
 
 
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.JoinedStr) or (
-        isinstance(node, ast.Constant) and isinstance(node.value, str)
-    )
+def _is_text(*nodes: ast.AST) -> bool:
+    """Whether one of them is a string."""
+    kinds = [getattr(node, "value", None) for node in nodes]
+    return any(isinstance(x, ast.JoinedStr) for x in nodes) or str in map(type, kinds)

@@ -48,6 +48,8 @@ def changed(source, operator=None):
         ("f(a, b, *c)", "swapped arguments", {"f(b, a, *c)"}),
         ("f(a=x, b=y)", "swapped arguments", {"f(a=y, b=x)"}),
         ("f(a, 'text')", "swapped arguments", set()),
+        ("f(a, f'{b}')", "swapped arguments", set()),
+        ("y = jnp.maximum(a, b)", "swapped arguments", set()),
         ("y = isinstance(a, int | float)", None, set()),
         ("f((a), b=x)", "dropped argument", {"f((a))"}),
         ("zip(a, b, strict=True)", "dropped argument", set()),
