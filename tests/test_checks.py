@@ -170,3 +170,29 @@ def test_keys():
     for other in [*wrong, jnp.zeros(3, jnp.uint32), jnp.zeros(4, jnp.uint32)]:
         with pytest.raises(TypeError, match="key must be a random key such as"):
             checks.key(other)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "where"),
+    [
+        ({}, "finite, got nan"),
+        ({"minimum": 1.5}, "finite and at least 1.5, got nan"),
+        ({"minimum": 0.0, "open_minimum": True}, "finite and more than 0, got nan"),
+        ({"minimum": 0.0, "maximum": 2.0}, "in [0, 2], got nan"),
+        (
+            {"minimum": 0.0, "maximum": 2.0, "open_minimum": True},
+            "in (0, 2], got nan",
+        ),
+    ],
+)
+def test_the_message_says_what_would_be_right(bounds, where):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        checks.reals(Settings(np.nan), "x", **bounds)
+    assert str(caught.value).startswith(f"Settings.x must be {where}")
+
+
+def test_a_legacy_key_has_the_words_of_the_default_generator():
+    with jax.default_prng_impl("rbg"):
+        checks.key(jnp.zeros(4, jnp.uint32))
+        with pytest.raises(TypeError, match="key must be a random key such as"):
+            checks.key(jnp.zeros(2, jnp.uint32))
