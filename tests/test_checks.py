@@ -191,6 +191,22 @@ def test_the_message_says_what_would_be_right(bounds, where):
     assert str(caught.value).startswith(f"Settings.x must be {where}")
 
 
+def test_the_message_says_what_a_value_becomes_only_where_that_differs():
+    for x, words in ((1e-60, "1e-60, which is 0.0 in float32"), (-1, "-1")):
+        with pytest.raises(ValueError, match=rf", got {words}\.$"):
+            checks.reals(Settings(x), "x", minimum=0.0, open_minimum=True)
+
+
+def test_traced_values_are_left_alone():
+    @jax.jit
+    def checked(x):
+        settings = Settings(x)
+        checks.reals(settings, "x", minimum=5.0)
+        return settings.x
+
+    assert checked(1.0) == 1
+
+
 def test_a_legacy_key_has_the_words_of_the_default_generator():
     with jax.default_prng_impl("rbg"):
         checks.key(jnp.zeros(4, jnp.uint32))

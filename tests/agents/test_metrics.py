@@ -20,7 +20,7 @@ TERMINATED, TRUNCATED = RNG.random(SHAPE) < 0.2, RNG.random(SHAPE) < 0.2
 LOG_PROBS = np.stack([distributions.log_softmax(row) for row in LOGITS])[OBS, ACTION]
 ENTROPY = np.array([distributions.entropy(row) for row in LOGITS])[OBS]
 BEHAVIOUR = LOG_PROBS + 0.3 * RNG.normal(size=SHAPE)
-GAMMA, LAMBDA, EPSILON = 0.9, 0.8, 0.2
+GAMMA, LAMBDA, EPSILON = 0.9, 0.8, 0.15
 
 
 class Table:
@@ -113,7 +113,7 @@ def test_ppo(x64):
         "approx_kl": np.mean(ratio - 1 - np.log(ratio)),
         "clip_fraction": np.mean((ratio < 1 - EPSILON) | (ratio > 1 + EPSILON)),
     }
-    assert 0 < expected["clip_fraction"] < 1
+    assert expected["clip_fraction"] not in (0, 0.5, 1)  # nor its complement
     assert found == pytest.approx(expected, rel=1e-9)
 
 
