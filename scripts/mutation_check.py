@@ -1,11 +1,13 @@
 #!/usr/bin/env python
-"""Plants known mistakes in copies of the library: does the test suite catch each?
+"""Plants mistakes in copies of the library: does the test suite catch each?
 
 python scripts/mutation_check.py                # all of them
 python scripts/mutation_check.py --sample 5     # five at random
+python scripts/mutation_check.py --generate 60  # of mistakes made by a program
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import re
@@ -15,10 +17,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import generated
 import numpy as np
+from copies import BrokenRunError, copy_tree, run_pytest
 from mutations import MUTATIONS, Mutation
 
 from rljax.experiment import cli
@@ -32,9 +37,7 @@ try:
 except ImportError as error:
     sys.exit(f"{error}. Install the command-line extra: pip install -e '.[cli]'")
 
-ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 1200
-SEES_ALL = "test_every_mistake_of_the_mutation_check_can_be_planted"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +52,28 @@ class Config:
     """Copies of the library tested side by side."""
     seed: int = 0
     """Seed of the sample."""
+    generate: int | None = None
+    """How many mistakes to draw of those that a program makes of the library's text, in
+    proportion to its lines; None: known mistakes instead. Survivors are for a person to
+    judge, so they don't count as a failure."""
+    modules: tuple[str, ...] = ()
+    """Generated mistakes: only of these files, such as rljax/returns.py."""
+    near: bool = False
+    """Generated mistakes: of one module alone, drawn of those with a test file of their
+    name, and only this file is run. Takes minutes; another file might have caught the
+    survivors."""
+    minutes: float | None = None
+    """Generated mistakes: none is begun later than this."""
+    resume: Path | None = None
+    """Generated mistakes: file of JSON lines of an earlier run, to go on from it. What
+    is noted there stands, whatever has changed since."""
 
     def __post_init__(self):
-        cli.check_flags(self, sample=1, jobs=1)
+        cli.check_flags(self, sample=1, jobs=1, generate=1)
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"--minutes must be more than 0, got {self.minutes}.")
+        if self.resume is not None and not self.resume.exists():
+            raise ValueError(f"--resume must be a file, got {self.resume}.")
 
 
 class Outcome(NamedTuple):
@@ -65,10 +87,6 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-class BrokenRunError(Exception):
-    """A run of pytest that says nothing about the mistake."""
-
-
 def main() -> int:
     try:
         config = tyro.cli(Config)
@@ -76,23 +94,36 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console = rich.console.Console(highlight=False)
+    try:
+        if config.generate is None:
+            return check_known(config, console)
+        with workers(config.jobs, console) as each:
+            return generated.run(config, console, each)
+    except (BrokenRunError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped; nothing of it is left behind.", file=sys.stderr)
+        return 130
+
+
+def check_known(config: Config, console: rich.console.Console) -> int:
+    """Plants the known mistakes; the exit status is 0 if all were caught."""
     chosen = [m for m in MUTATIONS if config.match in f"{m.name} {m.file}"]
     if config.sample is not None and config.sample < len(chosen):
         picked = np.random.default_rng(config.seed).permutation(len(chosen))
         chosen = [chosen[i] for i in sorted(picked[: config.sample])]
     if not chosen:
-        print(f"error: no mistake contains {config.match!r}.", file=sys.stderr)
-        return 2
+        raise ValueError(f"no mistake contains {config.match!r}.")
     with tempfile.TemporaryDirectory(prefix="mutation_check_") as folder:
         checker = Checker(Path(folder))
-        try:
-            outcomes = check_all(checker, chosen, config.jobs, console)
-        except BrokenRunError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print("Stopped; nothing of it is left behind.", file=sys.stderr)
-            return 130
+        with workers(config.jobs, console) as each:
+            files = sorted({mutation.tests for mutation in chosen})
+            baselines = [
+                lambda file=file: checker.check_baseline(file) for file in files
+            ]
+            each("without a mistake", baselines)
+            outcomes = each("with it", [lambda m=m: checker.check(m) for m in chosen])
     console.print(table_of(outcomes))
     caught = sum(outcome.caught_by is not None for outcome in outcomes)
     drawn = "" if config.sample is None else f" (a sample, --seed {config.seed})"
@@ -100,13 +131,9 @@ def main() -> int:
     return 0 if caught == len(outcomes) else 1
 
 
-def check_all(
-    checker: "Checker",
-    mutations: list[Mutation],
-    jobs: int,
-    console: rich.console.Console,
-) -> list[Outcome]:
-    """The outcomes, after the tests have passed without any mistake."""
+@contextlib.contextmanager
+def workers(jobs: int, console: rich.console.Console) -> Iterator[Callable]:
+    """A function that calls others side by side and returns their results in order."""
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
@@ -118,7 +145,8 @@ def check_all(
         concurrent.futures.ThreadPoolExecutor(jobs) as pool,
     ):
 
-        def finish(what: str, futures: list[concurrent.futures.Future]) -> list[Any]:
+        def each(what: str, calls: list[Callable[[], Any]]) -> list[Any]:
+            futures = [pool.submit(call) for call in calls]
             task = progress.add_task(what, total=len(futures))
             try:
                 for future in concurrent.futures.as_completed(futures):
@@ -129,10 +157,7 @@ def check_all(
                 raise
             return [future.result() for future in futures]
 
-        files = sorted({mutation.tests for mutation in mutations})
-        untouched = [pool.submit(checker.check_baseline, file) for file in files]
-        finish("without a mistake", untouched)
-        return finish("with it", [pool.submit(checker.check, m) for m in mutations])
+        yield each
 
 
 class Checker:
@@ -145,7 +170,7 @@ class Checker:
 
     def check_baseline(self, tests: str) -> None:
         """Raises BrokenRunError if a test fails with no mistake planted."""
-        failed = self.first_failure(self._copy(), tests)
+        failed = self.first_failure(copy_tree(self.folder), tests)
         if failed is not None:
             raise BrokenRunError(f"without any mistake, {failed} fails.")
 
@@ -173,7 +198,7 @@ class Checker:
         Raises:
           BrokenRunError: what it changes is not there, or more than once.
         """
-        copy = self._copy()
+        copy = copy_tree(self.folder)
         path = copy / "rljax" / mutation.file
         text = path.read_text(encoding="utf-8")
         if text.count(mutation.right) != 1:
@@ -184,15 +209,6 @@ class Checker:
         path.write_text(text.replace(mutation.right, mutation.wrong), encoding="utf-8")
         return copy
 
-    def _copy(self) -> Path:
-        copy = Path(tempfile.mkdtemp(dir=self.folder, prefix="copy_"))
-        for part in ("rljax", "tests", "scripts"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / part, copy / part, ignore=ignored)
-        for part in ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"):
-            shutil.copy(ROOT / part, copy / part)
-        return copy
-
     def first_failure(self, copy: Path, tests: str) -> str | None:
         """The first fast test below tests/`tests` that fails, its error, or None.
 
@@ -200,31 +216,10 @@ class Checker:
           BrokenRunError: no test ran, none could be collected, or one failed as the
             mistake is no working program.
         """
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow"]
-        command += ["-p", "no:cacheprovider", "--tb=line", "--color=no"]
-        # This one sees that a mistake is planted, whatever it does.
-        command += ["--deselect", "tests/test_scripts.py::" + SEES_ALL]
-        command.append(str(Path("tests") / tests))
-        environment = {
-            **{k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"},
-            "PYTHONPATH": str(copy),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "COLUMNS": "1000",  # for the summary, which is cut to them
-            # What no mistake touches is compiled once. Not by threads together: a
-            # half-written entry would look like a failing test.
-            "JAX_COMPILATION_CACHE_DIR": str(self.folder / str(threading.get_ident())),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
+        arguments = ["-x", "--tb=line", str(Path("tests") / tests)]
+        compiled = self.folder / str(threading.get_ident())
         try:
-            done = subprocess.run(
-                command,
-                cwd=copy,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_S,
-            )
+            done = run_pytest(copy, arguments, compiled, TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise BrokenRunError(f"pytest took more than {TIMEOUT_S} s.") from None
         if done.returncode == 0:

@@ -396,3 +396,72 @@ def test_every_policy_gradient_agent_takes_optimiser_and_annealing(agent, key):
     assert 0 < moves[0] <= 0.1 * 1e-3 * num_steps * 1.001
     assert moves[1] < 0.6 * moves[0]
     assert moves[2] == 0
+
+
+class Showing(Counter):
+    """Its reset returns any observation in any space."""
+
+    def __init__(self, obs, space=None):
+        self.obs, self.space = obs, space
+
+    @property
+    def observation_space(self):
+        return self.space or super().observation_space
+
+    def reset(self, key):
+        return jnp.zeros((), jnp.int32), self.obs
+
+
+class Words(rljax.spaces.Space):
+    """A space of another kind than ours: trees."""
+
+    shape, dtype = None, None
+
+    def sample(self, key):
+        return {"a": jnp.zeros(2), "b": jnp.zeros(())}
+
+    def contains(self, value):
+        return True
+
+
+ZERO = jnp.zeros((), jnp.int32)
+
+
+@pytest.mark.parametrize("obs", [{"a": ZERO}, (ZERO,), (ZERO, ZERO), {}, ZERO[None]])
+def test_an_observation_is_one_array_where_its_space_is_one(obs, key):
+    with pytest.raises(
+        ValueError, match=r"Showing.reset must return observations of s"
+    ):
+        contract.reset(Showing(obs), key)
+
+
+def test_other_spaces_may_have_trees_of_observations(key):
+    obs = Words().sample(key)
+    assert contract.reset(Showing(obs, Words()), key)[1] is obs
+    box = rljax.spaces.Box(0.0, 1.0, (2,))
+    for values in (jnp.zeros(2), jnp.zeros(2, jnp.int32)):  # a box may hold integers
+        assert contract.reset(Showing(values, box), key)[1] is values
+
+
+def test_metrics_may_be_numbers_of_any_kind():
+    metrics = {
+        "a": 1,
+        "b": 2.0,
+        "c": np.float32(3),
+        "d": np.array(4),
+        "e": jnp.ones(()),
+    }
+    for pair in (((), metrics), [(), metrics]):
+        state, found = contract.update(Returning(update=pair), (), None, None)
+        assert state == ()
+        assert {name: float(x) for name, x in found.items()} == {
+            "a": 1,
+            "b": 2,
+            "c": 3,
+            "d": 4,
+            "e": 1,
+        }
+        assert all(isinstance(x, jax.Array) for x in found.values())
+    for wrong in (((), metrics, ()), ((),), {}, ((), {1: 2.0})):
+        with pytest.raises(TypeError, match=r"Returning.update must return "):
+            contract.update(Returning(update=wrong), (), None, None)

@@ -147,3 +147,33 @@ def test_layouts_that_can_not_be_are_refused():
         parallel.lay_out(3, batch_size=0)
     with pytest.raises(ValueError, match="devices must name at least one"):
         parallel.lay_out(3, devices=[])
+
+
+@pytest.mark.parametrize(("num_runs", "used"), [(1, 1), (2, 2), (7, 2)])
+def test_no_device_is_given_padding_alone(num_runs, used):
+    layout = parallel.lay_out(num_runs)
+    assert layout.mesh.size == used
+    assert layout.num_padded == -(-num_runs // used) * used
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sizes"),
+    [
+        ((1.0,), r"\[\(\)\]"),
+        ((1.0, np.ones(3)), r"\[\(\), \(3,\)\]"),
+        ((np.ones((0, 2)),), r"\[\(0,\)\]"),
+        ((), r"\[\]"),
+    ],
+)
+def test_arguments_without_seeds_are_refused(arguments, sizes):
+    with pytest.raises(ValueError, match=f"at least 1, got leading sizes {sizes}"):
+        parallel.map_seeds(lambda *args: args)(*arguments)
+
+
+def test_what_is_no_list_of_devices_is_refused():
+    one = jax.devices()[0]
+    for devices in ("cpu", ["cpu:0"], one):
+        with pytest.raises(TypeError, match="devices must be a list of devices"):
+            parallel.lay_out(3, devices=devices)
+    with pytest.raises(ValueError, match="and each once"):
+        parallel.lay_out(3, devices=[one, one])

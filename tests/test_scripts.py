@@ -729,6 +729,14 @@ def test_every_mistake_of_the_mutation_check_can_be_planted(mutation_script):
         (["--match", "no such mistake"], "no mistake contains 'no such mistake'"),
         (["--sample", 0], "--sample must be at least 1, got 0"),
         (["--jobs", 0], "--jobs must be at least 1, got 0"),
+        (["--generate", 0], "--generate must be at least 1, got 0"),
+        (["--minutes", 0], "--minutes must be more than 0, got 0"),
+        (["--resume", "none.jsonl"], "--resume must be a file, got none.jsonl"),
+        (["--generate", 1, "--modules", "a.py"], "must be files such as"),
+        (
+            ["--generate", 1, "--near", "--modules", "rljax/__init__.py"],
+            "no test file is named after ['rljax/__init__.py']",
+        ),
     ],
 )
 def test_bad_flags_of_the_mutation_check(mutation_script, capsys, flags, message):

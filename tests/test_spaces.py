@@ -50,3 +50,35 @@ def test_check_element():
 def test_impossible_boxes_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         spaces.Box(*arguments)
+
+
+def test_the_bounds_belong_to_a_box():
+    box = spaces.Box(jnp.array([-1.0, 0.0]), jnp.array([1.0, jnp.inf]), (2,))
+    for corner in ([-1.0, 0.0], [1.0, 0.0], [1.0, jnp.inf]):
+        assert box.contains(np.array(corner))
+    for outside in ([-1.01, 0.0], [1.01, 0.0], [0.0, -0.01]):
+        assert not box.contains(np.array(outside))
+
+
+def test_the_draws_of_a_box_have_their_deviation(key):
+    inf = jnp.inf
+    low, high = jnp.array([-1.0, -inf, 2.0, -inf]), jnp.array([3.0, inf, inf, -5.0])
+    space = spaces.Box(low, high, (4,))
+    draws = np.asarray(jax.vmap(space.sample)(jax.random.split(key, 5000)))
+    deviations = [4 / np.sqrt(12), 1, 1, 1]
+    np.testing.assert_allclose(draws.std(0), deviations, rtol=0.06)
+
+
+def test_a_batch_of_elements_is_no_element():
+    with pytest.raises(
+        ValueError, match=r"action must have shape \(2,\).*got \(3, 2\)"
+    ):
+        spaces.check_element(spaces.Box(-1.0, 1.0, (2,)), np.zeros((3, 2)), "action")
+    with pytest.raises(ValueError, match=r"action must have shape \(\).*got \(1,\)"):
+        spaces.check_element(spaces.Discrete(2), np.array([0]), "action")
+
+
+def test_only_a_discrete_space_has_a_number_of_actions():
+    assert spaces.num_actions(spaces.Discrete(3), "QLearning") == 3
+    with pytest.raises(TypeError, match="QLearning chooses among finitely many"):
+        spaces.num_actions(spaces.Box(-1.0, 1.0, (2,)), "QLearning")

@@ -326,3 +326,14 @@ def test_an_arm_that_is_not_there_is_refused(env, action, key):
     state, _ = env.reset(key)
     with pytest.raises(ValueError, match="the bandit's action must lie in Discrete"):
         env.step(state, action, key)
+
+
+def test_values_on_the_edge_are_taken():
+    still = GaussianBandit(num_arms=1, mean_scale=0, noise_scale=0, drift_scale=0)
+    assert (still.num_arms, still.drift_scale) == (1, 0)
+    env = BernoulliBandit(num_arms=2, drift_scale=0, means=[0.0, 1.0])
+    state, _ = env.reset(jax.random.key(0))
+    # The least number that is ever drawn: an arm of mean 0 doesn't pay for it either.
+    for arm, reward in ((0, 0), (1, 1)):
+        noise = (jnp.float32(0), jnp.zeros(2))
+        assert env.advance(state, jnp.int32(arm), noise)[1].reward == reward

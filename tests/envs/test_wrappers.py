@@ -90,3 +90,60 @@ def test_make_passes_parameters_on():
 def test_bad_input_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "num_states", "settings"),
+    [
+        # Limits and rewards as Gymnasium registers them; its FrozenLake slips to either
+        # side as often as it goes where it should.
+        ("CartPole-v1", 500, None, {"gravity": 9.8}),
+        ("GridWorld-5x5", None, 25, {"step_reward": -0.01, "slip": None}),
+        ("GridWorld-7x7", None, 49, {"step_reward": -0.01, "slip": None}),
+        ("FrozenLake-4x4", 100, 16, {"step_reward": 0, "goal_reward": 1}),
+        ("FrozenLake-8x8", 200, 64, {"pit_reward": 0, "slip": 2 / 3}),
+        ("CliffWalking", None, 48, {"goal_reward": -1, "cliff_reward": -100}),
+        ("GaussianBandit-5", None, 1, {"num_arms": 5}),
+        ("BernoulliBandit-5", None, 1, {"num_arms": 5}),
+    ],
+)
+def test_named_environments_are_the_known_ones(name, limit, num_states, settings):
+    env = rljax.make(name)
+    if limit is not None:
+        assert env.max_steps == limit
+        env = env.env
+    assert not isinstance(env, rljax.TimeLimit)
+    for field, value in settings.items():
+        assert getattr(env, field) == pytest.approx(value)
+    if num_states is not None:
+        assert env.observation_space.n == num_states
+    assert rljax.make(name, max_steps=None) == env
+
+
+@rljax.struct.dataclass
+class Known(rljax.GridWorld):
+    """Says which model it was asked for."""
+
+    def to_mdp(self, *, sparse=False):
+        return "sparse" if sparse else "dense"
+
+
+def test_the_model_is_that_of_the_wrapped_environment():
+    env = rljax.TimeLimit(rljax.TimeLimit(Known(), 3), 5)
+    assert env.to_mdp() == "dense"
+    assert env.to_mdp(sparse=True) == "sparse"
+    with pytest.raises(TypeError, match="Endless can't enumerate itself"):
+        rljax.TimeLimit(probes.Endless(), 3).to_mdp()
+
+
+@pytest.mark.parametrize(
+    "limits", [np.array([1, 0]), np.array([1.0]), np.array([2**31]), jnp.array([-1])]
+)
+def test_arrays_of_limits_are_checked(limits):
+    with pytest.raises(
+        ValueError, match="max_steps must be integers of at least 1 and"
+    ):
+        rljax.TimeLimit(probes.Endless(), limits)
+    largest = rljax.TimeLimit(probes.Endless(), np.array([1, 2**31 - 1]))
+    np.testing.assert_array_equal(largest.max_steps, [1, 2**31 - 1])
+    assert rljax.TimeLimit(probes.Endless(), 2**31 - 1).max_steps == 2**31 - 1

@@ -281,3 +281,22 @@ def test_a_soft_value_and_its_policy_agree_where_the_reference_is_tiny():
     barred = jnp.array([[1.0, 0.0], [0.5, 0.5]])
     _, slope = jax.jvp(value, (barred,), (jnp.zeros((2, 2)),))
     assert slope == 0  # not 0 · ∞
+
+
+def test_without_a_price_ties_are_broken_as_the_reference_would(x64):
+    """The limit β → 0 of π_ref exp(Q/β)/Z, which is π_ref among the best actions."""
+    first_pays = jnp.repeat(jnp.array([0.0, 1.0, 0.5, 1.0]), V ** (H - 1))
+    reward = TableReward(jnp.stack([first_pays] * P), vocabulary_size=V)
+    mdp = TokenMDP(reward, vocabulary_size=V, horizon=H, num_prompts=P).to_mdp()
+    _, _, reference, _ = problem(6)
+    expected = reference.copy()
+    for prompt in range(P):  # from the second token on, all are as good
+        start = prompt * oracle.first_index(V, H + 1)
+        expected[start] *= [0, 1, 0, 1]
+        expected[start] /= expected[start].sum()
+    live = ~np.asarray(mdp.terminal)
+    for kl_coef in (0.0, 1e-3):
+        plan = optimum.soft_value_iteration(mdp, reference, kl_coef)
+        np.testing.assert_allclose(
+            jnp.exp(plan.log_policy)[live], expected[live], atol=1e-12
+        )
