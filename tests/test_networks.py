@@ -108,7 +108,7 @@ class Pixels(rljax.Env):
         (Pixels(0, np.inf, jnp.int32), lambda x: x),
         (Pixels(dtype=jnp.float32), lambda x: x),
     ],
-    ids=str,
+    ids=["bytes", "shifted", "bounds apart", "unbounded", "floating"],
 )
 def test_integers_between_bounds_enter_an_own_network_in_the_unit_interval(env, scaled):
     """As NumPy computes it, for an actor with a critic and for an actor alone."""
