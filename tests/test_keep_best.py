@@ -71,8 +71,8 @@ def test_training_is_the_same_and_the_score_is_that_of_episodes():
 
     with_best, metrics = jax.vmap(lambda key: run(key, keep))(keys)
     plain, plain_metrics = jax.vmap(lambda key: run(key, None))(keys)
-    jax.tree.map(
-        np.testing.assert_array_equal,
+    jax.tree.map(  # of two programs, which may round differently
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
         (with_best._replace(best=(), key=()), metrics),
         (plain._replace(key=()), plain_metrics),
     )

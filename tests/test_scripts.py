@@ -345,7 +345,8 @@ def test_the_table_counts_evaluation_episodes_that_were_cut(sweep_script):
         finished = np.array(finished)
         evaluation = rljax.Evaluation(np.ones(finished.shape), finished, finished)
         faults = np.full(len(finished), -1)
-        return Outcome({"x": name}, None, None, None, None, evaluation, faults)
+        state = rljax.TrainState((), (), None)
+        return Outcome({"x": name}, None, None, state, None, evaluation, faults)
 
     whole = outcome("whole", [[True, True], [True, True]])
     cut = outcome("cut", [[False, True], [False, False]])

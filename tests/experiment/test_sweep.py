@@ -338,7 +338,7 @@ def test_programs_share_the_budget():
         [(AGENT, ENV)], keys, devices=None, batch_size=1, memory_budget=2**30
     )
     needed, _ = programs.memory(alone._advance, alone.layout)
-    of_other = 64 * population.state_bytes((other, ENV), keys)
+    of_other = 64 * population.state_bytes((other, ENV), keys, None)
     assert of_other > 2**20
     arguments = {"devices": None, "batch_size": 1, "memory_budget": needed + of_other}
     population.Population([(AGENT, ENV)], keys, **arguments, reserved=of_other)
