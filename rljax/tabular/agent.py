@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from rljax import checks, distributions, rollout, spaces, struct
-from rljax.tabular.exploration import EpsilonGreedy, Exploration
+from rljax.tabular.exploration import (
+    EpsilonGreedy,
+    Exploration,
+    are_unit_means,
+    assumes_unit_means,
+)
 from rljax.types import Agent, EnvLike, RolloutPlan, Transition
 
 
@@ -172,6 +177,11 @@ class TabularAgent(Agent):
     def _learn(self, state, step):
         """Counts a transition's action and learns from it; also returns |TD error|."""
         transition, pending = step
+        if assumes_unit_means(self.exploration):
+            obs = transition.obs
+            known = are_unit_means(self._row(state, obs), self._counts(state, obs))
+            reward = jnp.where(known, transition.reward, jnp.nan)
+            transition = transition._replace(reward=reward)
         if self._needs_counts():
             is_action = jnp.arange(state.counts.shape[-1]) == transition.action
             counts = row(state.counts, transition.obs) + is_action
