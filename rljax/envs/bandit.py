@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from rljax import checks, random, spaces, struct
 from rljax.types import Env, TimeStep
@@ -34,6 +35,11 @@ class Bandit(Env):
     def action_space(self) -> spaces.Discrete:
         """One action for each arm."""
         return spaces.Discrete(self.num_arms)
+
+    @property
+    def pays_unit_rewards(self) -> bool:
+        """False if rewards are known to be others than in [0, 1]. Default: True."""
+        return True
 
     def reset(self, key: jax.Array) -> tuple[BanditState, jax.Array]:
         """Draws the arms' means, unless `means` gives them."""
@@ -129,6 +135,22 @@ class GaussianBandit(Bandit):
         self._check_arms(-np.inf, np.inf)
         checks.reals(self, "mean_loc")
         checks.reals(self, "mean_scale", "noise_scale", minimum=0.0)
+
+    @property
+    def pays_unit_rewards(self) -> bool:
+        """Whether five standard deviations about the means stay in [0, 1].
+
+        Means that drift do not; of traced settings nothing is known, and it is True.
+        """
+        settings = (self.means, self.mean_loc, self.mean_scale, self.noise_scale)
+        if any(isinstance(setting, Tracer) for setting in settings):
+            return True
+        means, spread = self.means, self.noise_scale
+        if means is None:
+            means, spread = self.mean_loc, np.hypot(self.mean_scale, spread)
+        far = 5 * np.max(spread)
+        inside = np.min(means) >= far and np.max(means) <= 1 - far
+        return bool(inside) and self.drift_scale is None
 
     def _draw_means(self, key: jax.Array) -> jax.Array:
         return self.mean_loc + self.mean_scale * random.normal(key, (self.num_arms,))

@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import optax
 
 from rljax import checks, distributions, rollout, spaces, struct
-from rljax.tabular.exploration import EpsilonGreedy, Exploration
+from rljax.tabular.exploration import (
+    EpsilonGreedy,
+    Exploration,
+    are_unit_means,
+    assumes_unit_means,
+)
 from rljax.types import Agent, EnvLike, RolloutPlan, Transition
 
 
@@ -174,6 +179,11 @@ class TabularAgent(Agent):
     def _learn(self, state, step):
         """Counts a transition's action and learns from it; also returns |TD error|."""
         transition, pending = step
+        if assumes_unit_means(self.exploration):
+            obs = transition.obs
+            known = are_unit_means(self._row(state, obs), self._counts(state, obs))
+            reward = jnp.where(known, transition.reward, jnp.nan)
+            transition = transition._replace(reward=reward)
         if self._needs_counts():
             counts = row(state.counts, transition.obs)
             is_action = jnp.arange(len(counts)) == transition.action

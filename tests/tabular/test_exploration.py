@@ -125,6 +125,42 @@ def test_a_thousand_pulls_equal_the_scalar_loop(rule, env, choose):
     assert_plays_as(bandit_agent(rule), env, choose)
 
 
+FIVES = rljax.GaussianBandit(num_arms=3, means=[5.0, 7.0, 6.0])
+FOR_UNIT_REWARDS = pytest.mark.parametrize(
+    "rule", [ex.KLUCB(), ex.ThompsonBernoulli()], ids=str
+)
+
+
+@FOR_UNIT_REWARDS
+def test_rules_for_rewards_in_the_unit_interval_refuse_others(rule, key):
+    """On means of 5, 7 and 6, KL-UCB pulled the worst arm for ever."""
+    agent = bandit_agent(rule, rollout_length=50)
+    for env in (FIVES, rljax.GaussianBandit(), rljax.GaussianBandit(drift_scale=0.1)):
+        with pytest.raises(ValueError, match=r"is for rewards in \[0, 1\], which thos"):
+            bandits.play_bandit(agent, env, key, num_pulls=9)
+    # In training nothing is known of an environment but what was learned from it.
+    state, metrics = rljax.train(agent, FIVES, key, num_updates=1)
+    assert np.isnan(state.agent_state.q_values).any()
+    assert np.isnan(metrics.agent["abs_td_error"]).all()
+    state, _ = rljax.train(agent, BERNOULLI, key, num_updates=1)
+    assert ((state.agent_state.q_values >= 0) & (state.agent_state.q_values <= 1)).all()
+
+
+def test_what_bandits_know_of_their_rewards():
+    assert BERNOULLI.pays_unit_rewards and UNIT.pays_unit_rewards
+    wide = rljax.GaussianBandit(mean_loc=0.5, mean_scale=0.06, noise_scale=0.06)
+    assert wide.pays_unit_rewards  # 5 · sqrt(0.06² + 0.06²) = 0.42
+    assert not rljax.GaussianBandit(
+        mean_loc=0.5, mean_scale=0.08, noise_scale=0.08
+    ).pays_unit_rewards
+    assert not rljax.GaussianBandit(
+        num_arms=2, means=[0.1, 0.5], noise_scale=0.05
+    ).pays_unit_rewards
+    known = []
+    jax.eval_shape(lambda env: known.append(env.pays_unit_rewards), FIVES)
+    assert known == [True]  # of what is traced, nothing is
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_the_gradient_bandit_equals_the_scalar_loop(temperature):
     agent = rljax.GradientBandit(
@@ -553,7 +589,7 @@ def test_a_schedule_is_structure_and_a_number_is_a_leaf():
 
 def test_an_equal_schedule_or_another_float_compiles_nothing(key):
     def play(rule):
-        bandits.play_bandit(bandit_agent(rule), GAUSSIAN, key, num_pulls=10)
+        bandits.play_bandit(bandit_agent(rule), BERNOULLI, key, num_pulls=10)
 
     for first, second in [
         (ex.EpsilonGreedy(FALLING), ex.EpsilonGreedy(FALLING)),

@@ -33,6 +33,8 @@ from rljax.tabular.exploration.rules import (
 from rljax.tabular.exploration.thompson import (
     ThompsonBernoulli,
     ThompsonGaussian,
+    are_unit_means,
+    assumes_unit_means,
     thompson_bernoulli,
     thompson_gaussian,
 )
@@ -46,6 +48,8 @@ __all__ = [
     "Softmax",
     "ThompsonBernoulli",
     "ThompsonGaussian",
+    "are_unit_means",
+    "assumes_unit_means",
     "bernoulli_kl",
     "bernoulli_kl_upper_bound",
     "epsilon_greedy",

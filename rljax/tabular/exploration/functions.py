@@ -73,7 +73,7 @@ def kl_ucb(
     advise c = 0 for small samples, and prove optimality with c = 3.
 
     Args:
-      q_values: [A], in [0, 1] without noise_scale.
+      q_values: [A], in [0, 1] without noise_scale, or clipped to it.
       counts: [A] N(a).
       t: decisions so far, Σ_a N(a).
       c: 0 or more.

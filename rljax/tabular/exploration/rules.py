@@ -182,7 +182,8 @@ class KLUCB(_Optimistic):
     """`kl_ucb` as a rule; t is the number of decisions in this state, Σ_a N(a)."""
 
     noise_scale: float | None = None
-    """σ ≥ 0 of normal rewards; None: rewards in [0, 1], with the Bernoulli KL."""
+    """σ ≥ 0 of normal rewards; None: rewards in [0, 1], with the Bernoulli KL, see
+    `assumes_unit_means`."""
     c: float = 0.0
     """Weight of ln ln t, 0 or more."""
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from rljax import checks, random, struct
 from rljax.distributions import greedy
-from rljax.tabular.exploration.rules import decide
+from rljax.tabular.exploration.rules import KLUCB, decide
 
 
 @struct.dataclass
@@ -64,7 +64,7 @@ class ThompsonGaussian:
 
 @struct.dataclass
 class ThompsonBernoulli:
-    """`thompson_bernoulli` as a rule."""
+    """`thompson_bernoulli` as a rule, see `assumes_unit_means`."""
 
     prior_wins: float = 1.0
     """α > 0."""
@@ -116,6 +116,22 @@ class ThompsonBernoulli:
         return _chances(
             jax.scipy.special.betainc(wins[:, None], losses[:, None], edges)
         )
+
+
+def assumes_unit_means(rule: Any) -> bool:
+    """Whether a rule is for rewards in [0, 1] alone: ThompsonBernoulli, plain KLUCB.
+
+    With others it would pull one arm for ever. Bandits whose rewards are known to be
+    others refuse these rules; else, from the first Q(s,a) on that is not in [0, 1],
+    tabular agents learn NaN.
+    """
+    is_plain = isinstance(rule, KLUCB) and rule.noise_scale is None
+    return is_plain or isinstance(rule, ThompsonBernoulli)
+
+
+def are_unit_means(q_values: Any, counts: Any) -> Any:
+    """Whether Q(a) is in [0, 1], up to rounding, for all a with N(a) > 0, [] bool."""
+    return ((counts == 0) | ((q_values > -1e-3) & (q_values < 1 + 1e-3))).all()
 
 
 def _quantiles(mean: jax.Array, scale: jax.Array, number: int) -> jax.Array:
@@ -187,7 +203,7 @@ def thompson_bernoulli(
         μ_a ~ Beta(α + N(a) Q(a), β + N(a) (1 − Q(a)))
 
     Args:
-      q_values: [A] sample means in [0, 1].
+      q_values: [A] sample means in [0, 1], or clipped to it.
       counts: [A] N(a).
       key: random key.
       prior_wins: α > 0.
