@@ -229,7 +229,11 @@ def run(config, console: rich.console.Console, each: Callable) -> int:
             return outcome
 
         checks = [lambda mutant=mutant: check(mutant) for mutant in todo]
-        outcomes += filter(None, each("with it", checks))
+        try:
+            outcomes += filter(None, each("with it", checks))
+        except KeyboardInterrupt:
+            console.print(f"Go on with --resume {notes}", soft_wrap=True)
+            raise
     report(outcomes, console)
     console.print(
         f"--seed {config.seed}; {len(outcomes)} of {len(drawn)} drawn; {notes}"

@@ -274,6 +274,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         generated.run(config, console, each)
     assert len(notes.read_text().splitlines()) == 4
+    assert printed.pop() == f"Go on with --resume {notes}"
     stop_at = 100
     assert generated.run(config, console, each) == 0
     assert ran == generated.draw(SOURCES, 10, 1)
