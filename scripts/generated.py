@@ -6,6 +6,7 @@ import json
 import queue
 import random
 import re
+import signal
 import subprocess
 import tempfile
 import threading
@@ -181,12 +182,20 @@ class Runner:
                 except subprocess.TimeoutExpired:
                     outcome = "timeout"
                     break
-                if done.returncode == 5:
-                    raise BrokenRunError(f"No test ran of {tests}.")
+                _require_an_end(done)
                 if done.returncode:
                     outcome, by = "caught", _first_failure(done)
                     break
         return Outcome(mutant, outcome, by, time.perf_counter() - start)
+
+
+def _require_an_end(done: subprocess.CompletedProcess) -> None:
+    """Raises BrokenRunError where no test ran, or pytest was stopped from outside."""
+    stopped = done.returncode in (-signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL)
+    if stopped or "KeyboardInterrupt" in done.stdout:
+        raise BrokenRunError("pytest was stopped.")
+    if done.returncode == 5:
+        raise BrokenRunError("no test ran.")
 
 
 def _first_failure(done: subprocess.CompletedProcess) -> str:
@@ -229,7 +238,11 @@ def run(config, console: rich.console.Console, each: Callable) -> int:
             return outcome
 
         checks = [lambda mutant=mutant: check(mutant) for mutant in todo]
-        outcomes += filter(None, each("with it", checks))
+        try:
+            outcomes += filter(None, each("with it", checks))
+        except KeyboardInterrupt:
+            console.print(f"Go on with --resume {notes}", soft_wrap=True)
+            raise
     report(outcomes, console)
     console.print(
         f"--seed {config.seed}; {len(outcomes)} of {len(drawn)} drawn; {notes}"

@@ -103,7 +103,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Stopped; nothing of it is left behind.", file=sys.stderr)
+        print("Stopped; no copy is left behind.", file=sys.stderr)
         return 130
 
 

@@ -1,6 +1,7 @@
 """The generator of mistakes: what it makes of small sources, and how it draws."""
 
 import json
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -245,6 +246,19 @@ def test_the_nearest_tests_run_first_and_all_that_reach_it_run(tmp_path, monkeyp
     assert runner.stages(of_g) == [["tests/test_slow.py::q"], ["tests/test_slow.py::p"]]
 
 
+@pytest.mark.parametrize(
+    ("status", "printed"),
+    [(-2, ""), (-9, ""), (-15, ""), (5, ""), (2, "! KeyboardInterrupt !")],
+)
+def test_a_run_that_was_stopped_has_caught_nothing(status, printed):
+    done = subprocess.CompletedProcess([], status, printed, "")
+    with pytest.raises(generated.BrokenRunError):
+        generated._require_an_end(done)
+    for ended in (0, 1, 2, -11):
+        done = subprocess.CompletedProcess([], ended, "", "")
+        generated._require_an_end(done)
+
+
 def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     """What is noted is not run again; the report counts both."""
     monkeypatch.setattr(generated, "FOLDER", tmp_path)
@@ -274,6 +288,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         generated.run(config, console, each)
     assert len(notes.read_text().splitlines()) == 4
+    assert printed.pop() == f"Go on with --resume {notes}"
     stop_at = 100
     assert generated.run(config, console, each) == 0
     assert ran == generated.draw(SOURCES, 10, 1)
