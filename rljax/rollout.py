@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from rljax import checks, contract, random, spaces
 from rljax.returns import RunningSum, empty_sum
@@ -111,15 +110,13 @@ def unroll(
       that ended in it, their steps from earlier rollouts included.
     """
 
-    def step(carry, noise):
-        state, sums = carry
-        state, transition, ended = _step(agent, agent_state, env, state, noise)
-        return (state, _with_episode(sums, *ended)), transition
+    def step(state, noise):
+        return _step(agent, agent_state, env, state, noise)
 
     noise = _draw(agent, agent_state, env, key, length)
-    carry = (rollout_state, _no_episodes(()))
-    (rollout_state, sums), trajectory = jax.lax.scan(step, carry, noise)
-    return rollout_state, trajectory, _episode_sums(sums)
+    state, trajectory = jax.lax.scan(step, rollout_state, noise)
+    state, sums = _count(state, _no_episodes(()), trajectory, first_only=False)
+    return state, trajectory, _episode_sums(sums)
 
 
 def interact(
@@ -178,22 +175,19 @@ def interact(
 def _steps(agent, agent_state, env, state, sums, noise, plan, record):
     """`plan.block` steps: ((state, sums), (trajectory, records)), [N] and [k, N]."""
 
-    def step(carry, noise):
-        state, sums = carry
-        next_state, transition, ended = _over_envs(
+    def step(state, noise):
+        next_state, transition = _over_envs(
             lambda *one: _step(agent, agent_state, env, *one), state, noise
         )
-        if plan.fresh_episodes:
-            # Only the first episode counts. A rollout that begins with a reset has more
-            # room for short episodes than for long ones, so a mean over all that ended
-            # in it would be too low.
-            done, *episode = ended
-            ended = (done & (sums[0] == 0), *episode)
-        sums = _with_episode(sums, *ended)
         recorded = record and jax.vmap(record)(state.env_state, transition)
-        return (next_state, sums), (transition, recorded)
+        return next_state, (transition, recorded)
 
-    return loop(step, (state, sums), noise, plan.block)
+    state, (trajectory, records) = loop(step, state, noise, plan.block)
+    # With fresh episodes, only the first one counts. A rollout that begins with a reset
+    # has more room for short episodes than for long ones, so a mean over all that ended
+    # in it would be too low.
+    counted = _count(state, sums, trajectory, first_only=plan.fresh_episodes)
+    return counted, (trajectory, records)
 
 
 def _repeat(block, agent_state, rollout_state, sums, noise, key, plan):
@@ -254,7 +248,7 @@ def _draw(agent, agent_state, env, key, length) -> _Noise:
 def _step(agent, agent_state, env, state, noise):
     """One step of one environment, and a reset where it ended an episode.
 
-    The third result is (whether an episode ended here, its return, its length).
+    The return and length of the episode are left as they are, see `_count`.
     """
     action, extras, memory = contract.decide(
         agent, agent_state, state.obs, noise.act, state.memory
@@ -273,22 +267,12 @@ def _step(agent, agent_state, env, state, noise):
     name = type(env).__name__
     contract.check_alike(f"{name}.step's (state, obs)", stepped, noise.fresh, "reset")
     done = time_step.terminated | time_step.truncated
-    episode_return = state.episode_return.add(time_step.reward)
-    episode_length = optax.safe_increment(state.episode_length)
-    ended = (done, episode_return.value, episode_length)
-    (env_state, obs), memory, episode_return = jax.tree.map(
+    (env_state, obs), memory = jax.tree.map(
         lambda fresh, stepped: jnp.where(done, fresh, stepped),
-        (noise.fresh, agent.init_memory(agent_state), empty_sum()),
-        (stepped, memory, episode_return),
+        (noise.fresh, agent.init_memory(agent_state)),
+        (stepped, memory),
     )
-    state = RolloutState(
-        env_state,
-        obs,
-        memory,
-        episode_return,
-        jnp.where(done, 0, episode_length),
-    )
-    return state, transition, ended
+    return state._replace(env_state=env_state, obs=obs, memory=memory), transition
 
 
 def _over_envs(fn, state, noise):
@@ -320,14 +304,60 @@ def _no_episodes(shape: tuple[int, ...]) -> tuple[jax.Array, RunningSum, jax.Arr
     return zero, empty_sum(shape), zero
 
 
-def _with_episode(sums, done, episode_return, length):
-    """The sums with one more episode where `done`, [...]."""
-    num_episodes, returns, lengths = sums
-    return (
-        num_episodes + done,
-        returns.add(jnp.where(done, episode_return, 0)),
-        lengths + jnp.where(done, jnp.minimum(length, checks.LARGEST_INT - lengths), 0),
+def _count(state, sums, trajectory, *, first_only):
+    """Adds k steps to the running episodes, and to the sums the episodes that ended.
+
+    This is done for all k steps at once and not in the loop over them: there XLA would
+    compute the environment's step again for each number that it carries on.
+
+    Args:
+      state: leaves [...], after the steps, but with the episodes as before them.
+      sums: leaves [...].
+      trajectory: leaves [k, ...].
+      first_only: whether no more than one episode counts in all calls together.
+
+    Returns:
+      (state, sums).
+    """
+    done = trajectory.terminated | trajectory.truncated
+    num_steps = len(done)
+    step = jax.lax.broadcasted_iota(jnp.int32, done.shape, 0)
+    last = jnp.max(jnp.where(done, step, -1), axis=0)
+    any_done = last >= 0
+
+    def total(mask):
+        return jnp.sum(jnp.where(mask, rewards, 0), axis=0)
+
+    running, length = state.episode_return, state.episode_length
+    rewards = trajectory.reward.astype(running.total.dtype)
+    num_episodes, return_sum, length_sum = sums
+    counts, until, number = any_done, last, jnp.sum(done, axis=0, dtype=jnp.int32)
+    if first_only:
+        counts = any_done & (num_episodes == 0)
+        until = jnp.min(jnp.where(done, step, num_steps), axis=0)
+        number = counts.astype(jnp.int32)
+    ended = running.value + total(step <= until)
+    sums = (
+        num_episodes + number,
+        return_sum.add(jnp.where(counts, ended, 0)),
+        _capped_sum(length_sum, jnp.where(counts, _capped_sum(length, until + 1), 0)),
     )
+    rest = total(step > last)
+    new_return, old_return = RunningSum(rest, jnp.zeros_like(rest)), running.add(rest)
+    state = state._replace(
+        episode_return=jax.tree.map(
+            lambda new, old: jnp.where(any_done, new, old), new_return, old_return
+        ),
+        episode_length=jnp.where(
+            any_done, num_steps - 1 - last, _capped_sum(length, num_steps)
+        ),
+    )
+    return state, sums
+
+
+def _capped_sum(a: jax.Array, b: Any) -> jax.Array:
+    """a + b of int32 numbers of 0 or more, but 2³¹ − 1 at most."""
+    return a + jnp.minimum(b, checks.LARGEST_INT - a)
 
 
 def _episode_sums(sums) -> EpisodeSums:

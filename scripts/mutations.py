@@ -339,8 +339,8 @@ MUTATIONS = [
     Mutation(
         "an episode's return lacks its last reward",
         "rollout.py",
-        "ended = (done, episode_return.value, episode_length)",
-        "ended = (done, state.episode_return.value, episode_length)",
+        "ended = running.value + total(step <= until)",
+        "ended = running.value + total(step < until)",
         "test_rollout.py",
     ),
     Mutation(

@@ -23,12 +23,13 @@ class TabularState(NamedTuple):
     q_values: jax.Array
     """[S, A] floating."""
     counts: Any
-    """[S, A] int32 N(s,a), how often a was taken in s; () where nothing needs it. Like
-    `num_steps`, it stays at 2³¹ − 1 once it is there."""
+    """[S, A] int32 N(s,a), how often a was taken in s; () where nothing needs it. It
+    stops at (2³¹ − 1)/A, so that Σ_a N(s,a) is an int32 too."""
     baseline: Any
     """[S] floating V(s) of `GradientBandit`; () for other agents."""
     num_steps: jax.Array
-    """[] int32: steps learned from so far. Schedules are evaluated at this step."""
+    """[] int32: steps learned from so far, 2³¹ − 1 at most. Schedules are evaluated at
+    this step."""
     pending: Any
     """`Sarsa`: the last step of each environment, leaves [num_envs, …]; else ()."""
 
@@ -187,7 +188,7 @@ class TabularAgent(Agent):
         if self._needs_counts():
             counts = row(state.counts, transition.obs)
             is_action = jnp.arange(len(counts)) == transition.action
-            counts = jnp.where(is_action, optax.safe_increment(counts), counts)
+            counts += is_action & (counts < checks.LARGEST_INT // len(counts))
             counts = set_row(state.counts, transition.obs, counts)
             state = state._replace(counts=counts)
         state, pending, td_error = self._learn_one(state, transition, pending)

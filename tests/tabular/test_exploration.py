@@ -714,14 +714,6 @@ def test_the_bernoulli_bound_of_an_arm_pulled_ten_million_times(p, divergence):
     np.testing.assert_allclose(out - np.float32(p), expected, rtol=2e-3, atol=2**-24)
 
 
-@pytest.mark.parametrize("rule", [ex.UCB(), ex.UCB1(), ex.KLUCB(noise_scale=1.0)])
-def test_optimism_outlives_the_largest_integer(rule):
-    # Σ N = 2³¹ + 1, at which an int32 sum is negative. The bonus is small by then.
-    counts = jnp.array([2**30, 2**30, 1], jnp.int32)
-    q = jnp.array([0.0, 1.0, -100.0])
-    assert rule.select(q, counts, NOW, ()) == 1
-
-
 def test_a_schedule_is_clipped_to_what_a_number_may_be(key):
     # The textbook's c/t is above 1 at first, and no rate of a table may pass 1.
     rule = ex.EpsilonGreedy(lambda step: 5 / (step + 1))

@@ -760,14 +760,19 @@ def test_step_sizes_above_1_are_clipped_and_counters_stop(agent_class, key):
         )
         for schedule in (lambda step: 3.0 + 0 * step, lambda step: 1.0 + 0 * step)
     ]
-    last = jnp.int32(2**31 - 1)
+    last, most = jnp.int32(2**31 - 1), (2**31 - 1) // 5
     states = []
     for agent in agents:
         state = rljax.init_train(agent, env, key)
         table = state.agent_state._replace(num_steps=last - 2)
-        table = table._replace(counts=jnp.full_like(table.counts, last))
+        # Arms that would be tried at once, were the sum of counts to turn negative.
+        q_values = jnp.array([[-1.0, -1.0, 1.0, -1.0, -1.0]])
+        table = table._replace(
+            counts=jnp.full_like(table.counts, most), q_values=q_values
+        )
         state, _ = rljax.train_step(agent, env, state._replace(agent_state=table))
         states.append(state.agent_state)
     np.testing.assert_array_equal(states[0].q_values, states[1].q_values)
     assert states[0].num_steps == last
-    assert (states[0].counts == last).all()
+    assert (states[0].counts == most).all()
+    assert states[0].q_values[0, 0] == -1

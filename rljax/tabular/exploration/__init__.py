@@ -4,7 +4,8 @@ Each rule exists as a plain function of the estimates in one state, and as a pyt
 any tabular agent, on bandits and on MDPs. Shape letter: A actions. Everywhere
 
     q_values [A] floating: Q(a), estimated mean rewards or action values
-    counts   [A] floating or integer: N(a), how often each action was taken here
+    counts   [A] floating or integer: N(a), how often each action was taken here; of
+             integers the sum must fit their dtype, as it does with agents' counts
 
 and ties go to the lowest action. Logarithms are natural. The methods of a rule keep
 randomness apart: `draw` draws the random numbers of any number of decisions at once,

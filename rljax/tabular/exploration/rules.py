@@ -132,9 +132,7 @@ class _Optimistic(abc.ABC):
     ) -> jax.Array:
         """The action with the highest upper bound."""
         del step, noise
-        # In floating point, as a sum of integers might overflow.
-        t = jnp.sum(counts, dtype=jnp.result_type(float))
-        return self._best(q_values, counts, t)
+        return self._best(q_values, counts, jnp.sum(counts))
 
     @abc.abstractmethod
     def _best(self, q_values: jax.Array, counts: Any, t: jax.Array) -> jax.Array:
