@@ -2,7 +2,9 @@
 
 import numbers
 import operator
+import os
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -162,11 +164,29 @@ def sizes(obj: Any, name: str) -> None:
 def bools(obj: Any, *names: str) -> None:
     """Raises TypeError unless the static fields are bools."""
     for name in names:
-        value = getattr(obj, name)
-        if not isinstance(value, bool):
-            raise TypeError(
-                f"{type(obj).__name__}.{name} must be True or False, got {value!r}."
-            )
+        boolean(f"{type(obj).__name__}.{name}", getattr(obj, name))
+
+
+def boolean(label: str, value: Any) -> bool:
+    """Returns `value` if it is a bool, or raises TypeError."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{label} must be True or False, got {value!r}.")
+    return value
+
+
+def path(label: str, value: Any) -> Path:
+    """Returns `value` as a `Path`, or raises TypeError."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{label} must be a path, got {value!r}.")
+    return Path(value)
+
+
+def instance(label: str, value: Any, kind: type, origin: str) -> None:
+    """Raises TypeError unless `value` is of a class; `origin` says where to get one."""
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{label} must be a {kind.__name__}, such as {origin}, got {value!r}."
+        )
 
 
 def choice(obj: Any, name: str, choices: Collection[Any]) -> None:

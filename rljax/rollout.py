@@ -172,7 +172,7 @@ def interact(
     return done._replace(sums=sums)
 
 
-def _steps(agent, agent_state, env, state, sums, noise, plan, record):
+def _steps(agent, agent_state, env, state, sums, noise, plan, record) -> Any:
     """`plan.block` steps: ((state, sums), (trajectory, records)), [N] and [k, N]."""
 
     def step(state, noise):

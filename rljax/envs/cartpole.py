@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from rljax import checks, random, spaces, struct
 from rljax.types import Env, TimeStep
@@ -71,9 +73,12 @@ class CartPole(Env):
     @property
     def observation_space(self) -> spaces.Box:
         """Twice the thresholds for position and angle; velocities are unbounded."""
-        high = jnp.array(
-            [2.0 * self.x_threshold, jnp.inf, 2.0 * self.theta_threshold, jnp.inf]
-        )
+        bounds = [2.0 * self.x_threshold, np.inf, 2.0 * self.theta_threshold, np.inf]
+        # Where jax_debug_infs is set, JAX refuses to make arrays with infinities.
+        traced = any(isinstance(bound, Tracer) for bound in bounds)
+        numpy = jnp if traced else np
+        high = numpy.stack(numpy.broadcast_arrays(*bounds), axis=-1)
+        high = high.astype(jnp.result_type(float))
         return spaces.Box(-high, high, (4,))
 
     @property

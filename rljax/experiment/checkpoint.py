@@ -14,11 +14,9 @@ import itertools
 import json
 import logging
 import operator
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -84,16 +82,14 @@ class Checkpoints:
           ImportError: Orbax is not installed.
         """
         self._orbax = _import_orbax()
-        if not isinstance(folder, str | os.PathLike):
-            raise TypeError(f"folder must be a path, got {folder!r}.")
-        self.folder = Path(folder).absolute()
+        self.folder = checks.path("folder", folder).absolute()
         self.keep = checks.integer("keep", keep, minimum=1)
         if isinstance(interval, bool) or not isinstance(interval, int | float):
             raise TypeError(f"interval must be seconds, got {interval!r}.")
         if not interval >= 0:
             raise ValueError(f"interval must be 0 seconds or more, got {interval!r}.")
         self.interval = interval
-        self.fall_back = fall_back
+        self.fall_back = checks.boolean("fall_back", fall_back)
         self._last_save = time.monotonic()
 
     def steps(self) -> list[int]:
@@ -120,7 +116,8 @@ class Checkpoints:
 
         Raises:
           TypeError, ValueError: `step` is no integer of 0 or more, `tree` has no leaf,
-            or one that is no array of numbers or keys.
+            or one that is no array of numbers or keys, or `description` can't be
+            written as JSON.
           SaveError: the checkpoint can't be written, `step` is not larger than existing
             ones, or a folder that is no checkpoint is named like one. Nothing that
             existed before is lost.
@@ -141,8 +138,15 @@ class Checkpoints:
                 f"{steps[-1]}, got {step}. Does another run write there?"
             )
         arrays, leaves = _flatten(tree)
-        content = {"format": FORMAT, "leaves": leaves, "user": dict(description or {})}
-        content["digest"] = _digest_json(content)
+        try:
+            user = dict(description or {})
+            content = {"format": FORMAT, "leaves": leaves, "user": user}
+            content["digest"] = _digest_json(content)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                "description must be a dictionary that JSON can hold, got "
+                f"{description!r}: {error}."
+            ) from None
         args = self._orbax.args
         try:
             self._check_space(sum(array.nbytes for array in arrays.values()))
@@ -212,10 +216,11 @@ class Checkpoints:
         """The description that was saved with a checkpoint.
 
         Raises:
+          TypeError, ValueError: `step` is no integer of 0 or more.
           CheckpointError: the checkpoint can't be read, was not written by rljax or has
             another format.
         """
-        return self._describe(step)["user"]
+        return self._describe(_as_step(step))["user"]
 
     def _describe(self, step: int) -> dict[str, Any]:
         path = self.folder / str(step)

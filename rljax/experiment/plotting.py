@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rljax import checks
 from rljax.envs.gridmaps import ARROWS
 from rljax.envs.gridworld import GridWorld
 from rljax.experiment.results import SweepResult
@@ -46,6 +47,8 @@ def save_learning_curve(
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 
+    path = checks.path("path", path)
+    steps_per_update = checks.integer("steps_per_update", steps_per_update, minimum=1)
     updates, returns = windowed_episode_returns(metrics, num_windows)
     steps = updates * steps_per_update
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -90,6 +93,8 @@ def save_sweep(
     """
     from matplotlib.figure import Figure
 
+    path = checks.path("path", path)
+    checks.instance("result", result, SweepResult, "rljax.sweep returns")
     rows = result.summary()
     order = sorted(
         range(len(rows)), key=lambda i: np.nan_to_num(rows[i]["iqm"], nan=-np.inf)
@@ -143,6 +148,13 @@ def save_bandit_curves(
     """
     from matplotlib.figure import Figure
 
+    path = checks.path("path", path)
+    checks.instance("curves", curves, Mapping, "bandits.compare_bandits returns")
+    for name, curve in curves.items():
+        checks.instance(f"curves[{name!r}]", curve, BanditCurves, "those")
+        if lower_bound is not None:
+            checks.same_shape(lower_bound=lower_bound, pulls=curve.pulls)
+    _check_names("labels", labels, curves)
     figure = Figure(figsize=(13, 8.5), layout="constrained")
     figure.suptitle(title)
     (expected, realised), (optimal, settings) = figure.subplots(2, 2)
@@ -214,6 +226,14 @@ def save_gridworld(
     """
     from matplotlib.figure import Figure
 
+    path = checks.path("path", path)
+    checks.instance("grid", grid, GridWorld, "rljax.make('GridWorld-5x5')")
+    checks.instance("plan", plan, Plan, "planning.value_iteration returns")
+    checks.instance(
+        "curve", curve, ExactReturns, "regret.train_with_exact_returns returns"
+    )
+    checks.same_shape(q_values=q_values, plan=plan.q_values)
+    checks.same_shape(steps=steps, curve=curve.greedy[0])
     figure = Figure(figsize=(14, 4.8), layout="constrained")
     figure.suptitle(title)
     planned, learned, regrets = figure.subplots(1, 3)
@@ -283,6 +303,19 @@ def save_alignment(
     """
     from matplotlib.figure import Figure
 
+    path = checks.path("path", path)
+    checks.instance("runs", runs, Mapping, "{'PPO': Alignment(kl, reward)}")
+    checks.instance("prices", prices, Mapping, "{0.1: (kl, reward)}")
+    _check_names("gaps", gaps, runs)
+    points = {"frontier": [frontier], "proxy": proxy, "proxy_runs": proxy_runs}
+    for name, several in {**points, "runs": list(runs.values())}.items():
+        for one in several if isinstance(several, tuple | list) else [several]:
+            checks.instance(name, one, Alignment, "plotting.Alignment(kl, reward)")
+    if len(proxy) != 2 or len(proxy_runs) != 2:
+        raise ValueError(
+            "proxy and proxy_runs must be pairs, with the proxies' rewards and with "
+            f"the true one, got {len(proxy)} and {len(proxy_runs)}."
+        )
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     figure.suptitle(title)
     pareto, learning, over = figure.subplots(1, 3)
@@ -324,6 +357,15 @@ def save_alignment(
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
+
+
+def _check_names(label: str, values: Any, others: Mapping[str, Any]) -> None:
+    """Raises ValueError unless `values` has an entry for each of the other names."""
+    if not isinstance(values, Mapping) or not set(values) >= set(others):
+        raise ValueError(
+            f"{label} must be a dictionary with {', '.join(map(repr, others))}, got "
+            f"{values!r}."
+        )
 
 
 def _draw_grid(

@@ -81,7 +81,14 @@ class SweepResult:
 
     def __getitem__(self, setting: int | str) -> Outcome:
         if not isinstance(setting, str):
-            return self.outcomes[setting]
+            try:
+                return self.outcomes[setting]
+            except (TypeError, IndexError) as error:
+                count = len(self.outcomes)
+                raise type(error)(
+                    f"setting must be a label or an index below {count}, got "
+                    f"{setting!r}."
+                ) from None
         for outcome in self.outcomes:
             if outcome.label == setting:
                 return outcome
@@ -118,6 +125,7 @@ class SweepResult:
         """One row per setting: its values, and over seeds the interquartile mean of the
         scores with its bootstrap interval, the worst and best, how many runs broke, and
         how many evaluation episodes were cut."""
+        statistics.check_confidence(confidence)
         rows = []
         for outcome in self.outcomes:
             scores = outcome.scores

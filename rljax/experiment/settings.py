@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rljax import contract
+from rljax import checks, contract
 from rljax.experiment.fingerprint import digest, import_name
 from rljax.types import Agent, EnvLike
 
@@ -88,6 +88,7 @@ def expand(
 
 def label(setting: Mapping[str, Any]) -> str:
     """The setting in one line: "learning_rate=0.001, env.gravity=9.8"."""
+    checks.instance("setting", setting, Mapping, "{'learning_rate': 1e-3}")
     return ", ".join(f"{k}={text(v)}" for k, v in setting.items()) or "default"
 
 

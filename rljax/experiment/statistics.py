@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rljax import checks
 from rljax.training import Metrics
 
 
@@ -19,10 +20,14 @@ def interquartile_mean(scores: Any, axis: int = -1) -> Any:
     Args:
       scores: floating array, one entry per seed along `axis`.
       axis: the axis to reduce.
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
     """
     from scipy import stats
 
-    return stats.trim_mean(np.asarray(scores), 0.25, axis=axis)
+    scores, axis = _along("scores", scores, axis)
+    return stats.trim_mean(scores, 0.25, axis=axis)
 
 
 def bootstrap_interval(
@@ -41,13 +46,14 @@ def bootstrap_interval(
       no interval.
 
     Raises:
-      ValueError: `confidence` is not in (0, 1).
+      TypeError, ValueError: an argument is wrong; the message names it.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), got {confidence!r}.")
+    check_confidence(confidence)
+    num_resamples = checks.integer("num_resamples", num_resamples, minimum=1)
+    seed = checks.integer("seed", seed, minimum=0)
     from scipy import stats
 
-    scores = np.asarray(scores)
+    scores, _ = _along("scores", scores, -1)
     if scores.shape[-1] == 1:
         return scores[..., 0], scores[..., 0]
     result = stats.bootstrap(
@@ -92,12 +98,23 @@ def stratified_interval(
       (low, high), of the shape that `statistic` returns for one resample.
 
     Raises:
-      ValueError: `confidence` is not in (0, 1), or scores have another rank, no entry
-        or NaN.
+      TypeError, ValueError: an argument is wrong, such as scores of another rank,
+        without an entry or with NaN, or `statistic` returns no numbers; the message
+        names it.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), got {confidence!r}.")
-    arrays = [_scores(x) for x in scores]
+    if not callable(statistic):
+        raise TypeError(
+            "statistic must be a function of scores, such as "
+            f"probability_of_improvement, got {statistic!r}. It is the first argument: "
+            "stratified_interval(statistic, scores)."
+        )
+    if not scores:
+        raise ValueError("scores must be at least one array, got none.")
+    check_confidence(confidence)
+    num_resamples = checks.integer("num_resamples", num_resamples, minimum=1)
+    seed = checks.integer("seed", seed, minimum=0)
+    checks.boolean("vectorized", vectorized)
+    arrays = [_scores("scores", x) for x in scores]
     rng = np.random.default_rng(seed)
 
     def resample(x):
@@ -106,9 +123,15 @@ def stratified_interval(
 
     resampled = [resample(x) for x in arrays]
     if vectorized:
-        values = np.asarray(statistic(*resampled))
+        values = statistic(*resampled)
     else:
-        values = np.array([statistic(*one) for one in zip(*resampled, strict=True)])
+        values = [statistic(*one) for one in zip(*resampled, strict=True)]
+    values = _numbers("what statistic returns", values)
+    if len(values) != num_resamples:
+        raise ValueError(
+            "with vectorized=True, statistic must return one value for each of "
+            f"{num_resamples} resamples, returned shape {values.shape}."
+        )
     tails = ((1 - confidence) / 2, (1 + confidence) / 2)
     low, high = np.quantile(values, tails, axis=0, method="inverted_cdf")
     return low, high
@@ -125,10 +148,11 @@ def probability_of_improvement(scores: Any, other_scores: Any) -> float:
       other_scores: [num_tasks, any number of seeds].
 
     Raises:
-      ValueError: the arrays have another rank, no entry or NaN, or they differ in their
-        number of tasks.
+      TypeError, ValueError: an argument is wrong, such as arrays of another rank,
+        without an entry, with NaN or of other tasks; the message names it.
     """
-    scores, other_scores = _scores(scores), _scores(other_scores)
+    scores = _scores("scores", scores)
+    other_scores = _scores("other_scores", other_scores)
     if len(scores) != len(other_scores):
         raise ValueError(
             "scores and other_scores must be of the same tasks, got "
@@ -150,17 +174,56 @@ def performance_profile(scores: Any, thresholds: Any) -> np.ndarray:
       [K], in [0, 1]; it falls as the threshold rises.
 
     Raises:
-      ValueError: the scores have another rank, no entry or NaN.
+      TypeError, ValueError: an argument is wrong, such as scores of another rank,
+        without an entry or with NaN; the message names it.
     """
-    above = _scores(scores)[:, :, None] > np.asarray(thresholds)
+    if isinstance(thresholds, int | float):
+        thresholds = [thresholds]
+    thresholds = _numbers("thresholds", thresholds)
+    if thresholds.ndim != 1:
+        raise ValueError(f"thresholds must be [K], got shape {thresholds.shape}.")
+    above = _scores("scores", scores)[:, :, None] > thresholds
     return above.mean(1).mean(0)
 
 
-def _scores(scores: Any) -> np.ndarray:
-    array = np.asarray(scores, float)
+def _numbers(name: str, value: Any) -> np.ndarray:
+    """`value` as an array with axes, or TypeError if it is none of real numbers."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        array = np.empty(())
+    if str(array.dtype) == "bfloat16":  # NumPy's functions do not all know it
+        array = array.astype(float)
+    if not array.ndim or array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be an array of real numbers, got {value!r:.200}.")
+    return array
+
+
+def _along(name: str, value: Any, axis: Any) -> tuple[np.ndarray, int]:
+    """The array and the axis along which it is reduced, which must have an entry."""
+    array = _numbers(name, value)
+    axis = checks.integer("axis", axis, minimum=-array.ndim, maximum=array.ndim - 1)
+    if not array.shape[axis]:
+        raise ValueError(
+            f"{name} must have entries along axis {axis}, got shape {array.shape}."
+        )
+    return array, axis
+
+
+def check_confidence(confidence: Any) -> None:
+    """Raises TypeError or ValueError unless `confidence` is a number in (0, 1)."""
+    is_number = isinstance(confidence, int | float | np.floating)
+    if not is_number or not 0 < confidence < 1:
+        raise (ValueError if is_number else TypeError)(
+            f"confidence must be in (0, 1), such as 0.95, got {confidence!r}."
+        )
+
+
+def _scores(name: str, scores: Any) -> np.ndarray:
+    array = _numbers(name, scores).astype(float)
     if array.ndim != 2 or 0 in array.shape or np.isnan(array).any():
         raise ValueError(
-            "scores must be an array [num_tasks, num_seeds] without NaN, got "
+            f"{name} must be an array [num_tasks, num_seeds] without NaN, got "
             f"{'NaN' if np.isnan(array).any() else f'shape {array.shape}'}. For a "
             "single task, add its axis: scores[None]."
         )
@@ -181,13 +244,13 @@ def mean_interval(
       (mean, low, high). With one sample all three are its score.
 
     Raises:
-      ValueError: `confidence` is not in (0, 1).
+      TypeError, ValueError: an argument is wrong; the message names it.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), got {confidence!r}.")
+    check_confidence(confidence)
     from scipy import stats
 
-    scores = np.asarray(scores, float)
+    scores, axis = _along("scores", scores, axis)
+    scores = scores.astype(float)
     count = scores.shape[axis]
     mean = scores.mean(axis)
     if count == 1:
@@ -211,10 +274,13 @@ def windowed_episode_returns(
       [num_seeds, W], NaN where no episode ended.
 
     Raises:
-      ValueError: the leaves have another rank, or there is no update or no window.
+      TypeError, ValueError: an argument is wrong, such as leaves of another rank or
+        without updates; the message names it.
     """
+    checks.instance("metrics", metrics, Metrics, "rljax.train returns")
+    num_windows = checks.integer("num_windows", num_windows, minimum=1)
     counts = np.asarray(metrics.num_episodes)
-    if counts.ndim != 2 or counts.shape[1] < 1 or num_windows < 1:
+    if counts.ndim != 2 or counts.shape[1] < 1:
         raise ValueError(
             "metrics must have leaves [num_seeds, num_updates], with updates, and "
             f"num_windows must be at least 1, got shape {counts.shape} and "

@@ -101,7 +101,8 @@ def sweep(
         it returns True, the sweep saves and returns what is done, without an evaluation
         unless all updates are done.
       debug: whether to raise an error that says where the first NaN arises, instead of
-        only freezing the run. It is also on if JAX's own jax_debug_nans is set.
+        only freezing the run. It is also on if JAX's own jax_debug_nans or
+        jax_debug_infs is set.
 
     Returns:
       All runs, by setting and seed.
@@ -142,31 +143,31 @@ def sweep(
     if memory_budget is None:
         memory_budget = _default_budget(devices)
     memory_budget = checks.integer("memory_budget", memory_budget, minimum=1)
-    runner = Runner(
-        expansion,
-        jax.random.split(key_train, num_seeds),
-        num_updates,
-        devices=devices,
-        batch_sizes=batch_sizes,
-        memory_budget=memory_budget,
-        identity=identity,
-        measure=measure,
-        keep_best=keep_best,
-        resumed=resume,
-    )
-    if checkpoints is not None and saved is not None:
-        runner.restore(checkpoints)
-    else:
-        runner.start()
-    debug = debug or bool(jax.config.jax_debug_nans)  # pyright: ignore[reportAttributeAccessIssue]
-    with jax.debug_nans(False):  # frozen runs report NaN on purpose
+    debug = debug or jax.config.jax_debug_nans or jax.config.jax_debug_infs  # pyright: ignore[reportAttributeAccessIssue]
+    # The programs are compiled ahead of time, and frozen runs report NaN on purpose.
+    with jax.disable_jit(False), jax.debug_nans(False), jax.debug_infs(False):
+        runner = Runner(
+            expansion,
+            jax.random.split(key_train, num_seeds),
+            num_updates,
+            devices=devices,
+            batch_sizes=batch_sizes,
+            memory_budget=memory_budget,
+            identity=identity,
+            measure=measure,
+            keep_best=keep_best,
+            resumed=resume,
+        )
+        if checkpoints is not None and saved is not None:
+            runner.restore(checkpoints)
+        else:
+            runner.start()
         stopped = runner.train(callbacks, checkpoints, stop, debug)
-    if stopped or not num_episodes:
-        return runner.result()
-    keys = jax.random.split(key_evaluate, num_seeds)
-    result = runner.result(
-        [p.evaluate(keys, num_episodes, max_steps, greedy) for p in runner.populations]
-    )
+        if stopped or not num_episodes:
+            return runner.result()
+        keys = jax.random.split(key_evaluate, num_seeds)
+        played = (keys, num_episodes, max_steps, greedy)
+        result = runner.result([p.evaluate(*played) for p in runner.populations])
     _warn_of_cut_episodes(result, max_steps)
     return result
 

@@ -8,11 +8,11 @@ import csv
 import io
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rljax import checks
 from rljax.experiment import statistics
 from rljax.experiment.reports import Report
 from rljax.experiment.settings import label, text
@@ -35,8 +35,8 @@ class _RowWriter:
         Raises:
           FileExistsError: the file exists and `append` is False.
         """
-        self.path = Path(path)
-        self._append = append
+        self.path = checks.path("path", path)
+        self._append = checks.boolean("append", append)
         self._left: tuple[int, int, int] | None = None  # where, and of which size
         if not append:
             self._refuse_existing()
@@ -59,6 +59,7 @@ class _RowWriter:
           OSError: the file can't be written, or it is not as this writer left it after
             the report before. Nothing is written in the second case.
         """
+        checks.instance("report", report, Report, "a sweep passes to callbacks")
         columns = report.columns()
         lines = "".join(self._format(row, columns) for row in report.rows())
         if report.first_update == 0:
@@ -189,6 +190,7 @@ class _Tracker(contextlib.AbstractContextManager):
 
     def __call__(self, report: Report) -> None:
         """Logs the report's rows, each to its own run."""
+        checks.instance("report", report, Report, "a sweep passes to callbacks")
         settings = list(report.settings)
         num_seeds = len(report.metrics[0].num_episodes)
         for index, row in enumerate(report.rows()):
@@ -241,7 +243,7 @@ class TensorBoardWriter(_Tracker):
                 "TensorBoardWriter needs tensorboardX: pip install tensorboardX."
             ) from error
         self._module = tensorboardX
-        self._folder = Path(folder)
+        self._folder = checks.path("folder", folder)
 
     def _open(self, setting, index, seed, report):
         name = label(setting).replace("/", "_")
@@ -317,7 +319,11 @@ class ProgressBar(contextlib.AbstractContextManager):
         import rich.console
         import rich.progress
 
-        console = console or rich.console.Console()
+        if console is None:
+            console = rich.console.Console()
+        checks.instance(
+            "console", console, rich.console.Console, "rich.console.Console()"
+        )
         self._waiting = console.status("compiling …")
         self._bar = rich.progress.Progress(
             rich.progress.BarColumn(bar_width=16),
@@ -331,6 +337,7 @@ class ProgressBar(contextlib.AbstractContextManager):
 
     def __call__(self, report: Report) -> None:
         """Moves the bar."""
+        checks.instance("report", report, Report, "a sweep passes to callbacks")
         note = _median_return(report)
         if not np.isnan(report.steps_per_second):
             note = f"{report.steps_per_second:,.0f} steps/s · {note}"

@@ -181,3 +181,16 @@ def test_an_action_may_be_a_constant_under_jit(key):
 def test_impossible_physics_are_refused(kwargs, error, message):
     with pytest.raises(error, match=message):
         rljax.CartPole(**kwargs)
+
+
+def test_the_bounds_are_made_where_jax_looks_for_infinities():
+    with jax.debug_infs(True):
+        space = rljax.make("CartPole-v1").observation_space
+    np.testing.assert_allclose(space.high, [4.8, np.inf, 24 * np.pi / 180, np.inf])
+    np.testing.assert_array_equal(space.low, -space.high)
+    assert space.high.dtype == np.float32
+
+
+def test_thresholds_to_vmap_over_have_their_bounds():
+    env = rljax.make("CartPole-v1", x_threshold=np.array([2.0, 3.0]))
+    np.testing.assert_array_equal(env.observation_space.high[:, 0], [4.0, 6.0])

@@ -296,3 +296,10 @@ def test_python_s_numbers_come_back_and_other_leaves_are_refused(tmp_path):
         checkpoints.save(2, {})
     with pytest.raises(TypeError, match="folder must be a path, got None"):
         Checkpoints(None)
+    with pytest.raises(TypeError, match="fall_back must be True or False, got 1"):
+        Checkpoints(tmp_path, fall_back=1)
+    for description in (3, ["a", "b"], {"a": {1}}, np.ones(2)):
+        with pytest.raises(TypeError, match="description must be a dictionary that JS"):
+            checkpoints.save(2, {"a": 1.0}, description)
+    with pytest.raises(TypeError, match="step must be an integer, got '1'"):
+        checkpoints.describe("1")

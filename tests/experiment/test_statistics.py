@@ -1,11 +1,13 @@
 """Statistics over seeds, and the picture they make."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
 from rljax.experiment import plotting
 from rljax.experiment import statistics as metrics
+from rljax.tabular.bandits import BanditCurves
 from rljax.training import Metrics
 
 
@@ -61,6 +63,7 @@ def test_learning_curve_with_gaps_is_drawn(tmp_path):
 # rliable's own test cases, as [num_tasks, num_seeds].
 X = np.array([[1, 2, 1, 2], [2, 2, 1, 1]])
 Y = np.array([[1, 2, 3], [1, 2, 3]])
+CURVES = BanditCurves(np.arange(1, 4), *np.ones((3, 2, 1, 3)))
 
 
 def test_the_published_cases_of_rliable():
@@ -118,6 +121,133 @@ def test_runs_that_broke_are_the_lowest_scores_of_an_interval():
     )
     assert one == many
     assert one[0] <= 1 / 3 <= one[1]
+
+
+INTERVAL = {"statistic": np.mean, "scores": X}
+
+
+def stratified_interval(statistic, scores, **settings):
+    return metrics.stratified_interval(statistic, scores, **settings)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        (
+            stratified_interval,
+            {**INTERVAL, "statistic": X},
+            "statistic must be a function of",
+        ),
+        (
+            stratified_interval,
+            {**INTERVAL, "scores": "x"},
+            "scores must be an array of",
+        ),
+        (
+            stratified_interval,
+            {**INTERVAL, "scores": X * 1j},
+            "must be an array of real",
+        ),
+        (
+            stratified_interval,
+            {**INTERVAL, "confidence": "x"},
+            r"nce must be in \(0, 1",
+        ),
+        (stratified_interval, {**INTERVAL, "num_resamples": 0}, "resamples must be at"),
+        (stratified_interval, {**INTERVAL, "seed": None}, "seed must be an integer"),
+        (stratified_interval, {**INTERVAL, "vectorized": 1}, "vectorized must be True"),
+        (
+            stratified_interval,
+            {**INTERVAL, "statistic": lambda x: None},
+            "what statistic returns must be an array of real numbers",
+        ),
+        (
+            stratified_interval,
+            {"statistic": lambda x: x[0], "scores": X, "vectorized": True},
+            r"one value for each of 2000 resamples, returned shape \(2, 4\)",
+        ),
+        (
+            metrics.bootstrap_interval,
+            {"scores": 3.0},
+            "scores must be an array of real",
+        ),
+        (
+            metrics.bootstrap_interval,
+            {"scores": X, "seed": -1},
+            "seed must be at least",
+        ),
+        (
+            metrics.bootstrap_interval,
+            {"scores": X, "num_resamples": 1.5},
+            "num_resampl",
+        ),
+        (
+            metrics.interquartile_mean,
+            {"scores": [[1, 2], [3]]},
+            "scores must be an arr",
+        ),
+        (metrics.interquartile_mean, {"scores": []}, "scores must have entries along"),
+        (
+            metrics.interquartile_mean,
+            {"scores": X, "axis": 2},
+            "axis must be at most 1",
+        ),
+        (metrics.mean_interval, {"scores": X, "axis": None}, "axis must be an integer"),
+        (metrics.mean_interval, {"scores": {}}, "scores must be an array of real"),
+        (
+            metrics.probability_of_improvement,
+            {"scores": X, "other_scores": None},
+            "other_scores must be an array of real numbers, got None",
+        ),
+        (
+            metrics.performance_profile,
+            {"scores": X, "thresholds": [[0.0]]},
+            r"thresholds must be \[K\], got shape \(1, 1\)",
+        ),
+        (
+            metrics.windowed_episode_returns,
+            {"metrics": X, "num_windows": 2},
+            "metrics must be a Metrics, such as rljax.train returns",
+        ),
+        (
+            metrics.windowed_episode_returns,
+            {"metrics": episodes([[1]], [[1]]), "num_windows": "2"},
+            "num_windows must be an integer",
+        ),
+        (
+            plotting.save_learning_curve,
+            {"path": 3, "metrics": X, "steps_per_update": 1, "title": ""},
+            "path must be a path, got 3",
+        ),
+        (
+            plotting.save_sweep,
+            {"path": "picture.png", "result": X, "title": ""},
+            "result must be a SweepResult, such as rljax.sweep returns",
+        ),
+        (
+            plotting.save_bandit_curves,
+            {"path": "picture.png", "curves": {"a": X}, "labels": {}, "title": ""},
+            "curves.'a'. must be a BanditCurves",
+        ),
+        (
+            plotting.save_bandit_curves,
+            {"path": "a.png", "curves": {"a": CURVES}, "labels": {}, "title": ""},
+            "labels must be a dictionary with 'a', got {}",
+        ),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_by_name(function, arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        function(**arguments)
+
+
+def test_numbers_of_every_kind_are_scores():
+    for dtype in (int, float, np.float32, jnp.bfloat16):
+        assert metrics.interquartile_mean(np.array([1, 2, 3, 5], dtype)) == 2.5
+    assert metrics.interquartile_mean([1, 2, 3, 5]) == 2.5
+    assert metrics.performance_profile(X, 1.5) == [0.5]
+    with pytest.raises(ValueError, match="scores must be at least one array, got none"):
+        metrics.stratified_interval(np.mean)
 
 
 @pytest.mark.parametrize(

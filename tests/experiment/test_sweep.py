@@ -131,6 +131,13 @@ def test_axes_are_named(result):
         KeyError, match="no setting 'x'; there are 'learning_rate=0.001"
     ):
         result["x"]
+    assert len(list(result)) == 4
+    with pytest.raises(IndexError, match="label or an index below 4, got 4"):
+        result[4]
+    with pytest.raises(TypeError, match="label or an index below 4, got None"):
+        result[None]
+    with pytest.raises(ValueError, match=r"confidence must be in \(0, 1\).*, got 95"):
+        result.summary(95)
 
 
 def test_other_values_compile_nothing(result):
@@ -182,6 +189,12 @@ def test_batches_and_padding_change_nothing_but_rounding(result, batch_size):
 def test_one_device_equals_two(result):
     other = sweep(devices=jax.devices()[:1])
     assert_close(result[3].train_state, other[3].train_state)
+
+
+def test_a_sweep_is_compiled_even_where_jit_is_disabled(result):
+    with jax.disable_jit():
+        again = sweep(num_episodes=2)
+    assert_bitwise_equal(again.outcomes, result.outcomes)
 
 
 class Recorder:
@@ -546,10 +559,11 @@ def test_infinity_is_no_nan_and_debug_says_so():
         sweep(agent, settings=None, num_seeds=1, debug=True)
 
 
-def test_jax_debug_nans_means_debug():
+@pytest.mark.parametrize("flag", [jax.debug_nans, jax.debug_infs])
+def test_jax_s_own_flags_mean_debug(flag):
     settings = {"learning_rate": [1e-3, 1e30]}
     with (
-        jax.debug_nans(True),
+        flag(True),
         pytest.raises(FloatingPointError, match="1e.30', seed 0"),
     ):
         sweep(settings=settings)
@@ -751,6 +765,21 @@ def test_of_two_processes_on_one_file_the_last_to_start_has_all_its_rows(
     alone(report(0, 9))
     assert (tmp_path / "file").read_text() == (tmp_path / "alone").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"file", "alone"}
+
+
+def test_writers_refuse_what_is_no_path_and_no_report(tmp_path):
+    rich_console = pytest.importorskip("rich.console")
+    for make in (writers.CSVWriter, writers.JSONLinesWriter):
+        with pytest.raises(TypeError, match="path must be a path, got None"):
+            make(None)
+    with pytest.raises(TypeError, match="append must be True or False, got 'yes'"):
+        writers.CSVWriter(tmp_path / "csv", append="yes")
+    with pytest.raises(TypeError, match="console must be a Console, such as rich"):
+        writers.ProgressBar(sys.stdout)
+    bar = writers.ProgressBar(rich_console.Console(quiet=True))
+    for write in (writers.CSVWriter(tmp_path / "csv"), bar):
+        with pytest.raises(TypeError, match="report must be a Report, such as a sweep"):
+            write({"update": 1})
 
 
 @pytest.mark.parametrize("append", [False, True])
