@@ -439,23 +439,23 @@ MUTATIONS = [
     ),
     Mutation(
         "planning: a terminal state goes on earning",
-        "tabular/planning.py",
+        "tabular/planning/bellman.py",
         "return jnp.where(mdp.terminal[:, None], 0, mdp.rewards + discount * expected)",
         "return mdp.rewards + discount * expected",
         "tabular/test_planning.py",
     ),
     Mutation(
         "Gauss–Seidel sweeps that do not see the new values",
-        "tabular/planning.py",
+        "tabular/planning/improvement.py",
         "def update(state, values):\n"
         "            transitions = jax.tree.map(lambda x: x[state], mdp.transitions)\n"
         "            q = mdp.rewards[state] + discount * "
-        "_expectation(transitions, values)",
+        "expectation(transitions, values)",
         "old = values\n\n"
         "        def update(state, values):\n"
         "            transitions = jax.tree.map(lambda x: x[state], mdp.transitions)\n"
         "            q = mdp.rewards[state] + discount * "
-        "_expectation(transitions, old)",
+        "expectation(transitions, old)",
         "tabular/test_planning.py",
     ),
     Mutation(

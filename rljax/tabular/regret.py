@@ -5,11 +5,11 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from rljax import checks, contract
 from rljax.tabular import planning
 from rljax.tabular.agent import TabularAgent
+from rljax.tabular.planning import evaluation, undiscounted
 from rljax.training import Metrics, TrainState, init_train, train_steps
 from rljax.types import MDP, Env, EnvLike
 
@@ -56,7 +56,8 @@ def train_with_exact_returns(
     For each point of the curve, the Bellman equations of both policies are solved
     inside the compiled scan. Time limits are not part of the model: J is the return,
     discounted by the agent's γ, of episodes that end only in terminal states of the
-    MDP. The training itself is the same as that of `train`.
+    MDP. At γ = 1, J of a policy that never ends may be −∞, which makes its regret ∞.
+    The training itself is the same as that of `train`.
 
     Args:
       agent: a tabular agent.
@@ -86,14 +87,23 @@ def train_with_exact_returns(
     mdp = _model(env) if mdp is None else mdp
     if not isinstance(mdp, MDP):
         raise TypeError(f"mdp must be an rljax.MDP, got {type(mdp).__name__}.")
-    if not isinstance(agent.discount, Tracer) and agent.discount >= 1:
-        raise ValueError(
-            f"agent.discount must be below 1, got {agent.discount}: without "
-            "discounting, a policy that never ends has no return. Use 0.99, say."
-        )
     if method == "solve":
-        planning.check_solvable(mdp, agent.discount)
-    return _train(agent, env, key, mdp, num_updates, every, method)
+        planning.check_solvable(mdp)
+    below_one = not undiscounted.possible(mdp, agent.discount)
+    state, metrics, (greedy, behaviour) = _train(
+        agent, env, key, mdp, num_updates, every, method, below_one
+    )
+    if method == "solve":
+        best = planning.policy_iteration(mdp, agent.discount)
+    else:
+        best = planning.value_iteration(mdp, agent.discount)
+    curve = ExactReturns(
+        num_updates=jnp.arange(num_updates // every + 1, dtype=jnp.int32) * every,
+        greedy=greedy,
+        behaviour=behaviour,
+        optimal=planning.initial_value(mdp, best.values),
+    )
+    return state, metrics, curve
 
 
 def measure(agent: Any, env: Any, agent_state: Any) -> dict[str, jax.Array]:
@@ -103,7 +113,8 @@ def measure(agent: Any, env: Any, agent_state: Any) -> dict[str, jax.Array]:
 
     The results are named greedy_return, behaviour_return and greedy_regret, which is
     J(π*) − J(greedy). Each call evaluates two policies and runs policy iteration, so
-    the model should be small. At a discount of 1 they are NaN.
+    the model should be small. At a discount of 1 they may be infinite, or NaN if both
+    returns of a difference are: see `planning.policy_evaluation`.
 
     Raises:
       TypeError: the agent has no table, or the environment has no exact model.
@@ -116,7 +127,7 @@ def measure(agent: Any, env: Any, agent_state: Any) -> dict[str, jax.Array]:
     return {
         "greedy_return": greedy,
         "behaviour_return": behaviour,
-        "greedy_regret": jnp.sum(mdp.initial * best.values) - greedy,
+        "greedy_regret": planning.initial_value(mdp, best.values) - greedy,
     }
 
 
@@ -134,37 +145,30 @@ def _model(env: Any) -> MDP:
     return env.to_mdp()
 
 
-def _returns(agent, agent_state, mdp, method):
+def _returns(agent, agent_state, mdp, method, below_one=False):
     """J of the greedy and of the behaviour policy."""
     policies = agent.greedy_policy(agent_state), agent.behaviour_policy(agent_state)
-    return tuple(
-        planning.expected_return(mdp, policy, agent.discount, method=method)
+    plans = (
+        evaluation.evaluate(mdp, policy, agent.discount, method, below_one=below_one)
         for policy in policies
     )
+    return tuple(planning.initial_value(mdp, plan.values) for plan in plans)
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5, 6))
-def _train(agent, env, key, mdp, num_updates, every, method):
+@functools.partial(jax.jit, static_argnums=(4, 5, 6, 7))
+def _train(agent, env, key, mdp, num_updates, every, method, below_one):
+    def returns(state):
+        return _returns(agent, state.agent_state, mdp, method, below_one)
+
     def span(state, _):
         state, metrics = train_steps(agent, env, state, num_updates=every)
-        return state, (metrics, _returns(agent, state.agent_state, mdp, method))
+        return state, (metrics, returns(state))
 
     state = init_train(agent, env, key)
-    first = _returns(agent, state.agent_state, mdp, method)
-    num_spans = num_updates // every
-    state, (metrics, rest) = jax.lax.scan(span, state, length=num_spans)
+    first = returns(state)
+    state, (metrics, rest) = jax.lax.scan(span, state, length=num_updates // every)
     metrics = jax.tree.map(lambda x: x.reshape(num_updates, *x.shape[2:]), metrics)
-    greedy, behaviour = jax.tree.map(
+    curves = jax.tree.map(
         lambda start, points: jnp.concatenate([start[None], points]), first, rest
     )
-    if method == "solve":
-        best = planning.policy_iteration(mdp, agent.discount)
-    else:
-        best = planning.value_iteration(mdp, agent.discount)
-    curve = ExactReturns(
-        num_updates=jnp.arange(num_spans + 1, dtype=jnp.int32) * every,
-        greedy=greedy,
-        behaviour=behaviour,
-        optimal=jnp.sum(mdp.initial * best.values),
-    )
-    return state, metrics, curve
+    return state, metrics, curves

@@ -9,6 +9,9 @@ in which terminal successors drop out, so (I − γ P_π[L, L]) V[L] = R_π[L].
 
 The optimal V has max_a Q(s,a) = V(s) at all s ∈ L; conversely, V is within
 max_s |max_a Q(s,a) − V(s)| / (1 − γ) of it.
+
+At γ = 1 a chain ends up in a recurrent class: states of which each reaches all others
+and nothing else. What it earns in one that is no end, it earns infinitely often.
 """
 
 import numpy as np
@@ -97,3 +100,57 @@ def optimality_gap(transitions, rewards, terminal, values, discount):
     """max_s |max_a Q(s,a) − V(s)|, 0 for the optimal values and no others."""
     q = q_values(transitions, rewards, terminal, values, discount)
     return np.abs(q.max(-1) - values).max()
+
+
+def recurrent_states(chain):
+    """Which states lead to no state without a way back; and which leads where."""
+    num_states = len(chain)
+    reach = np.linalg.matrix_power((chain > 0) + np.eye(num_states), num_states) > 0
+    return np.array([reach[reach[s], s].all() for s in range(num_states)]), reach
+
+
+def total_reward(transitions, rewards, terminal, policy):
+    """V^π at γ = 1: infinite where a recurrent class has rewards, NaN if of both signs.
+
+    Elsewhere V^π is 0 in recurrent classes, and (I − P_π[T, T]) V[T] = R_π[T] at the
+    transient states T.
+    """
+    num_states, num_actions = rewards.shape
+    if np.ndim(policy) == 1:
+        policy = np.eye(num_actions)[policy]
+    chain = np.einsum("sa,sat->st", policy, transitions)
+    chain[terminal] = np.eye(num_states)[terminal]
+    recurrent, reach = recurrent_states(chain)
+    taken = (policy > 0) & (recurrent & ~terminal)[:, None]
+    gains = (reach & (taken & (rewards > 0)).any(-1)).any(-1)
+    losses = (reach & (taken & (rewards < 0)).any(-1)).any(-1)
+    rest = np.flatnonzero(~(recurrent | gains | losses))
+    values = np.zeros(num_states)
+    reward = (policy * rewards).sum(-1)[rest]
+    inside = chain[np.ix_(rest, rest)]
+    values[rest] = np.linalg.solve(np.eye(len(rest)) - inside, reward)
+    values[gains], values[losses], values[gains & losses] = np.inf, -np.inf, np.nan
+    return values
+
+
+def best_total_reward(transitions, rewards, terminal):
+    """V* at γ = 1 by trying all deterministic policies, or None if it is unbounded.
+
+    It is unbounded if a policy has a recurrent class of positive mean reward, which is
+    the mean over a long time from a state of that class.
+    """
+    num_states, num_actions = rewards.shape
+    states, best = np.arange(num_states), np.full(num_states, -np.inf)
+    for actions in np.ndindex(*[num_actions] * (~terminal).sum()):
+        policy = np.zeros(num_states, int)
+        policy[~terminal] = actions
+        chain = np.where(
+            terminal[:, None], np.eye(num_states), transitions[states, policy]
+        )
+        reward = np.where(terminal, 0, rewards[states, policy])
+        # The lazy chain has the same means, and no periods.
+        long = np.linalg.matrix_power((chain + np.eye(num_states)) / 2, 2**14)
+        if (long @ reward > 1e-9).any():
+            return None
+        best = np.fmax(best, total_reward(transitions, rewards, terminal, policy))
+    return best

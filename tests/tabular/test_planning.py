@@ -724,16 +724,6 @@ def test_what_is_no_mdp_or_discount_is_refused(call):
             "num_sweeps must be an integer",
         ),
         (
-            lambda: planning.policy_evaluation(small(), ANY_POLICY, 1.0),
-            ValueError,
-            "discount must be below 1 to solve",
-        ),
-        (
-            lambda: planning.policy_iteration(small(), 1),
-            ValueError,
-            "discount must be below 1 to solve",
-        ),
-        (
             lambda: planning.policy_evaluation(small(), np.zeros(4, int), 0.9),
             ValueError,
             r"integer actions \[3\] or probabilities \[3, 2\], got int.* \[4\]",

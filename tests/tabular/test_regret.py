@@ -13,6 +13,7 @@ from rljax.tabular import exploration as ex
 from rljax.tabular import planning, regret
 from tests import probes
 from tests.conftest import enable_x64
+from tests.oracles import planning as oracle
 
 GRID = rljax.TimeLimit(
     rljax.GridWorld(("A..", ".P.", "..G"), slip=0.3, step_reward=-0.1), 50
@@ -243,16 +244,26 @@ def test_bad_arguments_of_exact_returns_are_refused(changes, error, message, key
         )
 
 
-@pytest.mark.parametrize("method", ["solve", "iterative"])
-def test_exact_returns_without_discounting_are_refused(method, key):
-    with pytest.raises(ValueError, match=r"agent.discount must be below 1, got 1.0"):
-        regret.train_with_exact_returns(
-            rljax.QLearning(discount=1.0),
-            rljax.make("CliffWalking"),
-            key,
-            num_updates=1,
-            method=method,
-        )
+def test_without_discounting_a_policy_that_never_ends_has_infinite_regret(key, x64):
+    agent, env = rljax.QLearning(discount=1.0), rljax.make("CliffWalking")
+    state, _, curve = regret.train_with_exact_returns(agent, env, key, num_updates=1)
+    np.testing.assert_allclose(curve.optimal, -13, rtol=1e-12)
+    # The untrained policy walks up for ever.
+    assert curve.greedy[0] == -np.inf
+    assert curve.greedy_regret[0] == np.inf
+    mdp = env.to_mdp()
+    arrays = [np.asarray(x) for x in (mdp.transitions, mdp.rewards, mdp.terminal)]
+    policy = np.full((48, 4), 0.025) + 0.9 * np.eye(4)[0]
+    # About −700,000: most steps lead away from the goal.
+    expected = oracle.total_reward(*arrays, policy)[36]
+    np.testing.assert_allclose(curve.behaviour[0], expected, rtol=1e-8)
+    measured = regret.measure(agent, env, state.agent_state)
+    for name, values in (
+        ("greedy_return", curve.greedy),
+        ("behaviour_return", curve.behaviour),
+        ("greedy_regret", curve.greedy_regret),
+    ):
+        np.testing.assert_allclose(measured[name], values[1], rtol=1e-8)
 
 
 def test_regrets_of_vmapped_curves_are_each_their_own(key):
