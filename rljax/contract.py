@@ -36,8 +36,9 @@ def reset(env: EnvLike, key: jax.Array) -> tuple[Any, Any]:
 def advance(env: EnvLike, state: Any, action: Any, noise: Any) -> tuple[Any, TimeStep]:
     """One step with an element of what `draw_noise` returned, if it is of its kind.
 
-    Python's numbers and booleans become arrays. A step to an observation outside of a
-    Discrete space pays NaN unless it terminates, see `is_known`.
+    Python's numbers and booleans become arrays, the reward one of JAX's default float.
+    A step to an observation outside of a Discrete space pays NaN unless it terminates,
+    see `is_known`.
 
     Raises:
       TypeError, ValueError: what the environment returned breaks the contract.
@@ -60,13 +61,13 @@ def advance(env: EnvLike, state: Any, action: Any, noise: Any) -> tuple[Any, Tim
         raise _breach(TypeError, who, what)
     state, time_step = returned
     reward = _scalar(who, "reward", time_step.reward, "real", jnp.integer, jnp.floating)
+    reward = reward.astype(float)
     terminated, truncated = (
         _scalar(who, name, flag, "bool", jnp.bool_)
         for name, flag in zip(time_step._fields[2:], time_step[2:], strict=True)
     )
     space = env.observation_space
     if isinstance(space, spaces.Discrete):
-        (reward,) = checks.floating(reward=reward)
         counts = is_known(space, time_step.obs) | terminated
         reward = jnp.where(counts, reward, jnp.nan)
     return state, TimeStep(time_step.obs, reward, terminated, truncated)

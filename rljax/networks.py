@@ -198,7 +198,10 @@ def mlp_apply(
     if jnp.issubdtype(obs.dtype, jnp.integer) and obs.ndim == 0:
         first = layers[0].kernel[obs] + layers[0].bias
     else:
-        first = jnp.ravel(obs) @ layers[0].kernel + layers[0].bias
+        kernel, bias = layers[0]
+        is_floating = jnp.issubdtype(obs.dtype, jnp.floating)
+        inputs = jnp.ravel(obs if is_floating else obs.astype(kernel.dtype))
+        first = inputs @ kernel + bias
     x = first
     for layer in layers[1:]:
         x = ACTIVATIONS[activation](x) @ layer.kernel + layer.bias

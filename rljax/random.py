@@ -148,7 +148,7 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
     index_bits = max(size - 1, 0).bit_length()
     if index_bits > 10:
         return jax.random.permutation(unrolled(key), size)
-    words = once(jax.random.bits(unrolled(key), (size + 1,)))
+    words = once(jax.random.bits(unrolled(key), (size + 1,))).astype(jnp.uint32)
     low = jnp.uint32(2**index_bits - 1)
     mask = words[size] & low
     indices = jax.lax.iota(jnp.uint32, size) ^ mask

@@ -159,7 +159,8 @@ class PolicyAgent(Agent):
         """
         rate = self.learning_rate
         if self.anneal_updates is not None:
-            rate = rate * jnp.maximum(1.0 - num_updates / self.anneal_updates, 0.0)
+            done = jax.lax.convert_element_type(num_updates, float)  # weakly typed
+            rate = rate * jnp.maximum(1.0 - done / self.anneal_updates, 0.0)
         more = (self.adam_epsilon,) if self.optimizer is adam else ()
         optimizer = self.optimizer(rate, *more)
         if not isinstance(optimizer, optax.GradientTransformation):
@@ -288,6 +289,7 @@ class ActorCriticAgent(PolicyAgent):
         """
         _, values = self.over_steps(params, trajectory.obs)
         _, next_values = self.over_steps(params, trajectory.next_obs)
+        (values,) = checks.floating(values=values)
         over_envs = jax.vmap(returns.gae, in_axes=(1,) * 5 + (None,) * 2, out_axes=1)
         advantages = over_envs(
             trajectory.reward,
@@ -305,7 +307,9 @@ def gradient_step(
     optimizer: optax.GradientTransformation, grads: Any, params: Any, opt_state: Any
 ) -> tuple[Any, optax.OptState, jax.Array]:
     """Parameters and optimiser state after one step, and the raw gradient's norm."""
-    updates, opt_state = optimizer.update(grads, opt_state, params)
+    # Whatever promotion rljax is traced with: that of optax's adam is not strict.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state, optax.tree.norm(grads)
 
 

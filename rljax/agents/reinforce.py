@@ -58,7 +58,7 @@ class Reinforce(PolicyAgent):
             # and with it the derivative of training by the discount.
             loss = -jnp.sum(log_probs * weights) / weights.shape[1]
             entropy = distributions.categorical_entropy(logits)
-            return loss, jnp.sum(entropy * mask) / jnp.sum(mask)
+            return loss, jnp.mean(entropy, where=mask)
 
         (loss, entropy), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         state, grad_norm = self.apply_gradients(state, grads)

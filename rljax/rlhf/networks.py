@@ -120,7 +120,8 @@ class MLP(CausalNetwork):
         """The output, [outputs]."""
         prompt, tokens, length = self._decode(obs)
         # A place without a token is −1, which one_hot turns into a row of zeros.
-        places = jnp.where(jnp.arange(self.horizon) < length, tokens, -1)
+        places = jnp.arange(self.horizon, dtype=length.dtype)
+        places = jnp.where(places < length, tokens, -1)
         features = jnp.concatenate(
             [
                 jax.nn.one_hot(places, self.vocabulary_size).ravel(),
@@ -269,7 +270,7 @@ class Pair(SizedNetwork):
 
 
 def _affine(layer: Dense, x: jax.Array) -> jax.Array:
-    return x @ layer.kernel + layer.bias
+    return x @ layer.kernel + jnp.expand_dims(layer.bias, range(x.ndim - 1))
 
 
 def _norm(x: jax.Array) -> jax.Array:

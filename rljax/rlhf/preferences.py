@@ -9,6 +9,7 @@ import optax
 from jax.core import Tracer
 
 from rljax import checks, distributions, random, struct
+from rljax.agents.base import gradient_step
 from rljax.rlhf import losses, sequences
 from rljax.rlhf.networks import CausalNetwork, Table
 from rljax.rlhf.rewards import RewardModel
@@ -118,6 +119,7 @@ def sample_preferences(
 def _sample(env, log_probs, rewards, key, num_pairs):
     key_prompt, key_pair, key_label = jax.random.split(key, 3)
     prompts = jax.random.randint(key_prompt, (num_pairs,), 0, env.num_prompts)
+    prompts = prompts.astype(jnp.int32)
     cumulative = distributions.cumulative_probs(jnp.exp(log_probs))
     cumulative = jax.lax.cummax(cumulative, axis=1)
     u = random.uniform(key_pair, (num_pairs, 2), cumulative.dtype)
@@ -208,8 +210,8 @@ def _fit(network, preferences, key, num_steps, learning_rate, weight_decay):
     def step(carry, _):
         params, opt_state = carry
         loss, grads = jax.value_and_grad(loss_fn)(params)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), loss
+        params, opt_state, _ = gradient_step(optimizer, grads, params, opt_state)
+        return (params, opt_state), loss
 
     start = (params, optimizer.init(params))
     (params, _), history = jax.lax.scan(step, start, length=num_steps)

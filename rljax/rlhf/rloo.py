@@ -135,7 +135,7 @@ class RLOO(ReferencePolicy):
             entropy = distributions.categorical_entropy(logits)
             return loss, {
                 "policy_loss": policy_loss,
-                "entropy": jnp.sum(entropy * mask) / jnp.sum(mask),
+                "entropy": jnp.mean(entropy, where=mask),
             }
 
         def one_step(carry, _):

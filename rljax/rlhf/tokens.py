@@ -160,7 +160,7 @@ class TokenMDP(Env):
         )
         if not sparse:
             transitions = transitions.dense(len(indices))
-        starts = indices % self.num_prefixes == 0
+        starts = jnp.asarray(indices % self.num_prefixes == 0, float)
         return MDP(
             transitions=transitions,
             rewards=jnp.where(ended, 0, outcomes.reward),

@@ -187,8 +187,9 @@ class TabularAgent(Agent):
             transition = transition._replace(reward=reward)
         if self._needs_counts():
             counts = row(state.counts, transition.obs)
-            is_action = jnp.arange(len(counts)) == transition.action
-            counts += is_action & (counts < checks.LARGEST_INT // len(counts))
+            rises = is_taken(counts, transition.action)
+            rises &= counts < checks.LARGEST_INT // len(counts)
+            counts += rises.astype(counts.dtype)
             counts = set_row(state.counts, transition.obs, counts)
             state = state._replace(counts=counts)
         state, pending, td_error = self._learn_one(state, transition, pending)
@@ -212,7 +213,8 @@ class TabularAgent(Agent):
         if self.step_size is None:
             counts = jnp.maximum(row(state.counts, obs), 1)
             return 1 / counts.astype(state.q_values.dtype)
-        return struct.at_step(self.step_size, state.num_steps, 1.0)
+        step_size = struct.at_step(self.step_size, state.num_steps, 1.0)
+        return jnp.asarray(step_size, state.q_values.dtype)
 
     def _policy(self, rule: Exploration, state: TabularState, obs: Any) -> jax.Array:
         """π(·|obs) of a rule, [A]."""
@@ -253,11 +255,16 @@ def td_update(
     # from the error. In this form XLA updates the table in place. In other forms it
     # copied the table in every step: 20 times slower for one seed on a CPU.
     td_error = target - taken(values, action)
-    is_action = jnp.arange(len(values)) == action
-    return values + jnp.where(is_action, step_size * td_error, 0), td_error
+    change = jnp.where(is_taken(values, action), step_size * td_error, 0)
+    return values + change, td_error
 
 
 def taken(values: jax.Array, action: jax.Array) -> jax.Array:
     """values[action], read by a masked sum as in `td_update`."""
-    is_action = jnp.arange(len(values)) == action
+    is_action = is_taken(values, action)
     return jnp.sum(jnp.where(is_action, values, 0), dtype=values.dtype)
+
+
+def is_taken(values: jax.Array, action: jax.Array) -> jax.Array:
+    """Which of the actions is this one, [A] bool."""
+    return jnp.arange(len(values), dtype=action.dtype) == action

@@ -137,8 +137,8 @@ class Sarsa(TabularAgent):
         """The same for all entries of the table, in proportion to their traces."""
         del visit
         decay = self.discount * jnp.asarray(self.lambda_)
-        table, traces, step_size = state.q_values, pending.traces, self.step_size
-        step_size = struct.at_step(step_size, state.num_steps, 1.0)
+        table, traces = state.q_values, pending.traces
+        step_size = self._step_size(state, transition.obs)
         done = transition.terminated | transition.truncated
 
         def back_up(table, traces, obs, action, target, is_due):
@@ -166,4 +166,4 @@ class Sarsa(TabularAgent):
         """α; if it is 1/N, with N as it was at the visit, since it may have risen."""
         if self.step_size is None:
             return 1 / visit.astype(state.q_values.dtype)
-        return struct.at_step(self.step_size, state.num_steps, 1.0)
+        return self._step_size(state, visit)

@@ -89,7 +89,7 @@ def kl_ucb(
     if noise_scale is not None:
         radius = noise_scale * _radius(2 * budget, counts)
         return _optimistic(q_values, counts, radius)
-    per_pull = budget / jnp.where(counts > 0, counts, 1)
+    per_pull = budget / _at_least_one(counts)
     upper = bernoulli_kl_upper_bound(q_values, per_pull)
     return _optimistic(upper, counts, 0.0)
 
@@ -186,8 +186,9 @@ def gradient_bandit_update(
 
     Source: Sutton and Barto (2018), eq. 2.12; Williams (1992).
     """
-    chosen = jnp.arange(jnp.shape(preferences)[-1]) == action
+    actions = jnp.arange(jnp.shape(preferences)[-1], dtype=jnp.result_type(action))
     policy = jax.nn.softmax(preferences) if policy is None else policy
+    chosen = jnp.asarray(actions == action, policy.dtype)
     return preferences + step_size * (reward - baseline) * (chosen - policy)
 
 
@@ -197,7 +198,11 @@ def _float(x: Any) -> jax.Array:
 
 def _radius(log_t: jax.Array, counts: jax.Array) -> jax.Array:
     """sqrt(log_t / N), finite at N = 0."""
-    return jnp.sqrt(log_t / jnp.where(counts > 0, counts, 1))
+    return jnp.sqrt(log_t / _at_least_one(counts))
+
+
+def _at_least_one(counts: jax.Array) -> jax.Array:
+    return _float(jnp.where(counts > 0, counts, 1))
 
 
 def _optimistic(q_values: jax.Array, counts: jax.Array, bonus: Any) -> jax.Array:

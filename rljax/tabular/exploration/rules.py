@@ -94,8 +94,9 @@ class Softmax(_OneWord):
         checks.reals(self, "temperature", minimum=0.0, open_minimum=True, schedule=True)
 
     def _logits(self, q_values: jax.Array, step: jax.Array) -> jax.Array:
-        temperature = struct.at_step(self.temperature, step, jnp.inf)
         below = q_values - jnp.max(q_values, axis=-1, keepdims=True)
+        temperature = struct.at_step(self.temperature, step, jnp.inf)
+        temperature = jnp.asarray(temperature, below.dtype)
         # The best actions get the logit 0 even where a tiny τ has been rounded to 0 and
         # 0/τ is NaN.
         return jnp.where(below < 0, below / temperature, 0)

@@ -34,6 +34,7 @@ class ThompsonGaussian:
         return random.normal(key, (*shape, num_actions))
 
     def _posterior(self, q_values: jax.Array, counts: Any) -> Any:
+        counts = jnp.asarray(counts, jnp.result_type(q_values, 1.0))
         prior, likelihood = self.prior_scale**-2, counts * self.noise_scale**-2
         precision = prior + likelihood
         mean = (prior * self.prior_mean + likelihood * q_values) / precision
@@ -58,7 +59,7 @@ class ThompsonGaussian:
         mean, scale = self._posterior(q_values, counts)
         edges = _quantiles(mean, scale, 512)
         return _chances(
-            jax.scipy.special.ndtr((edges - mean[:, None]) / scale[:, None])
+            jax.scipy.special.ndtr((edges[None] - mean[:, None]) / scale[:, None])
         )
 
 
@@ -84,6 +85,7 @@ class ThompsonBernoulli:
         return random.keys(key, shape)
 
     def _posterior(self, q_values: jax.Array, counts: Any) -> Any:
+        counts = jnp.asarray(counts, jnp.result_type(q_values, 1.0))
         wins = counts * jnp.clip(q_values, 0, 1)
         return self.prior_wins + wins, self.prior_losses + (counts - wins)
 
@@ -114,7 +116,7 @@ class ThompsonBernoulli:
         edges = jnp.concatenate([even, _quantiles(mean, scale, 128)])
         edges = jnp.sort(jnp.clip(edges, 0, 1))
         return _chances(
-            jax.scipy.special.betainc(wins[:, None], losses[:, None], edges)
+            jax.scipy.special.betainc(wins[:, None], losses[:, None], edges[None])
         )
 
 
@@ -137,9 +139,8 @@ def are_unit_means(q_values: Any, counts: Any) -> Any:
 def _quantiles(mean: jax.Array, scale: jax.Array, number: int) -> jax.Array:
     """`number` quantiles of each of A normal distributions, sorted, [A · number]."""
     u = (jnp.arange(number, dtype=mean.dtype) + 0.5) / number
-    return jnp.sort(
-        (mean[:, None] + scale[:, None] * jax.scipy.special.ndtri(u)).ravel()
-    )
+    normal = jax.scipy.special.ndtri(u)[None]
+    return jnp.sort((mean[:, None] + scale[:, None] * normal).ravel())
 
 
 def _chances(cdf: jax.Array) -> jax.Array:
