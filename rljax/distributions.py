@@ -146,7 +146,7 @@ def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
     # In half precision, adding a small probability to the sum would not change it.
     probs = jax.nn.softmax(_checked(logits=logits))
     num_actions = probs.shape[-1]
-    actions = jax.lax.iota(jnp.int32, num_actions)
+    actions = jax.lax.broadcasted_iota(jnp.int32, probs.shape, probs.ndim - 1)
     best = greedy(probs)
     is_best = actions == best[..., None]
     cumulative = cumulative_probs(jnp.where(is_best, 0, probs))

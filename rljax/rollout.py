@@ -328,6 +328,9 @@ def _count(state, sums, trajectory, *, first_only):
     def total(mask):
         return jnp.sum(jnp.where(mask, rewards, 0), axis=0)
 
+    def broadcast(time):
+        return jnp.broadcast_to(time, step.shape)
+
     running, length = state.episode_return, state.episode_length
     rewards = trajectory.reward.astype(running.total.dtype)
     num_episodes, return_sum, length_sum = sums
@@ -336,13 +339,13 @@ def _count(state, sums, trajectory, *, first_only):
         counts = any_done & (num_episodes == 0)
         until = jnp.min(jnp.where(done, step, num_steps), axis=0)
         number = counts.astype(jnp.int32)
-    ended = running.value + total(step <= until)
+    ended = running.value + total(step <= broadcast(until))
     sums = (
         num_episodes + number,
         return_sum.add(jnp.where(counts, ended, 0)),
         _capped_sum(length_sum, jnp.where(counts, _capped_sum(length, until + 1), 0)),
     )
-    rest = total(step > last)
+    rest = total(step > broadcast(last))
     new_return, old_return = RunningSum(rest, jnp.zeros_like(rest)), running.add(rest)
     state = state._replace(
         episode_return=jax.tree.map(

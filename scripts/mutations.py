@@ -339,8 +339,8 @@ MUTATIONS = [
     Mutation(
         "an episode's return lacks its last reward",
         "rollout.py",
-        "ended = running.value + total(step <= until)",
-        "ended = running.value + total(step < until)",
+        "ended = running.value + total(step <= broadcast(until))",
+        "ended = running.value + total(step < broadcast(until))",
         "test_rollout.py",
     ),
     Mutation(

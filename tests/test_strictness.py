@@ -89,7 +89,10 @@ RUNS = {
     "Sarsa with traces": (rljax.Sarsa(rollout_length=4, lambda_=0.5), GRID),
     "GradientBandit": (rljax.GradientBandit(rollout_length=4, discount=0.0), LAKE),
 } | {
-    str(rule): (rljax.QLearning(exploration=rule, **PULLS), bandit)
+    f"{type(rule).__name__} on {type(bandit).__name__}": (
+        rljax.QLearning(exploration=rule, **PULLS),
+        bandit,
+    )
     for rule, bandit in (
         (exploration.EpsilonGreedy(FALLING), rljax.GaussianBandit(drift_scale=0.1)),
         (exploration.Softmax(FALLING), rljax.GaussianBandit()),
