@@ -233,8 +233,8 @@ MUTATIONS = [
     Mutation(
         "PPO: annealing counts from the second update",
         BASE,
-        "1.0 - num_updates / self.anneal_updates",
-        "1.0 - (num_updates - 1) / self.anneal_updates",
+        "1.0 - done / self.anneal_updates",
+        "1.0 - (done - 1) / self.anneal_updates",
         UPDATES,
     ),
     Mutation(
