@@ -729,3 +729,12 @@ def test_a_schedule_is_clipped_to_what_a_number_may_be(key):
     falling = ex.Softmax(lambda step: 1.0 - step)
     probs = falling.probabilities(q, (), jnp.int32(2))
     np.testing.assert_array_equal(probs, [0, 1, 0, 0])
+
+
+def test_the_gradient_of_softmax_at_a_tie_is_that_of_the_formula():
+    q = jnp.array([1.0, 0.5, 1.0])
+    rule = ex.Softmax(0.5)
+    probs = np.asarray(rule.probabilities(q, (), NOW))
+    jacobian = jax.jacobian(lambda q: rule.probabilities(q, (), NOW))(q)
+    expected = (np.diag(probs) - np.outer(probs, probs)) / 0.5
+    np.testing.assert_allclose(jacobian, expected, rtol=1e-5)

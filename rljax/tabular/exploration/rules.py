@@ -94,12 +94,15 @@ class Softmax(_OneWord):
         checks.reals(self, "temperature", minimum=0.0, open_minimum=True, schedule=True)
 
     def _logits(self, q_values: jax.Array, step: jax.Array) -> jax.Array:
-        below = q_values - jnp.max(q_values, axis=-1, keepdims=True)
+        # A constant shift leaves the policy as it is. As a constant it has no gradient
+        # either, which `jnp.max` would share out among actions that tie.
+        highest = jax.lax.stop_gradient(jnp.max(q_values, axis=-1, keepdims=True))
         temperature = struct.at_step(self.temperature, step, jnp.inf)
-        temperature = jnp.asarray(temperature, below.dtype)
-        # The best actions get the logit 0 even where a tiny τ has been rounded to 0 and
-        # 0/τ is NaN.
-        return jnp.where(below < 0, below / temperature, 0)
+        dtype = jnp.result_type(highest, 1.0)
+        temperature = jnp.asarray(temperature, dtype)
+        # 0/τ would be NaN where a tiny τ has been rounded to 0.
+        smallest = jnp.finfo(dtype).tiny
+        return (q_values - highest) / jnp.maximum(temperature, smallest)
 
     def select(
         self, q_values: jax.Array, counts: Any, step: jax.Array, noise: jax.Array
