@@ -89,9 +89,14 @@ class Box(Space):
         """A draw: uniform where both bounds are finite, else as Gymnasium does.
 
         That is normal where neither bound is finite and, with one finite bound,
-        exponential away from it.
+        exponential away from it. Integers are uniform, both bounds included.
+
+        Raises:
+          ValueError: a bound of integers is infinite.
         """
         dtype = jnp.result_type(self.dtype)
+        if jnp.issubdtype(dtype, jnp.integer):
+            return self._sample_integers(key, dtype)
         low, high = (
             jnp.broadcast_to(jnp.asarray(bound, dtype), self.shape)
             for bound in (self.low, self.high)
@@ -112,9 +117,39 @@ class Box(Space):
             normal,
         )
 
+    def _sample_integers(self, key: jax.Array, dtype: Any) -> jax.Array:
+        for name, bound in (("low", self.low), ("high", self.high)):
+            if not isinstance(bound, Tracer) and not np.isfinite(bound).all():
+                raise ValueError(
+                    f"Box.{name} must be finite to draw integers, got {bound!r}. Use "
+                    f"the least and the largest number of {dtype.name}."
+                )
+        # What lies between two of them may be more than a signed integer holds.
+        unsigned = jnp.dtype("uint64" if dtype.itemsize == 8 else "uint32")
+        low, high = (
+            jnp.broadcast_to(jnp.asarray(bound).astype(dtype), self.shape)
+            for bound in (self.low, self.high)
+        )
+        number = high.astype(unsigned) - low.astype(unsigned) + 1
+        key_below, key_every = jax.random.split(key)
+        below = jax.random.randint(key_below, self.shape, 0, number, unsigned)
+        # Of all integers there are 2³² or 2⁶⁴, which wraps around to 0.
+        every = jax.random.bits(key_every, self.shape, unsigned)
+        above_low = jnp.where(number == 0, every, below)
+        return (low.astype(unsigned) + above_low).astype(dtype)
+
     def contains(self, value: Any) -> Any:
         """Whether `value` lies in the space, [] bool."""
-        return ((value >= self.low) & (value <= self.high)).all()
+        low, high = self._to_shape(self.low), self._to_shape(self.high)
+        return ((value >= low) & (value <= high)).all()
+
+    def _to_shape(self, bound: Any) -> Any:
+        """A bound of fewer axes with those of the space; a number stays one."""
+        if np.ndim(bound) == 0:
+            return bound
+        # In NumPy, if it can be: under jit, JAX would trace a constant as well.
+        library = jnp if isinstance(bound, Tracer) else np
+        return library.broadcast_to(bound, self.shape)
 
 
 def structure(space: Any) -> Any:
@@ -137,7 +172,8 @@ def check_element(space: Space, value: Any, label: str) -> jax.Array:
       ValueError: `value` has another shape, or is concrete and out of bounds.
     """
     array = jnp.asarray(value)
-    kind = np.integer if isinstance(space, Discrete) else np.floating
+    integers = jnp.issubdtype(space.dtype, jnp.integer)
+    kind = np.integer if integers else np.floating
     if not jnp.issubdtype(array.dtype, kind):
         raise TypeError(
             f"{label} must have a dtype of kind {kind.__name__} for {space}, got "

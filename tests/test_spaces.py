@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from rljax import spaces
 
@@ -82,3 +83,49 @@ def test_only_a_discrete_space_has_a_number_of_actions():
     assert spaces.num_actions(spaces.Discrete(3), "QLearning") == 3
     with pytest.raises(TypeError, match="QLearning chooses among finitely many"):
         spaces.num_actions(spaces.Box(-1.0, 1.0, (2,)), "QLearning")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [
+        (0, 255, jnp.uint8),
+        (-3, 2, jnp.int8),
+        (np.array([5, -7]), np.array([5, 7]), jnp.int32),
+    ],
+)
+def test_a_box_of_integers_draws_each_alike(key, low, high, dtype):
+    space = spaces.Box(low, high, (3, 2), dtype)
+    draws = jax.vmap(space.sample)(jax.random.split(key, 20_000))
+    assert draws.dtype == dtype
+    low, high = np.broadcast_to(low, (3, 2)), np.broadcast_to(high, (3, 2))
+    for i, j in np.ndindex(3, 2):
+        bins = np.bincount(np.int64(draws[:, i, j]) - low[i, j])
+        assert len(bins) == high[i, j] - low[i, j] + 1
+        if len(bins) > 1:
+            assert stats.chisquare(bins).pvalue > 1e-3
+    assert jax.vmap(space.contains)(draws).all()
+    out = spaces.check_element(space, np.asarray(draws[0]), "observation")
+    assert out.dtype == dtype
+    with pytest.raises(TypeError, match="observation must have a dtype of kind integ"):
+        spaces.check_element(space, np.zeros((3, 2)), "observation")
+
+
+def test_all_integers_can_be_drawn(key):
+    least, most = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+    draws = jax.vmap(spaces.Box(least, most, (), jnp.int32).sample)(
+        jax.random.split(key, 10_000)
+    )
+    # As shares of the whole, and as the last bit.
+    uniform = (np.float64(draws) - least) / 2.0**32
+    assert stats.kstest(uniform, "uniform").pvalue > 1e-3
+    assert abs(np.mean(draws % 2) - 0.5) < 0.02
+    with pytest.raises(ValueError, match=r"Box.high must be finite to draw integers"):
+        spaces.Box(0, np.inf, (2,), jnp.int32).sample(key)
+
+
+def test_bounds_of_fewer_axes_are_broadcast(key):
+    space = spaces.Box(np.array([-1.0, 0.0]), np.array([1.0, 5.0]), (3, 2))
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        assert space.contains(space.sample(key))
+        assert jax.jit(space.contains)(space.sample(key))
+        assert not space.contains(jnp.full((3, 2), 2.0))
