@@ -106,6 +106,11 @@ class TabularAgent(Agent):
             pending=self._init_pending(shape),
         )
 
+    @property
+    def rules(self) -> tuple[Exploration, ...]:
+        """The rules whose probabilities or decisions the agent asks for."""
+        return (self.exploration,)
+
     def _init_table(self, shape: tuple[int, int]) -> jax.Array:
         return jnp.full(shape, self.initial_value, jnp.result_type(float))
 
@@ -180,7 +185,7 @@ class TabularAgent(Agent):
     def _learn(self, state, step):
         """Counts a transition's action and learns from it; also returns |TD error|."""
         transition, pending = step
-        if assumes_unit_means(self.exploration):
+        if any(map(assumes_unit_means, self.rules)):
             obs = transition.obs
             known = are_unit_means(self._row(state, obs), self._counts(state, obs))
             reward = jnp.where(known, transition.reward, jnp.nan)

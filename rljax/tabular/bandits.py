@@ -79,12 +79,12 @@ def play_bandit(
             "env must be a bandit such as rljax.GaussianBandit(), whose state has the "
             f"arms' means, got {type(env).__name__}."
         )
-    rule = agent.exploration
-    if exploration.assumes_unit_means(rule) and not env.pays_unit_rewards:
-        raise ValueError(
-            f"{rule!r} is for rewards in [0, 1], which those of {env!r} are not. For "
-            "normal rewards take KLUCB(noise_scale=σ) or ThompsonGaussian."
-        )
+    for rule in agent.rules:
+        if exploration.assumes_unit_means(rule) and not env.pays_unit_rewards:
+            raise ValueError(
+                f"{rule!r} is for rewards in [0, 1], which those of {env!r} are not. "
+                "For normal rewards take KLUCB(noise_scale=σ) or ThompsonGaussian."
+            )
     return _play_bandit(agent, env, key, num_pulls)
 
 

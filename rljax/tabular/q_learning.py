@@ -67,11 +67,15 @@ class ExpectedSarsa(TabularAgent):
                 "keeps for an exploration rule that uses them, or for step_size=None."
             )
 
+    @property
+    def rules(self) -> tuple[Exploration, ...]:
+        """The rule that explores, and that of the target if it is another."""
+        return super().rules + (() if self.target is None else (self.target,))
+
     def _learn_one(
         self, state: TabularState, transition: Transition, pending: Any
     ) -> tuple[TabularState, Any, jax.Array]:
-        rule = self.exploration if self.target is None else self.target
-        policy = self._policy(rule, state, transition.next_obs)
+        policy = self._policy(self.rules[-1], state, transition.next_obs)
         next_values = row(state.q_values, transition.next_obs)
         next_value = jnp.sum(policy * next_values)
         return _update(self, state, transition, next_value, pending)

@@ -146,6 +146,18 @@ def test_rules_for_rewards_in_the_unit_interval_refuse_others(rule, key):
     assert ((state.agent_state.q_values >= 0) & (state.agent_state.q_values <= 1)).all()
 
 
+def test_a_target_s_rule_refuses_rewards_outside_of_the_unit_interval(key):
+    agent = rljax.ExpectedSarsa(
+        target=ex.KLUCB(), discount=0.0, step_size=None, rollout_length=20
+    )
+    with pytest.raises(ValueError, match=r"KLUCB.* is for rewards in \[0, 1\], which"):
+        bandits.play_bandit(agent, FIVES, key, num_pulls=9)
+    state, _ = rljax.train(agent, FIVES, key, num_updates=1)
+    assert np.isnan(state.agent_state.q_values).any()
+    state, _ = rljax.train(agent, BERNOULLI, key, num_updates=1)
+    assert np.isfinite(state.agent_state.q_values).all()
+
+
 def test_what_bandits_know_of_their_rewards():
     assert BERNOULLI.pays_unit_rewards and UNIT.pays_unit_rewards
     wide = rljax.GaussianBandit(mean_loc=0.5, mean_scale=0.06, noise_scale=0.06)
