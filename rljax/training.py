@@ -174,7 +174,7 @@ def train(
     check_measure(measure)
     check_keep_best(keep_best, num_updates)
     state, metrics = _train(agent, env, key, num_updates, measure, keep_best)
-    _warn_if_no_episode_ended(agent, metrics)
+    warn_if_no_episode_ended(agent, metrics)
     return state, metrics
 
 
@@ -190,16 +190,16 @@ def _train(agent, env, key, num_updates, measure, keep_best):
     )
 
 
-def _warn_if_no_episode_ended(agent: Agent, metrics: Metrics) -> None:
+def warn_if_no_episode_ended(agent: Agent, metrics: Metrics, where: str = "") -> None:
     """Warns where an agent of whole episodes has only seen beginnings."""
     plan, counts = agent.rollout_plan, metrics.num_episodes
     if not plan.fresh_episodes or isinstance(counts, Tracer) or not counts.size:
         return
     if not counts.any():
         warnings.warn(
-            f"no episode ended in any update: {type(agent).__name__}.rollout_length = "
-            f"{plan.rollout_length} cuts them all, so it has learned from their first "
-            "steps alone. Make it as long as an episode may be.",
+            f"{where}no episode ended in any update: {type(agent).__name__}."
+            f"rollout_length = {plan.rollout_length} cuts them all, so it has learned "
+            "from their first steps alone. Make it as long as an episode may be.",
             stacklevel=3,
         )
 

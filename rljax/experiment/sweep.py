@@ -18,7 +18,12 @@ from rljax.experiment.results import SweepResult
 from rljax.experiment.runner import Runner
 from rljax.experiment.settings import Expansion, expand, label
 from rljax.parallel import check_devices
-from rljax.training import Measure, check_keep_best, check_measure
+from rljax.training import (
+    Measure,
+    check_keep_best,
+    check_measure,
+    warn_if_no_episode_ended,
+)
 from rljax.types import Agent, EnvLike
 
 CPU_MEMORY_BUDGET = 2**31
@@ -163,11 +168,15 @@ def sweep(
         else:
             runner.start()
         stopped = runner.train(callbacks, checkpoints, stop, debug)
-        if stopped or not num_episodes:
-            return runner.result()
-        keys = jax.random.split(key_evaluate, num_seeds)
-        played = (keys, num_episodes, max_steps, greedy)
-        result = runner.result([p.evaluate(*played) for p in runner.populations])
+        played = None
+        if num_episodes and not stopped:
+            keys = jax.random.split(key_evaluate, num_seeds)
+            arguments = (keys, num_episodes, max_steps, greedy)
+            played = [p.evaluate(*arguments) for p in runner.populations]
+        result = runner.result(played)
+    for outcome in result.outcomes:
+        where = f"in setting {outcome.label!r} "
+        warn_if_no_episode_ended(outcome.agent, outcome.metrics, where)
     _warn_of_cut_episodes(result, max_steps)
     return result
 

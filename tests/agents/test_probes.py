@@ -112,3 +112,7 @@ def test_training_on_beginnings_of_episodes_alone_is_said():
     agent = rljax.Reinforce(num_envs=2, rollout_length=4, hidden_sizes=(4,))
     with pytest.warns(UserWarning, match=r"no episode ended .*rollout_length = 4"):
         rljax.train(agent, ENDLESS, jax.random.key(0), num_updates=2)
+    agents = {"short": agent, "endless": rljax.ActorCritic(hidden_sizes=(4,))}
+    with pytest.warns(UserWarning, match="in setting 'agent=short' no episode") as said:
+        rljax.sweep(agents, ENDLESS, jax.random.key(0), num_seeds=2, num_updates=2)
+    assert len(said) == 1  # the other one bootstraps
