@@ -65,8 +65,8 @@ def test_the_optimum_of_the_regularised_objective_is_reached(
 ):
     """V = 8, H = 4: within 2 % of J(π*) at every price, on problems drawn at random.
 
-    Problem 2 has other stationary points at β = 0.05, where a tenth of PPOKL's seeds end
-    and a twenty-fifth of GRPO's.
+    Problem 2 has other stationary points at β = 0.05, where a tenth of PPOKL's seeds
+    end and a twenty-fifth of GRPO's.
     """
     table = causal.Table(8, 4)
     reward = rewards.BigramReward.random(8, 4, jax.random.key(problem))
