@@ -23,16 +23,16 @@ class RunningSum(NamedTuple):
     """A sum in progress, together with what rounding has taken away from it.
 
     In float32, 10⁶ rewards of −0.01 added one after the other give −9865 instead of
-    −10,000. With the second number, the error stays at some units in the last place of
-    the result, however many numbers are added.
+    −10,000. Two numbers hold the sum to twice the digits of one, so that its value is
+    right to the last of them, however many numbers are added.
 
-    Source: Neumaier (1974); the error of one addition after Knuth (1998), §4.2.2.
+    Source: Dekker (1971); the error of one addition after Knuth (1998), §4.2.2.
     """
 
     total: jax.Array
-    """[...] floating: the numbers so far, rounded after each addition."""
+    """[...] floating: the sum, rounded."""
     lost: jax.Array
-    """[...] floating: the sum of what the roundings took away."""
+    """[...] floating: what the rounding took away."""
 
     @property
     def value(self) -> jax.Array:
@@ -44,9 +44,14 @@ class RunningSum(NamedTuple):
         number = jnp.asarray(number, self.total.dtype)
         total = self.total + number
         added = total - self.total
-        lost = (self.total - (total - added)) + (number - added)
-        # An infinite total would make this NaN.
-        return RunningSum(total, self.lost + jnp.where(jnp.isfinite(lost), lost, 0))
+        lost = self.lost + _finite((self.total - (total - added)) + (number - added))
+        rounded = total + lost
+        return RunningSum(rounded, _finite(lost - (rounded - total)))
+
+
+def _finite(rounding: jax.Array) -> jax.Array:
+    """An error of rounding, whose derivative is 0; NaN, of an infinite sum, is none."""
+    return jax.lax.stop_gradient(jnp.where(jnp.isfinite(rounding), rounding, 0))
 
 
 def empty_sum(shape: tuple[int, ...] = ()) -> RunningSum:
@@ -96,13 +101,13 @@ def discounted_returns(
 
     # This is not lambda_returns at λ = 1: there V is multiplied by 0, and a value that
     # does not count would still count if it were infinite or NaN.
-    def backward(next_return, step):
-        reward, next_value, terminated, cut = step
-        following = discount * jnp.where(cut, next_value, next_return)
-        value = reward + jnp.where(terminated, 0, following)
-        return value, value
+    def following(next_return, step):
+        next_value, terminated, cut = step
+        total = discount * jnp.where(cut, next_value, next_return.total)
+        lost = jnp.where(terminated | cut, 0, discount * next_return.lost)
+        return RunningSum(jnp.where(terminated, 0, total), lost)
 
-    return _scan_back(backward, (rewards, next_values, terminated, cut))
+    return _sum_back(rewards, following, (next_values, terminated, cut))
 
 
 def lambda_returns(
@@ -146,14 +151,14 @@ def lambda_returns(
     )
     cut = truncated | _is_last(rewards)
 
-    def backward(next_return, step):
-        reward, next_value, terminated, cut = step
-        mixed = (1 - lambda_) * next_value + lambda_ * next_return
-        following = discount * jnp.where(cut, next_value, mixed)
-        value = reward + jnp.where(terminated, 0, following)
-        return value, value
+    def following(next_return, step):
+        next_value, terminated, cut = step
+        mixed = (1 - lambda_) * next_value + lambda_ * next_return.total
+        total = discount * jnp.where(cut, next_value, mixed)
+        lost = jnp.where(terminated | cut, 0, discount * lambda_ * next_return.lost)
+        return RunningSum(jnp.where(terminated, 0, total), lost)
 
-    return _scan_back(backward, (rewards, next_values, terminated, cut))
+    return _sum_back(rewards, following, (next_values, terminated, cut))
 
 
 def gae(
@@ -204,13 +209,11 @@ def gae(
     )
     td_errors = rewards + jnp.where(terminated, 0, discount * next_values) - values
 
-    def backward(next_advantage, step):
-        td_error, done = step
-        following = jnp.where(done, 0, discount * lambda_ * next_advantage)
-        advantage = td_error + following
-        return advantage, advantage
+    def following(next_advantage, done):
+        parts = (discount * lambda_ * part for part in next_advantage)
+        return RunningSum(*(jnp.where(done, 0, part) for part in parts))
 
-    return _scan_back(backward, (td_errors, terminated | truncated))
+    return _sum_back(td_errors, following, terminated | truncated)
 
 
 def first_episode(terminated: jax.Array, truncated: jax.Array) -> jax.Array:
@@ -232,10 +235,20 @@ def first_episode(terminated: jax.Array, truncated: jax.Array) -> jax.Array:
     return jnp.cumsum(done) - done == 0
 
 
-def _scan_back(backward: Any, steps: tuple[jax.Array, ...]) -> jax.Array:
-    return jax.lax.scan(
-        backward, jnp.zeros_like(steps[0], shape=()), steps, reverse=True
-    )[1]
+def _sum_back(numbers: jax.Array, following: Any, steps: Any) -> jax.Array:
+    """x_t + following(sum from t+1 on, steps_t) for all t, from the last one backwards.
+
+    At γ = 1 a long episode would lose as much to rounding as a plain sum does.
+    """
+
+    def backward(carry, step):
+        number, rest = step
+        total = following(carry, rest).add(number)
+        return total, total.value
+
+    zero = jnp.zeros_like(numbers, shape=())
+    start = RunningSum(zero, zero)
+    return jax.lax.scan(backward, start, (numbers, steps), reverse=True)[1]
 
 
 def _is_last(rewards: jax.Array) -> jax.Array:

@@ -270,3 +270,23 @@ def test_arrays_in_another_order_are_refused():
         returns.gae(real, real, real, jnp.zeros(3, int), flags, 0.5, 0.5)
     with pytest.raises(TypeError, match="terminated must be bool"):
         returns.first_episode(real, flags)
+
+
+def test_a_long_episode_s_returns_are_right_to_rounding():
+    """In float32 the recursion itself would give −9865 at the first of 10⁶ steps."""
+    length = 1_000_000
+    rewards, zeros = jnp.full(length, -0.01), jnp.zeros(length)
+    never = jnp.zeros(length, bool)
+    found = {
+        "discounted": returns.discounted_returns(rewards, zeros, never, never, 1.0),
+        "lambda": returns.lambda_returns(rewards, zeros, never, never, 1.0, 1.0),
+        "gae": returns.gae(rewards, zeros, zeros, never, never, 1.0, 1.0),
+    }
+    to_go = -np.float64(np.float32(0.01)) * np.arange(length, 0, -1)
+    for name, value in found.items():
+        np.testing.assert_allclose(value, to_go, rtol=2e-7, err_msg=name)
+    # What was lost in one episode is no part of the one before.
+    half = never.at[length // 2 - 1].set(True)
+    for terminated, truncated in ((half, never), (never, half)):
+        first = returns.discounted_returns(rewards, zeros, terminated, truncated, 1.0)
+        np.testing.assert_allclose(first[0], -5000, rtol=2e-7)
