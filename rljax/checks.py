@@ -246,13 +246,46 @@ def integers(**arrays: Any) -> list[jax.Array]:
 
 
 def _of_kind(name: str, value: Any, what: str, *kinds: type) -> jax.Array:
-    array = jax.numpy.asarray(value)
+    array = as_array(name, value)
     if not any(jax.numpy.issubdtype(array.dtype, kind) for kind in kinds):
         raise TypeError(
             f"{name} must be {what} here, got {array.dtype}. Are the arguments in "
             "their order?"
         )
     return array
+
+
+def as_array(label: str, value: Any) -> jax.Array:
+    """`value` as an array; raises TypeError if it is nothing that could be one."""
+    try:
+        return jax.numpy.asarray(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{label} must be an array, got {value!r}.") from None
+
+
+def as_floats(label: str, value: Any) -> np.ndarray:
+    """`value` as NumPy's array of float64; raises TypeError if it holds no numbers."""
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{label} must be real numbers, got {value!r}.") from None
+
+
+def rows(**array: Any) -> Any:
+    """The one argument as `floating` gives it, if it is [..., A] with A of 1 or more.
+
+    Raises:
+      TypeError: it does not hold real numbers.
+      ValueError: it has no last axis, or an empty one.
+    """
+    ((name, given),) = array.items()
+    (checked,) = floating(**array)
+    if not np.ndim(checked) or not checked.shape[-1]:
+        raise ValueError(
+            f"{name} must have a last axis with an entry for each action, got "
+            f"{given!r}."
+        )
+    return checked
 
 
 def alike(**arrays: Any) -> list[Any]:
@@ -272,26 +305,39 @@ def trajectory(**arrays: Any) -> None:
         )
 
 
-def scalar(**value: Any) -> None:
-    """Raises ValueError unless the one argument is a scalar."""
-    ((name, number),) = value.items()
+def scalar(
+    minimum: float = -np.inf,
+    maximum: float = np.inf,
+    *,
+    open_minimum: bool = False,
+    optional: bool = False,
+    **value: Any,
+) -> Any:
+    """The one argument, a scalar in the range, as `floating` gives it.
+
+    With `open_minimum` the minimum itself is refused; with `optional`, None passes.
+
+    Raises:
+      TypeError: it is not a real number.
+      ValueError: it is an array, or out of the range and not traced.
+    """
+    ((name, given),) = value.items()
+    if given is None and optional:
+        return None
+    (number,) = floating(**value)
     if np.ndim(number):
         raise ValueError(
             f"{name} must be a scalar, got shape {np.shape(number)}. vmap over several."
         )
-
-
-def scalar_above(minimum: float, **value: Any) -> Any:
-    """The one argument, a scalar of more than `minimum`, as `floating` gives it.
-
-    Raises:
-      TypeError, ValueError: it is no such scalar; traced values are left alone.
-    """
-    scalar(**value)
-    ((name, given),) = value.items()
-    (number,) = floating(**value)
-    if not isinstance(number, Tracer) and not float(number) > minimum:
-        raise ValueError(f"{name} must be None or more than {minimum:g}, got {given}.")
+    if isinstance(number, Tracer) or minimum == -np.inf:
+        return number
+    found = float(number)
+    above = found > minimum if open_minimum else found >= minimum
+    if not (above and found <= maximum):
+        where = f"{'more than' if open_minimum else 'at least'} {minimum:g}"
+        where = where if maximum == np.inf else f"in [{minimum:g}, {maximum:g}]"
+        none = "None or " if optional else ""
+        raise ValueError(f"{name} must be {none}{where}, got {given}.")
     return number
 
 
@@ -302,18 +348,31 @@ def key(key: Any) -> None:
       TypeError: `key` is no JAX random key.
       ValueError: `key` is an array of keys.
     """
-    is_array = isinstance(key, jax.Array)
-    typed = is_array and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
+    random_keys(key)
+    typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
     is_threefry = jax.config.jax_default_prng_impl == "threefry2x32"  # pyright: ignore[reportAttributeAccessIssue]
     size = 2 if is_threefry else 4
-    legacy = is_array and key.dtype == "uint32" and key.shape[-1:] == (size,)
-    if not (typed or legacy):
-        raise TypeError(
-            f"key must be a random key such as jax.random.key(0), got {key!r}."
-        )
+    legacy = key.dtype == "uint32" and key.shape[-1:] == (size,)
+    if not (isinstance(key, jax.Array) and (typed or legacy)):
+        raise _no_key(key)
     batch_shape = key.shape if typed else key.shape[:-1]
     if batch_shape:
         raise ValueError(
             f"key must be a single key, got keys of shape {batch_shape}. vmap over "
             "them: jax.vmap(lambda key: …)(keys)."
         )
+
+
+def random_keys(keys: Any) -> None:
+    """Raises TypeError unless these are random keys, typed or legacy, of any shape."""
+    is_array = isinstance(keys, jax.Array | np.ndarray)
+    if not is_array or not (
+        jax.numpy.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.dtype == "uint32"
+    ):
+        raise _no_key(keys)
+
+
+def _no_key(found: Any) -> TypeError:
+    return TypeError(
+        f"key must be a random key such as jax.random.key(0), got {found!r}."
+    )

@@ -29,6 +29,7 @@ def greedy(scores: jax.Array) -> jax.Array:
     Returns:
       [...] int32, ties to the lowest action.
     """
+    checks.rows(scores=scores)
     return jnp.argmax(scores, axis=-1).astype(jnp.int32)
 
 
@@ -48,13 +49,14 @@ def categorical_log_prob(logits: jax.Array, actions: jax.typing.ArrayLike) -> ja
       TypeError: actions are no integers.
       ValueError: the shapes do not fit.
     """
-    if jnp.shape(logits)[:-1] != jnp.shape(actions):
+    (actions,) = checks.integers(actions=actions)
+    logits = _checked(logits=logits)
+    if logits.shape[:-1] != actions.shape:
         raise ValueError(
             "actions must have the shape of logits without its last axis, got "
-            f"{jnp.shape(actions)} for logits {jnp.shape(logits)}."
+            f"{actions.shape} for logits {logits.shape}."
         )
-    log_probs = jax.nn.log_softmax(_checked(logits=logits))
-    (actions,) = checks.integers(actions=actions)
+    log_probs = jax.nn.log_softmax(logits)
     return jnp.take_along_axis(log_probs, actions[..., None], axis=-1).squeeze(-1)
 
 
@@ -145,6 +147,7 @@ def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
     """
     # In half precision, adding a small probability to the sum would not change it.
     probs = jax.nn.softmax(_checked(logits=logits))
+    (u,) = checks.floating(u=u)
     num_actions = probs.shape[-1]
     actions = jax.lax.broadcasted_iota(jnp.int32, probs.shape, probs.ndim - 1)
     best = greedy(probs)
@@ -178,10 +181,10 @@ def _checked(**logits: jax.Array) -> jax.Array:
 
     Raises:
       TypeError: it does not hold real numbers.
-      ValueError: a row is all −∞, and it is not traced.
+      ValueError: it has no actions, or a row is all −∞ and it is not traced.
     """
     ((name, rows),) = logits.items()
-    (rows,) = checks.floating(**logits)
+    rows = checks.rows(**logits)
     if not isinstance(rows, Tracer):
         with jax.ensure_compile_time_eval():  # inside of jit, of a constant
             masked = np.asarray(jnp.max(rows, axis=-1) == -jnp.inf)

@@ -74,8 +74,9 @@ def clipped_value_loss(
     values, old_values, targets = checks.alike(
         values=values, old_values=old_values, targets=targets
     )
-    checks.scalar(clip_epsilon=clip_epsilon)
-    epsilon = jnp.asarray(*checks.floating(clip_epsilon=clip_epsilon))
+    epsilon = jnp.asarray(
+        checks.scalar(0.0, open_minimum=True, clip_epsilon=clip_epsilon)
+    )
     clipped = old_values + jnp.clip(values - old_values, -epsilon, epsilon)
     error, clipped_error = jnp.square(targets - values), jnp.square(targets - clipped)
     # At a tie, jnp.maximum would pass half of each gradient, which where does not.
@@ -131,14 +132,15 @@ def ppo_clip_loss(
 
 def _clip_bounds(ratio, advantages, clip_epsilon, dual_clip):
     """Whether each ratio is inside of its bounds, and the one that it would cross."""
-    checks.scalar(clip_epsilon=clip_epsilon)
-    (clip_epsilon,) = checks.floating(clip_epsilon=clip_epsilon)
+    clip_epsilon = checks.scalar(0.0, clip_epsilon=clip_epsilon)
     bound = jnp.where(advantages >= 0, 1 + clip_epsilon, 1 - clip_epsilon)
     # As a negation: a ratio that is NaN then counts as inside, and the loss is NaN too.
     inside = ~jnp.where(advantages >= 0, ratio > bound, ratio < bound)
+    dual_clip = checks.scalar(
+        1.0, open_minimum=True, optional=True, dual_clip=dual_clip
+    )
     if dual_clip is None:
         return inside, bound
-    dual_clip = checks.scalar_above(1.0, dual_clip=dual_clip)
     beyond = (advantages < 0) & (ratio > dual_clip)
     return inside & ~beyond, jnp.where(beyond, dual_clip, bound)
 
@@ -170,11 +172,11 @@ def td_errors(
     Source: Watkins and Dayan (1992); Sutton and Barto (2018), eq. 6.8.
     """
     checks.same_shape(actions=actions, rewards=rewards, terminated=terminated)
-    checks.scalar(discount=discount)
+    discount = checks.scalar(0.0, 1.0, discount=discount)
     q_values, next_q_values = checks.alike(
         q_values=q_values, next_q_values=next_q_values
     )
-    rewards, discount = checks.floating(rewards=rewards, discount=discount)
+    (rewards,) = checks.floating(rewards=rewards)
     (actions,) = checks.integers(actions=actions)
     (terminated,) = checks.flags(terminated=terminated)
     if jnp.shape(q_values)[:-1] != jnp.shape(actions):

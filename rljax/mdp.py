@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rljax import struct
+from rljax import checks, struct
 
 
 @struct.dataclass
@@ -78,7 +78,7 @@ class MDP:
         object.__setattr__(self, "transitions", transitions)
 
     def _check_arrays(self) -> None:
-        rewards = np.asarray(self.rewards, float)
+        rewards = checks.as_floats("MDP.rewards", self.rewards)
         if rewards.ndim != 2 or not np.isfinite(rewards).all():
             raise ValueError(
                 f"MDP.rewards must be finite numbers [S, A], got shape {rewards.shape}"
@@ -145,3 +145,17 @@ class MDP:
 def are_distributions(array: np.ndarray) -> np.ndarray:
     """Whether each row [..., S] is 0 or more and sums to 1 to 1e-3, [...] bool."""
     return (np.abs(array.sum(-1) - 1) < 1e-3) & (array >= 0).all(-1)
+
+
+def require_mdp(mdp: Any) -> None:
+    """Raises TypeError or ValueError unless this is one MDP."""
+    if not isinstance(mdp, MDP):
+        raise TypeError(
+            "mdp must be an rljax.types.MDP, such as env.to_mdp() returns, got "
+            f"{type(mdp).__name__}."
+        )
+    if mdp.rewards.ndim != 2:
+        raise ValueError(
+            f"mdp must be a single MDP with rewards [S, A], got {mdp.rewards.shape}. "
+            "vmap over stacked MDPs: jax.vmap(lambda mdp: …)(mdps)."
+        )

@@ -156,10 +156,14 @@ def map_seeds(
       A jitted function whose arguments and results have a leading [num_seeds].
 
     Raises:
-      ValueError: no devices; or, when called, arguments whose leading axes differ or
-        are empty.
+      TypeError, ValueError: an argument is wrong; or, when called, the leading axes of
+        the arguments differ or are empty.
     """
+    if not callable(fn):
+        raise TypeError(f"fn must be a function of one seed, got {fn!r}.")
     devices = check_devices(jax.local_devices() if devices is None else devices)
+    if batch_size is not None:
+        batch_size = checks.integer("batch_size", batch_size, minimum=1)
 
     def mapped(*args):
         sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(args)}

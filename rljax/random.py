@@ -42,6 +42,8 @@ def key(seed: jax.typing.ArrayLike) -> jax.Array:
     Raises:
       TypeError: `seed` is no integer scalar.
     """
+    if not isinstance(seed, int):
+        checks.integers(seed=seed)
     return jax.random.key(seed, impl=_UNROLLED)
 
 
@@ -55,8 +57,9 @@ def unrolled(key: jax.Array) -> jax.Array:
       [...] typed keys with the same words. Unchanged where `key` is not of threefry or
       jax_threefry_partitionable is off, as `jax.random` would draw other words.
     """
+    checks.random_keys(key)
     if not isinstance(key, jax.Array):
-        return key  # jax.random says what is wrong with it
+        return key
     if not jax.config.jax_threefry_partitionable:  # pyright: ignore[reportAttributeAccessIssue]
         return key
     if is_typed_key(key):

@@ -85,8 +85,9 @@ def discounted_returns(
       [T] G_t.
 
     Raises:
-      TypeError: a flag is not bool, or another array is.
-      ValueError: the arrays' shapes are not one and the same [T], or a scalar is none.
+      TypeError: a flag is not bool, or another argument no real numbers.
+      ValueError: the arrays' shapes are not one and the same [T], or a scalar is none
+        or out of its range.
 
     Source: Sutton and Barto (2018), §3.3 and §13.3.
     """
@@ -136,8 +137,9 @@ def lambda_returns(
       [T] G_t.
 
     Raises:
-      TypeError: a flag is not bool, or another array is.
-      ValueError: the arrays' shapes are not one and the same [T], or a scalar is none.
+      TypeError: a flag is not bool, or another argument no real numbers.
+      ValueError: the arrays' shapes are not one and the same [T], or a scalar is none
+        or out of its range.
 
     Source: Sutton and Barto (2018), §12.1, recursive form of eq. 12.2.
     """
@@ -190,8 +192,9 @@ def gae(
       [T] A_t.
 
     Raises:
-      TypeError: a flag is not bool, or another array is.
-      ValueError: the arrays' shapes are not one and the same [T], or a scalar is none.
+      TypeError: a flag is not bool, or another argument no real numbers.
+      ValueError: the arrays' shapes are not one and the same [T], or a scalar is none
+        or out of its range.
 
     Source: Schulman et al. (2016), arXiv:1506.02438, eq. 16, with the two ways in
     which an episode ends kept apart.
@@ -269,14 +272,9 @@ def _one_trajectory(**arguments: Any) -> list[Any]:
     scalars = among("discount", "lambda_")
     values = {n: x for n, x in arguments.items() if n not in flags | scalars}
     checks.trajectory(**values, **flags)
-    shapes = [jnp.shape(scalar) for scalar in scalars.values()]
-    if any(shapes):
-        raise ValueError(
-            f"discount and lambda_ must be scalars, got shapes {shapes}. vmap over "
-            "several."
-        )
-    numbers = values | scalars
-    numbers = dict(zip(numbers, checks.floating(**numbers), strict=True))
+    numbers = dict(zip(values, checks.floating(**values), strict=True))
+    for name, scalar in scalars.items():
+        numbers[name] = checks.scalar(0.0, 1.0, **{name: scalar})
     flags = dict(zip(flags, checks.flags(**flags), strict=True))
     dtype = jnp.result_type(*numbers.values(), 1.0)
     for name in values:

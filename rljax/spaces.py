@@ -79,7 +79,10 @@ class Box(Space):
         bounds = (self.low, self.high)
         if any(isinstance(bound, Tracer) for bound in bounds):
             return
-        low, high = (np.asarray(bound, float) for bound in bounds)
+        low, high = (
+            checks.as_floats(f"Box.{name}", bound)
+            for name, bound in zip(("low", "high"), bounds, strict=True)
+        )
         if not (low <= high).all():
             raise ValueError(
                 f"Box.low must be at most Box.high, got {self.low!r} and {self.high!r}."

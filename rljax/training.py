@@ -81,7 +81,7 @@ def train_step(
     Raises:
       TypeError, ValueError: an argument is wrong; the message names it.
     """
-    _check_train_state(agent, train_state)
+    _check_train_state(agent, env, train_state)
     key_reset, key_unroll, key_update, key = random.split(train_state.key, 4)
     agent_state, rollout_state, *_ = train_state
     if agent.rollout_plan.fresh_episodes:
@@ -114,7 +114,13 @@ def train_steps(
     """A scan over `train_step`; not jitted. Metrics have leaves [num_updates].
 
     `keep_best` counts the updates of this call.
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
     """
+    num_updates = checks.integer(
+        "num_updates", num_updates, minimum=0, maximum=checks.LARGEST_INT
+    )
 
     def update(state, number):
         state, metrics = train_step(agent, env, state, measure=measure)
@@ -228,8 +234,9 @@ def check_measure(measure: Any) -> None:
         )
 
 
-def _check_train_state(agent: Agent, train_state: Any) -> None:
-    num_envs = agent.rollout_plan.num_envs
+def _check_train_state(agent: Agent, env: EnvLike, train_state: Any) -> None:
+    num_envs = contract.require_agent(agent).num_envs
+    contract.require_env(env)
     if not isinstance(train_state, TrainState):
         raise TypeError(
             "train_state must come from rljax.init_train(agent, env, key), got a "

@@ -220,7 +220,9 @@ def test_lists_and_other_dtypes():
 
 
 def test_shapes_that_differ_are_refused():
-    with pytest.raises(ValueError, match=r"must be scalars, got shapes \[\(5,\)"):
+    with pytest.raises(
+        ValueError, match=r"discount must be a scalar, got shape \(5,\)"
+    ):
         returns.gae(*[jnp.zeros(5)] * 3, *[jnp.zeros(5, bool)] * 2, jnp.ones(5), 1)
     with pytest.raises(ValueError, match=r"next_values \(4,\)"):
         returns.lambda_returns(

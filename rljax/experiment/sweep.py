@@ -121,6 +121,8 @@ def sweep(
         before is intact.
       FloatingPointError: with `debug`, at the first fault.
     """
+    for name, value in (("greedy", greedy), ("resume", resume), ("debug", debug)):
+        checks.boolean(name, value)
     _check_host_arguments(key, callbacks, checkpoints, resume, stop)
     checks.key(key)
     most = checks.LARGEST_INT

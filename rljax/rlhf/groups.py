@@ -58,12 +58,13 @@ def group_normalized_advantages(returns: jax.Array) -> jax.Array:
 
 
 def _one_group(returns: jax.Array) -> jax.Array:
+    (returns,) = checks.floating(returns=returns)
     if jnp.ndim(returns) != 1 or len(returns) < 2:
         raise ValueError(
             "returns must be those of one group of two or more, [G], got shape "
             f"{jnp.shape(returns)}. vmap over several groups."
         )
-    return checks.floating(returns=returns)[0]
+    return returns
 
 
 def _centred(returns: jax.Array) -> jax.Array:

@@ -114,22 +114,24 @@ def kl_k3(
     Result, errors and source are those of `kl_k1`.
     """
     log_ratio = _log_ratios(log_probs, reference_log_probs)
-    if max_log_ratio is not None:
-        bound = checks.scalar_above(0.0, max_log_ratio=max_log_ratio)
+    bound = checks.scalar(
+        0.0, open_minimum=True, optional=True, max_log_ratio=max_log_ratio
+    )
+    if bound is not None:
         log_ratio = jnp.clip(log_ratio, -bound, bound)
     return jnp.expm1(-log_ratio) + log_ratio
 
 
 def _log_ratios(log_probs, reference_log_probs):
+    log_probs, reference_log_probs = checks.floating(
+        log_probs=log_probs, reference_log_probs=reference_log_probs
+    )
     shapes = jnp.shape(log_probs), jnp.shape(reference_log_probs)
     if shapes[0] != shapes[1]:
         raise ValueError(
             "log_probs and reference_log_probs must have one shape, got "
             f"{shapes[0]} and {shapes[1]}."
         )
-    log_probs, reference_log_probs = checks.floating(
-        log_probs=log_probs, reference_log_probs=reference_log_probs
-    )
     return jnp.asarray(log_probs) - jnp.asarray(reference_log_probs)
 
 

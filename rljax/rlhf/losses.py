@@ -66,8 +66,7 @@ def dpo_loss(
         reference_chosen_log_probs=reference_chosen_log_probs,
         reference_rejected_log_probs=reference_rejected_log_probs,
     )
-    checks.scalar(kl_coef=kl_coef)
-    kl_coef = jnp.asarray(*checks.floating(kl_coef=kl_coef))
+    kl_coef = jnp.asarray(checks.scalar(0.0, open_minimum=True, kl_coef=kl_coef))
     return bradley_terry_loss(
         kl_coef * (chosen - reference_chosen),
         kl_coef * (rejected - reference_rejected),

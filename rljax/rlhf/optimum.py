@@ -321,7 +321,7 @@ def optimal_log_probs(
     Source: the sources of `sequence_objective`.
     """
     _check_kl_coef(kl_coef)
-    reference_log_probs, rewards = checks.floating(
+    reference_log_probs, rewards = checks.alike(
         reference_log_probs=reference_log_probs, rewards=rewards
     )
     beta = jnp.asarray(kl_coef, jnp.result_type(rewards, float))

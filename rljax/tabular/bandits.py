@@ -239,7 +239,10 @@ def lai_robbins(
 
     Source: Lai and Robbins (1985); Lattimore and Szepesvári (2020), §16.
     """
-    means = jnp.asarray(means, jnp.result_type(float))
+    means = jnp.asarray(checks.rows(means=means), jnp.result_type(float))
+    noise_scale = checks.scalar(
+        0.0, open_minimum=True, optional=True, noise_scale=noise_scale
+    )
     if not isinstance(means, Tracer):
         inside = jnp.isfinite(means)
         if noise_scale is None:

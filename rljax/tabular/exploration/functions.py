@@ -3,11 +3,13 @@
 See the package's docstring for `q_values` and `counts`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from rljax import checks
 from rljax.distributions import greedy
 
 
@@ -30,7 +32,8 @@ def ucb(
 
     Source: Sutton and Barto (2018), eq. 2.10.
     """
-    return _optimistic(q_values, counts, c * _radius(jnp.log1p(_float(t)), counts))
+    q_values, log_t = _checked(q_values, counts, t, jnp.log1p)
+    return _optimistic(q_values, counts, _weight(c=c) * _radius(log_t, counts))
 
 
 def ucb1(
@@ -54,8 +57,9 @@ def ucb1(
 
     Source: Auer, Cesa-Bianchi and Fischer (2002), figure 1.
     """
-    log_t = jnp.log(jnp.maximum(_float(t), 1))
-    return _optimistic(q_values, counts, scale * _radius(2 * log_t, counts))
+    q_values, log_t = _checked(q_values, counts, t, _log)
+    radius = _weight(scale=scale) * _radius(2 * log_t, counts)
+    return _optimistic(q_values, counts, radius)
 
 
 def kl_ucb(
@@ -84,10 +88,10 @@ def kl_ucb(
 
     Source: Garivier and Cappé (2011), arXiv:1102.2490, algorithm 1.
     """
-    log_t = jnp.log(jnp.maximum(_float(t), 1))
-    budget = log_t + c * jnp.log(jnp.maximum(log_t, 1))
+    q_values, log_t = _checked(q_values, counts, t, _log)
+    budget = log_t + _weight(c=c) * _log(log_t)
     if noise_scale is not None:
-        radius = noise_scale * _radius(2 * budget, counts)
+        radius = _weight(noise_scale=noise_scale) * _radius(2 * budget, counts)
         return _optimistic(q_values, counts, radius)
     per_pull = budget / _at_least_one(counts)
     upper = bernoulli_kl_upper_bound(q_values, per_pull)
@@ -190,6 +194,29 @@ def gradient_bandit_update(
     policy = jax.nn.softmax(preferences) if policy is None else policy
     chosen = jnp.asarray(actions == action, policy.dtype)
     return preferences + step_size * (reward - baseline) * (chosen - policy)
+
+
+def _checked(
+    q_values: Any, counts: Any, t: Any, log: Callable[[jax.Array], jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Q, and the logarithm of t.
+
+    Raises:
+      TypeError, ValueError: Q and N are no numbers of one shape, or t is none of 0 or
+        more.
+    """
+    checks.same_shape(q_values=q_values, counts=counts)
+    checks.floating(counts=counts)
+    return checks.rows(q_values=q_values), log(_float(checks.scalar(0, t=t)))
+
+
+def _weight(**value: Any) -> Any:
+    return checks.scalar(0, **value)
+
+
+def _log(x: jax.Array) -> jax.Array:
+    """ln x, but 0 below 1."""
+    return jnp.log(jnp.maximum(x, 1))
 
 
 def _float(x: Any) -> jax.Array:

@@ -247,6 +247,9 @@ def softmax(
 
 def decide(rule: Any, q_values: Any, counts: Any, key: jax.Array) -> jax.Array:
     """One decision of a rule, with random numbers drawn from a key, at step 0."""
-    q_values = jnp.asarray(q_values)
+    q_values = checks.rows(q_values=q_values)
+    if rule.uses_counts:
+        checks.alike(q_values=q_values, counts=counts)
+    checks.key(key)
     noise = rule.draw(q_values.shape[-1], (), key)
     return rule.select(q_values, counts, jnp.zeros((), jnp.int32), noise)

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rljax.mdp import MDP, SparseTransitions
+from rljax import checks
+from rljax.mdp import MDP, SparseTransitions, require_mdp
 
 
 def q_values(mdp: MDP, values: jax.Array, discount: jax.typing.ArrayLike) -> jax.Array:
@@ -20,14 +21,30 @@ def q_values(mdp: MDP, values: jax.Array, discount: jax.typing.ArrayLike) -> jax
     Args:
       mdp: the process.
       values: [S] V, finite; the entries of terminal states are ignored.
-      discount: γ.
+      discount: γ in [0, 1].
 
     Returns:
       [S, A].
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
     """
-    values = jnp.where(mdp.terminal, 0, values)
+    require_mdp(mdp)
+    values = jnp.where(mdp.terminal, 0, check_values(mdp, values))
+    discount = checks.scalar(0.0, 1.0, discount=discount)
     expected = expectation(mdp.transitions, values)
     return jnp.where(mdp.terminal[:, None], 0, mdp.rewards + discount * expected)
+
+
+def check_values(mdp: MDP, values: Any) -> jax.Array:
+    """`values` as an array. Raises TypeError or ValueError unless it is [S] numbers."""
+    (array,) = checks.floating(values=values)
+    if jnp.shape(array) != (mdp.num_states,):
+        raise ValueError(
+            f"values must have shape [{mdp.num_states}], one for each state, got "
+            f"{list(jnp.shape(array))}."
+        )
+    return array
 
 
 def expectation(transitions: jax.Array | SparseTransitions, values: jax.Array) -> Any:

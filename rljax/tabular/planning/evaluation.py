@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from rljax import checks
 from rljax.distributions import greedy
-from rljax.mdp import MDP
+from rljax.mdp import MDP, require_mdp
 from rljax.tabular.planning import undiscounted
 from rljax.tabular.planning.bellman import (
+    check_values,
     extended_q_values,
     infinite_part,
     iterate,
@@ -96,6 +97,8 @@ def expected_return(
 
 def initial_value(mdp: MDP, values: jax.Array) -> jax.Array:
     """Σ_s ρ(s) V(s), [], of values [S] that may be infinite where ρ is 0."""
+    require_mdp(mdp)
+    values = check_values(mdp, values)
     finite = jnp.where(jnp.isfinite(values), values, 0)
     return jnp.sum(mdp.initial * finite) + infinite_part(mdp.initial, values)
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rljax.mdp import MDP, are_distributions
+from rljax import checks
+from rljax.mdp import MDP, are_distributions, require_mdp
 
 _MAX_SOLVED_STATES = 10_000
 
@@ -43,16 +44,7 @@ def bound_error(
 
 def check(mdp: Any, **scalars: Any) -> None:
     """Raises TypeError or ValueError unless these are an MDP, γ and θ."""
-    if not isinstance(mdp, MDP):
-        raise TypeError(
-            "mdp must be an rljax.types.MDP, such as env.to_mdp() returns, got "
-            f"{type(mdp).__name__}."
-        )
-    if mdp.rewards.ndim != 2:
-        raise ValueError(
-            f"mdp must be a single MDP with rewards [S, A], got {mdp.rewards.shape}. "
-            "vmap over stacked MDPs: jax.vmap(lambda mdp: …)(mdps)."
-        )
+    require_mdp(mdp)
     for name, value in scalars.items():
         if isinstance(value, Tracer):
             continue
@@ -72,7 +64,7 @@ def check(mdp: Any, **scalars: Any) -> None:
 
 def check_policy(mdp: MDP, policy: Any) -> jax.Array:
     """`policy` as an array. Raises ValueError if it is not a policy of the MDP."""
-    array = jnp.asarray(policy)
+    array = checks.as_array("policy", policy)
     is_actions = jnp.issubdtype(array.dtype, jnp.integer)
     shapes = [(mdp.num_states,)] if is_actions else [(mdp.num_states, mdp.num_actions)]
     if array.shape not in shapes:
