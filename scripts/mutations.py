@@ -45,15 +45,15 @@ MUTATIONS = [
     Mutation(
         "GAE flows on over a truncated step, into the next episode",
         RETURNS,
-        "_scan_back(backward, (td_errors, terminated | truncated))",
-        "_scan_back(backward, (td_errors, terminated))",
+        "_sum_back(td_errors, following, terminated | truncated)",
+        "_sum_back(td_errors, following, terminated)",
         "test_returns.py",
     ),
     Mutation(
         "GAE: λ left out of the recursion",
         RETURNS,
-        "discount * lambda_ * next_advantage",
-        "discount * next_advantage",
+        "discount * lambda_ * part",
+        "discount * part",
         "test_returns.py",
     ),
     Mutation(
@@ -66,15 +66,15 @@ MUTATIONS = [
     Mutation(
         "λ-returns: λ and 1 − λ exchanged",
         RETURNS,
-        "mixed = (1 - lambda_) * next_value + lambda_ * next_return",
-        "mixed = lambda_ * next_value + (1 - lambda_) * next_return",
+        "mixed = (1 - lambda_) * next_value + lambda_ * next_return.total",
+        "mixed = lambda_ * next_value + (1 - lambda_) * next_return.total",
         "test_returns.py",
     ),
     Mutation(
         "λ-returns bootstrap from the wrong state where an episode is cut",
         RETURNS,
-        "following = discount * jnp.where(cut, next_value, mixed)",
-        "following = discount * mixed",
+        "total = discount * jnp.where(cut, next_value, mixed)",
+        "total = discount * mixed",
         "test_returns.py",
     ),
     Mutation(
@@ -381,8 +381,8 @@ MUTATIONS = [
     Mutation(
         "UCB: t counted from 1",
         "tabular/exploration/functions.py",
-        "c * _radius(jnp.log1p(_float(t)), counts)",
-        "c * _radius(jnp.log1p(_float(t) + 1), counts)",
+        "_weight(c=c) * _radius(log_t, counts)",
+        "_weight(c=c) * _radius(jnp.log1p(_float(t) + 1), counts)",
         "tabular/test_exploration.py",
     ),
     Mutation(

@@ -369,6 +369,7 @@ def test_plain_environments_get_the_defaults_of_env(key):
 SMALL = {"num_envs": 2, "rollout_length": 8, "hidden_sizes": (4,)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "agent",
     [

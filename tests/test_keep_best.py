@@ -62,6 +62,7 @@ AGENT = rljax.Reinforce(
 CARTPOLE = rljax.make("CartPole-v1", max_steps=60)
 
 
+@pytest.mark.slow
 def test_training_is_the_same_and_the_score_is_that_of_episodes():
     keys = jax.random.split(jax.random.key(0), 3)
     keep = rljax.KeepBest(every=1, num_episodes=4)

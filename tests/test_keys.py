@@ -138,6 +138,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_each_key_is_used_once(name):
     assert not used_more_than_once(CASES[name])

@@ -31,6 +31,7 @@ def test_any_number_of_seeds_over_two_devices(num_seeds):
     np.testing.assert_allclose(sharded["x"], expected["x"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_sharded_training_equals_vmap():
     def run(key):
         return rljax.train(AGENT, ENV, key, num_updates=2)[1]
@@ -66,13 +67,14 @@ def test_one_cpu_device_per_core_unless_the_user_chose(monkeypatch):
 
 def test_the_threads_can_be_chosen_before_jax_starts(monkeypatch):
     early = (
-        "import os; from rljax import parallel; "
-        "parallel.use_cpu_cores(1, num_threads=2); print(os.environ['PJRT_NPROC'])"
+        "import jax, os; from rljax import parallel; "
+        "parallel.use_cpu_cores(1, num_threads=2); print(os.environ['PJRT_NPROC']); "
+        "parallel.use_cpu_cores(); print(jax.config.jax_num_cpu_devices)"
     )
     command = [sys.executable, "-c", early]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     out = subprocess.run(command, env=environment, check=True, capture_output=True)
-    assert out.stdout.strip() == b"2"
+    assert out.stdout.split() == [b"2", b"1"]  # the one device had been chosen
     monkeypatch.setenv("PJRT_NPROC", "7")
     parallel.use_cpu_cores(1)
     with pytest.raises(RuntimeError, match="before"):

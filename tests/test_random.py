@@ -141,6 +141,7 @@ def test_a_key_survives_a_checkpoint(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_training_takes_either_key_and_does_the_same():
     agent = rljax.PPO(num_envs=2, rollout_length=8, hidden_sizes=(4,))
     env = rljax.make("CartPole-v1")

@@ -249,6 +249,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_where(tmp_path):
     assert f"after {updates[-1]} of 400000" in out
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(train_script, tmp_path, capsys):
     arguments = ["actor-critic", *TINY, "--num-seeds", 2, "--num-episodes", 3]
     for name, num_updates in (("whole", 5), ("part", 3)):
@@ -437,6 +438,7 @@ def test_gridworld_refuses_bad_input(arguments, message, tmp_path, capsys):
     assert not output.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family", ["bernoulli", pytest.param("gaussian", marks=pytest.mark.slow)]
 )
@@ -494,6 +496,7 @@ def benchmark_script():
             sys.path.remove(folder)
 
 
+@pytest.mark.slow
 def test_the_benchmark_checks_the_work_it_times(benchmark_script, capsys, tmp_path):
     output = tmp_path / "figures.json"
     arguments = ["--quick", "--no-neighbours", "--repeats", 1, "--output", output]
@@ -534,6 +537,7 @@ protocol.serve({{"task": task}})
 """
 
 
+@pytest.mark.slow
 def test_the_benchmark_takes_no_figures_of_work_not_done(benchmark_script, tmp_path):
     host, rows = (sys.modules[f"contenders.{name}"] for name in ("host", "rows"))
     script = tmp_path / "worker.py"
@@ -610,6 +614,7 @@ def test_baselines_measures_and_saves(baselines_script, tmp_path, capsys):
     assert "200 episodes of one policy" in words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong_sign", [False, pytest.param(True, marks=pytest.mark.slow)]
 )

@@ -49,6 +49,7 @@ def assert_close(a, b, rtol=1e-5, atol=1e-6):
     jax.tree.map(compare, a, b)
 
 
+@pytest.mark.slow
 @PPO_AND_SLOW_OTHERS
 def test_a_vmapped_seed_equals_the_lone_seed(agent):
     # 1e-5 relative after 3 updates is the stated tolerance. Longer runs part company:
@@ -83,6 +84,7 @@ def test_train_is_init_and_steps():
     np.testing.assert_array_equal(whole_metrics.episode_length_sum, sums)
 
 
+@pytest.mark.slow
 def test_legacy_keys_give_the_same_numbers():
     agent = AGENTS[2]
     typed = rljax.train(agent, ENV, jax.random.key(3), num_updates=2)
@@ -103,6 +105,7 @@ def test_x64_trains_in_float64(agent):
     assert np.isfinite(metrics.agent["policy_loss"]).all()
 
 
+@pytest.mark.slow
 def test_nested_vmap_over_learning_rate_gravity_and_seed():
     rates, gravities = jnp.array([1e-3, 1e-2]), jnp.array([5.0, 9.8])
 

@@ -123,6 +123,7 @@ def test_dqn_learns_what_actions_lead_to(key):
     assert agent.greedy(state, jnp.zeros(1)) == 1
 
 
+@pytest.mark.slow
 def test_dqn_keeps_the_contract(key):
     testing.check_agent(DQN(rollout_length=8), probes.ActionDependent(), key)
 
@@ -132,6 +133,7 @@ def sweep(agent, key, **settings):
     return rljax.sweep(agent, probes.ActionDependent(), key, **settings)
 
 
+@pytest.mark.slow
 def test_sweeps_leave_buffers_where_they_are(key, tmp_path):
     agent = DQN(rollout_length=8)
     whole = sweep(agent, key)
@@ -150,6 +152,7 @@ def test_sweeps_leave_buffers_where_they_are(key, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_frozen_run_neither_selects_its_buffer_nor_harms_its_neighbour(key):
     @struct.dataclass
     class Exploding(DQN):
@@ -251,6 +254,7 @@ class GaussianPPO(rljax.PPO):
         return policy_loss + self.value_coef * value_loss, {"value_loss": value_loss}
 
 
+@pytest.mark.slow
 def test_ppo_learns_a_continuous_action(key):
     agent = GaussianPPO(rollout_length=16, learning_rate=5e-3)
     state, _ = rljax.train(agent, Target(), key, num_updates=60)
@@ -373,6 +377,7 @@ class Forgetful(GRUPolicy):
 GRU = GRUPolicy(num_envs=32, rollout_length=10)  # episodes of 4 go over its ends
 
 
+@pytest.mark.slow
 def test_a_gru_remembers_the_cue(key):
     state, _ = rljax.train(GRU, Recall(), key, num_updates=150)
     out = rljax.evaluate(GRU, state.agent_state, Recall(), key, num_episodes=64)
@@ -383,6 +388,7 @@ def test_a_gru_remembers_the_cue(key):
     assert abs(out.episode_returns.mean()) < 0.3
 
 
+@pytest.mark.slow
 def test_what_the_gru_learns_from_is_what_it_did(key):
     # Logits of the rollout, with the memory carried and reset by it, are those that
     # `update` recomputes from the first memory and the ends of episodes.
@@ -406,5 +412,6 @@ def test_what_the_gru_learns_from_is_what_it_did(key):
     assert 0 < empty.sum() < empty.size
 
 
+@pytest.mark.slow
 def test_the_gru_keeps_the_contract(key):
     testing.check_agent(GRUPolicy(num_envs=2, rollout_length=5), Recall(), key)

@@ -275,6 +275,13 @@ def test_a_counter_is_a_step(saved, kind):
     assert saved.restore(TREE, kind(7)).step == 7
 
 
+def test_a_run_may_be_saved_before_its_first_step(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(0, TREE)
+    assert checkpoints.steps() == [0]
+    assert checkpoints.restore(TREE, 0).step == 0
+
+
 @pytest.mark.parametrize("step", [-1, 1.5, True, None, "x"])
 def test_a_step_is_an_integer(saved, step):
     with pytest.raises((TypeError, ValueError), match="step must be"):

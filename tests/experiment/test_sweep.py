@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import rljax
-from rljax import struct
+from rljax import parallel, struct
 from rljax.experiment import (
     faults,
     population,
@@ -26,6 +26,7 @@ from rljax.experiment import (
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.fingerprint import check_same, describe
 from rljax.experiment.sweep import _default_budget as default_budget
+from rljax.experiment.sweep import multihost_utils
 from tests.conftest import enable_x64
 
 ENV = rljax.make("CartPole-v1", max_steps=20)
@@ -157,6 +158,7 @@ def test_other_values_compile_nothing(result):
         listening.clear()
 
 
+@pytest.mark.slow
 def test_static_alternatives_are_compiled_once_each():
     programs.compile_training.cache_clear()
     result = sweep(
@@ -180,17 +182,20 @@ def test_static_alternatives_are_compiled_once_each():
     assert np.isfinite(loss[0]).all() and np.isnan(loss[1]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_batches_and_padding_change_nothing_but_rounding(result, batch_size):
     other = sweep(batch_size=batch_size)
     assert_close(result[3].train_state, other[3].train_state)
 
 
+@pytest.mark.slow
 def test_one_device_equals_two(result):
     other = sweep(devices=jax.devices()[:1])
     assert_close(result[3].train_state, other[3].train_state)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_compiled_even_where_jit_is_disabled(result):
     with jax.disable_jit():
         again = sweep(num_episodes=2)
@@ -237,6 +242,7 @@ def test_reports_have_a_row_per_update_setting_and_seed(result):
         assert row["episode_return"] == pytest.approx(metrics.episode_return[2, 2])
 
 
+@pytest.mark.slow
 def test_x64_and_legacy_keys():
     with enable_x64():
         outcome = sweep(Q_LEARNING, MAZE, settings={"step_size": [0.1, 0.2]})[1]
@@ -299,6 +305,7 @@ class BreaksWhenPoisoned:
         return state, time_step._replace(reward=reward)
 
 
+@pytest.mark.slow
 def test_debug_says_where_the_first_nan_arose():
     env = BreaksWhenPoisoned(rljax.CartPole())
     settings = {"env.poison": [0.0, 2.0]}
@@ -310,6 +317,7 @@ def test_debug_says_where_the_first_nan_arose():
     assert "test_sweep.py" in message and "(BreaksWhenPoisoned.step)" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", [AGENT, Q_LEARNING], ids=lambda a: type(a).__name__)
 def test_a_healthy_run_has_no_nan_to_be_found(agent):
     env = ENV if agent is AGENT else MAZE
@@ -343,6 +351,7 @@ def test_runs_are_taken_in_batches_that_fit_the_budget():
         population.Population(pairs, keys, **arguments, memory_budget=1000)
 
 
+@pytest.mark.slow
 def test_programs_share_the_budget():
     """The states of one wait on the devices while another's runs are trained."""
     keys = jax.random.split(KEY, 64)
@@ -380,6 +389,35 @@ def test_the_default_budget_is_most_of_what_is_free(monkeypatch):
     cards = [Accelerator(2**33), Accelerator(2**34)]
     monkeypatch.setattr(jax, "local_devices", lambda: cards)
     assert default_budget(cards) == int(0.9 * (2**33 + 2**34))
+    # Several processes agree on the least, in int32; even where none reports anything.
+    gathered = []
+
+    def all_gather(mebibytes):
+        gathered.append(mebibytes)
+        return np.array([mebibytes, 5000], np.int32)
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "process_allgather", all_gather)
+    assert default_budget(cards) == 5000 * 2**20
+    silent = [types.SimpleNamespace(platform="x", memory_stats=dict)]
+    monkeypatch.setattr(jax, "local_devices", lambda: silent)
+    assert default_budget(silent) == 5000 * 2**20
+    assert gathered[0] == int(0.9 * (2**33 + 2**34)) >> 20
+    assert gathered[1] == 2**31 - 1
+
+
+def test_the_memory_of_a_program_is_that_of_all_its_devices():
+    stats = types.SimpleNamespace(
+        argument_size_in_bytes=10,
+        output_size_in_bytes=5,
+        alias_size_in_bytes=3,
+        temp_size_in_bytes=7,
+    )
+    compiled = types.SimpleNamespace(memory_analysis=lambda: stats)
+    layout = parallel.lay_out(4, devices=jax.devices()[:2])
+    assert programs.memory(compiled, layout) == (2 * (10 + 5 - 3) + 2 * 7, 2 * 7)
+    silent = types.SimpleNamespace(memory_analysis=lambda: None)
+    assert programs.memory(silent, layout) == (0, 0)
 
 
 @pytest.mark.slow
@@ -427,6 +465,7 @@ def test_stopped_and_resumed_equals_uninterrupted(result, tmp_path, monkeypatch)
     assert_close(longer.outcomes, other.outcomes)
 
 
+@pytest.mark.slow
 def test_functions_and_dictionaries_are_part_of_what_must_be_the_same(tmp_path):
     def agent(rate):
         return dataclasses.replace(AGENT, optimizer=lambda lr: optax.sgd(rate * lr))
@@ -447,6 +486,7 @@ def test_functions_and_dictionaries_are_part_of_what_must_be_the_same(tmp_path):
         check_same("folder", {"a": 1, "b": 2}, {"a": 1})
 
 
+@pytest.mark.slow
 def test_resuming_keeps_the_batch_size(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     whole = sweep(batch_size=2)
@@ -457,6 +497,7 @@ def test_resuming_keeps_the_batch_size(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_broken_run_stays_broken_when_resumed(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     settings = {"learning_rate": [1e-3, 1e30]}
@@ -546,6 +587,7 @@ def test_broken_from_the_start_says_so():
         sweep(agent, settings=None, num_seeds=1, debug=True)
 
 
+@pytest.mark.slow
 def test_infinity_is_no_nan_and_debug_says_so():
     def optimizer(learning_rate):
         return optax.GradientTransformation(
@@ -559,6 +601,7 @@ def test_infinity_is_no_nan_and_debug_says_so():
         sweep(agent, settings=None, num_seeds=1, debug=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", [jax.debug_nans, jax.debug_infs])
 def test_jax_s_own_flags_mean_debug(flag):
     settings = {"learning_rate": [1e-3, 1e30]}
@@ -587,6 +630,7 @@ def test_without_evaluation_scores_are_the_last_episodes_of_training(result):
         empty.best()
 
 
+@pytest.mark.slow
 def test_tasks_are_the_environments():
     result = sweep(
         Q_LEARNING,
@@ -662,6 +706,7 @@ def test_arguments_of_another_kind_are_refused(arguments, message):
 # Writers.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writer", [writers.CSVWriter, writers.JSONLinesWriter])
 def test_a_resumed_file_equals_an_uninterrupted_one(writer, tmp_path):
     settings = {"settings": {"hidden_sizes": [(4,), (4, 4)]}, "num_seeds": 2}
@@ -697,6 +742,7 @@ def test_a_file_of_something_else_is_left_as_it_is(writer, tmp_path):
         sweep(callbacks=[one], num_updates=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writer", [writers.CSVWriter, writers.JSONLinesWriter])
 def test_append_is_for_resumed_sweeps(writer, tmp_path):
     path = tmp_path / "file"
@@ -790,12 +836,14 @@ def test_a_file_begins_with_the_first_report(append, tmp_path):
     assert not (tmp_path / "file").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["seed", "num_episodes"])
 def test_a_metric_can_not_be_named_as_a_column(name):
     with pytest.raises(ValueError, match=f"'{name}' can't be the name of a metric"):
         sweep(measure=lambda agent, env, state: {name: 1.0})
 
 
+@pytest.mark.slow
 def test_a_metric_named_as_a_setting_is_told_from_it(tmp_path):
     sweep(
         measure=lambda agent, env, state: {"learning_rate": 7.0},
@@ -808,6 +856,7 @@ def test_a_metric_named_as_a_setting_is_told_from_it(tmp_path):
     assert len({row["learning_rate"] for row in rows}) > 1
 
 
+@pytest.mark.slow
 def test_names_and_numbers_that_files_find_hard(tmp_path):
     agents = {"a\nb": AGENT, 'c,"d"': AGENT}
     checkpoints = Checkpoints(tmp_path / "checkpoints")
@@ -823,6 +872,7 @@ def test_names_and_numbers_that_files_find_hard(tmp_path):
     assert json.loads(line) == {"x": None}
 
 
+@pytest.mark.slow
 def test_tensorboard_has_a_run_per_setting_and_seed(tmp_path):
     pytest.importorskip("tensorboardX")
     with warnings.catch_warnings():
@@ -834,6 +884,7 @@ def test_tensorboard_has_a_run_per_setting_and_seed(tmp_path):
     assert "learning_rate=0.001, env.gravity=9.8/seed_1" in folders
 
 
+@pytest.mark.slow
 def test_weights_and_biases_has_a_run_per_setting_and_seed(monkeypatch):
     """With a stand-in for wandb, which needs a server or starts one."""
 

@@ -46,6 +46,7 @@ def test_it_starts_next_to_uniform_and_tells_prefixes_apart(network):
     assert distances.min() > 1e-4  # prompt, place and every token count
 
 
+@pytest.mark.slow
 def test_the_transformer_sees_its_prefix_and_nothing_else(x64):
     """Equal to one that is given the prefix alone."""
     network = KINDS[2]

@@ -150,6 +150,15 @@ def test_bad_arguments_are_refused(change, message):
         optimum.soft_value_iteration(reference, reference, 1.0)
 
 
+@pytest.mark.parametrize("name", ["policy", "reference"])
+def test_the_objective_is_that_of_two_policies(name):
+    _, mdp, reference, _ = problem()
+    arguments = {"policy": reference, "reference": reference}
+    for wrong in (2 * reference, reference[:-1]):
+        with pytest.raises(ValueError, match=f"{name}.* must be probabil"):
+            optimum.objective(mdp, **{**arguments, name: wrong}, kl_coef=1.0)
+
+
 def distributions(seed, peaked=1.0):
     """[P, V^H] log-probabilities of a policy and a reference, and rewards."""
     rng = np.random.default_rng(seed)

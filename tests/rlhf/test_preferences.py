@@ -51,6 +51,7 @@ def test_pairs_come_from_the_policy_and_odds_from_the_reward():
     assert p > 0.001
 
 
+@pytest.mark.slow
 def test_a_reward_model_finds_the_rewards_up_to_a_constant():
     pairs = preferences.sample_preferences(
         ENV, reference(), jax.random.key(2), num_pairs=5_000
@@ -141,6 +142,7 @@ def test_bad_arguments_are_refused():
         preferences.Preferences(*empty, V)
 
 
+@pytest.mark.slow
 def test_sequences_of_probability_0_are_never_drawn():
     env = rljax.TokenMDP(lambda prompt, tokens: 0.0 * tokens[0], 8, 4)
     rng = np.random.default_rng(0)

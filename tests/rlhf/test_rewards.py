@@ -42,6 +42,7 @@ def test_random_rewards_are_of_one_scale(kind):
     np.testing.assert_allclose(found.var(), 1, atol=0.1)
 
 
+@pytest.mark.slow
 def test_all_rewards_at_once_are_those_of_the_steps():
     model = causal.MLP(V, H, P, outputs=1)
     params = model.init(jax.random.key(0), jnp.zeros((), jnp.int32))

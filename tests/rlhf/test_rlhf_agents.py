@@ -604,6 +604,7 @@ def test_the_contract_of_agents_holds(name):
     testing.check_agent(TINY_AGENTS[name], TINY, jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rloo", slow("ppo"), slow("grpo")])
 def test_a_great_price_holds_the_reference_and_none_gives_the_best_text(name):
     kind = TINY_AGENTS[name]
@@ -679,6 +680,7 @@ def test_groups_begin_with_one_prompt():
     assert len(np.unique(groups)) >= 6  # of 9 groups, as some meet by chance
 
 
+@pytest.mark.slow
 def test_vmapped_prices_and_a_sweep_are_the_lone_runs():
     agent, env = TINY_AGENTS["grpo"], TINY
     run = functools.partial(rljax.train, num_updates=3, measure=optimum.measure)
@@ -948,3 +950,10 @@ def test_an_adapted_price_finds_back():
     assert coefs[100:].max() > agent.kl_coef
     # Not as near as at a small rate, but not left alone either.
     assert 0.1 < metrics.agent["kl"][-300:].mean() < 0.9
+
+
+def test_a_batch_of_pairs_may_be_one():
+    preferences = TINY_AGENTS["dpo"].preferences
+    assert rljax.DPO(preferences=preferences, batch_size=1).batch_size == 1
+    with pytest.raises(ValueError, match="DPO.batch_size must be at least 1, got 0"):
+        rljax.DPO(preferences=preferences, batch_size=0)

@@ -53,6 +53,7 @@ def test_writing_appends_and_pays_at_the_end():
             assert time_step.reward == expected
 
 
+@pytest.mark.slow
 def test_the_contract_holds():
     table = TableReward(jnp.arange(8.0).reshape(2, 4), vocabulary_size=2)
     testing.check_env(

@@ -599,6 +599,7 @@ def test_a_schedule_is_structure_and_a_number_is_a_leaf():
     assert jax.tree.structure(other) != jax.tree.structure(by_schedule)
 
 
+@pytest.mark.slow
 def test_an_equal_schedule_or_another_float_compiles_nothing(key):
     def play(rule):
         bandits.play_bandit(bandit_agent(rule), BERNOULLI, key, num_pulls=10)
@@ -688,6 +689,7 @@ def test_bad_settings_are_refused(make, error, message):
         make()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_others", [1, 10, 100])
 def test_thompson_s_probabilities_by_quadrature(num_others):
     # One narrow posterior among wide ones that nobody has tried.
@@ -703,6 +705,7 @@ def test_thompson_s_probabilities_by_quadrature(num_others):
     np.testing.assert_allclose(found, [expected, *rest], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pulls", [10, 1000, 100_000])
 def test_thompson_s_probabilities_of_narrow_beta_posteriors(pulls):
     gap = 2 * np.sqrt(0.5 / pulls)  # two standard deviations of the difference

@@ -395,6 +395,7 @@ def test_the_residual_contracts_by_the_discount_at_every_sweep(name, record_prop
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SWEEPS, *IMPROVEMENTS])
 def test_the_error_bound_holds_at_every_iteration(name, x64, record_property):
     plans = run_of(name)
@@ -504,6 +505,7 @@ def test_no_rewards_stop_at_once():
 # Transformations.
 
 
+@pytest.mark.slow
 @every_method
 def test_a_batch_of_discounts_or_mdps_is_each_alone(x64, method):
     plan = jax.jit(METHODS[method])

@@ -85,6 +85,7 @@ def test_the_training_is_that_of_train(agent):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @ALL
 def test_regret_is_never_negative(agent):
     _, _, curve = curves(agent)
@@ -94,6 +95,7 @@ def test_regret_is_never_negative(agent):
     np.testing.assert_allclose(curve.greedy_regret, curve.optimal - curve.greedy)
 
 
+@pytest.mark.slow
 def test_regret_in_single_precision_is_not_negative_beyond_rounding():
     _, _, curve = regret.train_with_exact_returns(
         rljax.QLearning(rollout_length=500),
@@ -110,6 +112,7 @@ def test_regret_in_single_precision_is_not_negative_beyond_rounding():
     assert curve.behaviour_regret[-1] > 0.01
 
 
+@pytest.mark.slow
 def test_a_coarser_curve_is_every_third_point_of_the_same_training():
     state, metrics, fine = curves(QUICK)
     coarse_state, coarse_metrics, coarse = curves(QUICK, every=3)
@@ -136,6 +139,7 @@ def test_the_first_point_is_the_untrained_policy_and_may_be_the_only_one(key):
     np.testing.assert_allclose(curve.behaviour[0], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_is_the_mean_discounted_return_of_many_episodes(record_property):
     agent, grid, num_episodes = QUICK, GRID.env, 40_000
     _, _, curve = curves(agent)
@@ -193,6 +197,7 @@ def test_the_iterative_method_and_a_sparse_model_agree_with_the_solution():
         )
 
 
+@pytest.mark.slow
 def test_curves_vmap_over_seeds(key):
     keys = jax.random.split(key, 3)
 
@@ -244,6 +249,7 @@ def test_bad_arguments_of_exact_returns_are_refused(changes, error, message, key
         )
 
 
+@pytest.mark.slow
 def test_without_discounting_a_policy_that_never_ends_has_infinite_regret(key, x64):
     agent, env = rljax.QLearning(discount=1.0), rljax.make("CliffWalking")
     state, _, curve = regret.train_with_exact_returns(agent, env, key, num_updates=1)
@@ -266,6 +272,7 @@ def test_without_discounting_a_policy_that_never_ends_has_infinite_regret(key, x
         np.testing.assert_allclose(measured[name], values[1], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_regrets_of_vmapped_curves_are_each_their_own(key):
     def curve(goal_reward):
         env = rljax.make("GridWorld-5x5", goal_reward=goal_reward)

@@ -421,6 +421,7 @@ def shares_of_left(agent, num_seeds=2000, num_episodes=300):
     return shares
 
 
+@pytest.mark.slow
 def test_double_q_learning_takes_the_bias_of_the_maximum_away(record_property):
     settings = {"step_size": 0.1, "discount": 1.0, "exploration": ex.EpsilonGreedy(0.1)}
     single = shares_of_left(rljax.QLearning(**settings))
@@ -437,6 +438,7 @@ def test_double_q_learning_takes_the_bias_of_the_maximum_away(record_property):
     assert double.mean() >= 0.05 - 5 * errors[1]
 
 
+@pytest.mark.slow
 def test_q_learning_finds_a_shortest_path_in_1000_episodes(record_property):
     # The published constants. No two episodes end within 8 steps, so updates of 8 steps
     # stop each seed at its 1000th episode and no later than 7 steps into the next.
@@ -525,6 +527,7 @@ def test_vmapped_settings_and_seeds_equal_the_lone_ones(agent):
     assert len(np.unique(tables, axis=0)) == 3
 
 
+@pytest.mark.slow
 @ALL
 def test_x64_learns_in_float64(agent):
     with enable_x64():
@@ -539,6 +542,7 @@ def test_x64_learns_in_float64(agent):
     assert all(np.isfinite(leaf).all() for leaf in floats)
 
 
+@pytest.mark.slow
 @ALL
 def test_another_float_and_a_second_step_compile_nothing(agent):
     def run(**changes):
@@ -583,6 +587,7 @@ def test_the_gradient_through_training_is_that_of_differences(agent, field):
     np.testing.assert_allclose(gradient, numerical, rtol=1e-4)
 
 
+@pytest.mark.slow
 @ALL
 def test_several_environments_share_a_table_and_evaluation_plays_it(agent, key):
     env = rljax.GridWorld(("A.G",))
@@ -776,3 +781,14 @@ def test_step_sizes_above_1_are_clipped_and_counters_stop(agent_class, key):
     assert states[0].num_steps == last
     assert (states[0].counts == most).all()
     assert states[0].q_values[0, 0] == -1
+
+
+def test_the_values_of_two_tables_are_their_mean(key):
+    agent = rljax.DoubleQLearning()
+    state = agent.init(key, GRID)
+    table = jax.random.normal(key, state.q_values.shape)
+    state = state._replace(q_values=table)
+    first, second = np.split(np.asarray(table), 2)
+    np.testing.assert_allclose(
+        agent.action_values(state), (first + second) / 2, rtol=1e-6
+    )

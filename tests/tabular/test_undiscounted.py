@@ -238,6 +238,7 @@ def chains():
     return cases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["solve", "iterative"])
 def test_policies_are_worth_their_total_rewards(x64, method):
     arrays, policies, values = zip(*chains(), strict=True)

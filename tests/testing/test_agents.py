@@ -31,11 +31,13 @@ TABULAR = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", TABULAR, ids=lambda agent: type(agent).__name__)
 def test_tabular_agents_keep_the_contract(agent, key):
     testing.check_agent(agent, GRID, key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "agent",
     [

@@ -24,11 +24,13 @@ PROBES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENVS)
 def test_every_name_keeps_the_contract(name, key):
     testing.check_env(rljax.make(name), key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["CartPole-v1", "FrozenLake-4x4", "GaussianBandit-5"])
 def test_names_keep_the_contract_in_x64(name):
     with enable_x64():

@@ -1,0 +1,197 @@
+"""Pictures: what is drawn is what was passed, and every line has its name."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import rljax
+from rljax import planning, regret
+from rljax.experiment import plotting
+from rljax.experiment import statistics as metrics
+from rljax.tabular.bandits import BanditCurves
+from rljax.training import Metrics
+
+
+@pytest.fixture
+def drawn(monkeypatch, tmp_path):
+    """Calls a function and returns the panels of the figure that it saves."""
+
+    def draw(save, *arguments, **settings):
+        figures = []
+        monkeypatch.setattr(Figure, "savefig", lambda f, path, **_: figures.append(f))
+        save(tmp_path / "picture.png", *arguments, **settings)
+        (figure,) = figures
+        return figure, figure.axes
+
+    return draw
+
+
+def names_of(axes):
+    return axes.get_legend_handles_labels()[1]
+
+
+def line_named(axes, name):
+    (line,) = (line for line in axes.lines if line.get_label() == name)
+    return line.get_xydata()
+
+
+def test_a_learning_curve_is_the_middle_of_its_seeds(drawn):
+    rng = np.random.default_rng(0)
+    returns = rng.uniform(0, 100, (5, 6))
+    ones = jnp.ones((5, 6), jnp.int32)
+    data = Metrics(ones, jnp.asarray(returns), ones, {})
+    _, (axes,) = drawn(
+        plotting.save_learning_curve, data, steps_per_update=10, title="a title"
+    )
+    assert axes.get_title() == "a title"
+    assert axes.get_xlabel() == "environment steps per seed"
+    assert axes.get_ylabel() == "episode return in training"
+    found = line_named(axes, "IQM of 5 seeds")
+    expected = [metrics.interquartile_mean(column) for column in returns.T]
+    np.testing.assert_allclose(found[:, 0], 10 * np.arange(1, 7))
+    np.testing.assert_allclose(found[:, 1], expected, rtol=1e-5)
+    for seed, line in zip(returns, axes.lines[:5], strict=True):
+        np.testing.assert_allclose(line.get_ydata(), seed, rtol=1e-5)
+    assert set(names_of(axes)) == {
+        "IQM of 5 seeds",
+        "95 % bootstrap interval",
+        "one seed",
+    }
+    assert axes.get_xlim() == (0, 60)
+
+
+def test_settings_are_drawn_with_the_best_on_top(drawn):
+    result = rljax.sweep(
+        rljax.QLearning(
+            exploration=rljax.exploration.EpsilonGreedy(0.1), rollout_length=10
+        ),
+        rljax.make("GridWorld-5x5", max_steps=5),
+        jax.random.key(0),
+        num_seeds=3,
+        num_updates=1,
+        settings={"step_size": [0.1, 0.2, 0.3]},
+    )
+    scores = ([1.0, 2.0, 3.0], [7.0, 8.0, 9.0], [4.0, 5.0, 6.0])
+    outcomes = []
+    for outcome, values in zip(result.outcomes, scores, strict=True):
+        played = np.array(values)[:, None]  # [3 seeds, 1 episode]
+        evaluation = rljax.Evaluation(played, np.ones((3, 1)), np.ones((3, 1), bool))
+        outcomes.append(outcome._replace(evaluation=evaluation))
+    result = dataclasses.replace(result, outcomes=tuple(outcomes))
+    _, (axes,) = drawn(plotting.save_sweep, result, title="a title")
+    ticks = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert [tick.split()[0] for tick in ticks] == [
+        "step_size=0.1",
+        "step_size=0.3",
+        "step_size=0.2",
+    ]
+    dots = [line for line in axes.lines if line.get_marker() == "."][:3]
+    np.testing.assert_array_equal(dots[0].get_xdata(), [1, 2, 3])
+    np.testing.assert_array_equal(dots[1].get_xdata(), [4, 5, 6])
+    np.testing.assert_array_equal(dots[2].get_ydata(), [2, 2, 2])
+    assert axes.get_title() == "a title"
+    assert names_of(axes) == ["IQM, 95 % bootstrap interval", "one seed"]
+
+
+def test_bandit_curves_are_means_over_bandits(drawn):
+    rng = np.random.default_rng(0)
+    pulls = np.array([1, 3, 6])
+    # Two settings of one rule on four bandits, and one of another.
+    optimal = np.cumsum(rng.uniform(0, 1, (4, 2, 3)) * np.diff(pulls, prepend=0), -1)
+    regrets, realised = rng.uniform(1, 9, (2, 4, 2, 3))
+    curves = {"UCB": BanditCurves(pulls, regrets, realised, optimal)}
+    curves["greedy"] = BanditCurves(pulls, *(x[:, :1] for x in curves["UCB"][1:]))
+    labels = {"UCB": ["c=1", "c=2"], "greedy": ["ε=0"]}
+    bound = np.array([0.5, 0.7, 0.9])
+    figure, (expected, second, share, settings) = drawn(
+        plotting.save_bandit_curves, curves, labels, title="a title", lower_bound=bound
+    )
+    assert figure.get_suptitle() == "a title"
+    for axes, values in (
+        (expected, regrets),
+        (second, realised),
+        (share, 100 * np.diff(optimal, prepend=0) / np.diff(pulls, prepend=0)),
+    ):
+        found = line_named(axes, "UCB, c=1")
+        np.testing.assert_array_equal(found[:, 0], pulls)
+        np.testing.assert_allclose(found[:, 1], values[:, 0].mean(0))
+    name = "Lai–Robbins, each arm's term at most Δ·t"
+    np.testing.assert_array_equal(line_named(expected, name)[:, 1], bound)
+    ticks = [tick.get_text() for tick in settings.get_xticklabels()]
+    assert ticks == ["UCB c=1", "UCB c=2", "greedy ε=0"]
+    ends = np.concatenate([line.get_ydata() for line in settings.lines[:1]])
+    np.testing.assert_allclose(ends, regrets[..., -1].mean(0))
+    legend = [text.get_text() for text in share.get_legend().get_texts()]
+    assert legend == ["UCB, c=1", "greedy, ε=0", name]
+
+
+def test_a_grid_shows_both_policies_and_the_regret(drawn):
+    grid = rljax.GridWorld(("A#", ".G"))
+    plan = planning.value_iteration(grid.to_mdp(), 0.9)
+    q_values = np.zeros((4, 4))
+    q_values[0, 3], q_values[2, 0] = 2.0, 3.0
+    rng = np.random.default_rng(0)
+    greedy, behaviour = rng.uniform(0, 1, (2, 5, 3))
+    curve = regret.ExactReturns(np.arange(3), greedy, behaviour, np.full(5, 1.0))
+    steps = np.array([0, 10, 20])
+    _, axes = drawn(
+        plotting.save_gridworld, grid, plan, q_values, steps, curve, title="a title"
+    )
+    planned, learned, regrets = axes[:3]
+    arrows = rljax.envs.gridworld.ARROWS
+    assert [text.get_text() for text in learned.texts] == [
+        arrows[3],
+        "",
+        arrows[0],
+        "G",
+    ]
+    texts = [text.get_text() for text in planned.texts]
+    assert texts == [arrows[int(plan.policy[0])], "", arrows[int(plan.policy[2])], "G"]
+    shown = learned.images[0].get_array()
+    np.testing.assert_array_equal(shown.mask, [[False, True], [False, True]])
+    np.testing.assert_array_equal(shown.compressed(), [2.0, 3.0])
+    for name, values in (("greedy", greedy), ("behaviour", behaviour)):
+        found = line_named(regrets, f"{name} policy, mean")
+        np.testing.assert_array_equal(found[:, 0], steps)
+        np.testing.assert_allclose(found[:, 1], (1 - values).mean(0))
+    assert names_of(regrets)[-1] == "greedy, one seed"
+
+
+def test_alignment_shows_runs_beside_the_frontier(drawn):
+    rng = np.random.default_rng(0)
+
+    def points(*shape):
+        return plotting.Alignment(*rng.uniform(1, 2, (2, *shape)))
+
+    frontier, runs = points(7), {"PPO": points(4), "RLOO": points(4)}
+    gaps = {name: rng.uniform(0.1, 1, (4, 6)) for name in runs}
+    proxy, trained = (points(3, 7), points(3, 7)), (points(3, 2), points(3, 2))
+    _, (pareto, learning, over) = drawn(
+        plotting.save_alignment,
+        frontier,
+        runs,
+        gaps,
+        proxy,
+        trained,
+        prices={0.1: (1.5, 1.25)},
+        title="a title",
+    )
+    assert names_of(pareto) == ["exact frontier", "PPO", "RLOO"]
+    np.testing.assert_array_equal(line_named(pareto, "exact frontier").T, frontier)
+    np.testing.assert_array_equal(line_named(pareto, "RLOO").T, runs["RLOO"])
+    (price,) = pareto.texts
+    assert (price.get_text(), price.xy) == ("β = 0.1", (1.5, 1.25))
+    for name in runs:
+        found = line_named(learning, name)[:, 1]
+        np.testing.assert_allclose(found, np.median(gaps[name], axis=0))
+    for kind, optima, own in zip(("proxy", "true"), proxy, trained, strict=True):
+        found = line_named(over, f"{kind}, mean of optima")
+        np.testing.assert_allclose(found.T, [x.mean(0) for x in optima])
+        found = line_named(over, f"{kind}, a run")
+        np.testing.assert_allclose(found.T, [x.ravel() for x in own])
+    assert (pareto.get_ylabel(), over.get_ylabel()) == ("E[r]", "E[reward]")
+    assert learning.get_yscale() == "log"
