@@ -17,12 +17,13 @@ import pytest
 from rljax.experiment.checkpoint import Checkpoints
 
 TESTS = Path(__file__).parent
+ROOT = TESTS.parents[1]
 
 
 def start(script, *arguments, **environment):
     return subprocess.Popen(
         [sys.executable, str(TESTS / script), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(TESTS.parent), **environment},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -141,7 +142,7 @@ print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**10)
 def test_the_peak_memory_of_many_seeds(which, record_property):
     out = subprocess.run(
         [sys.executable, "-c", PEAK % which],
-        env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
