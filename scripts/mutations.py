@@ -214,7 +214,7 @@ MUTATIONS = [
         PPO,
         "time_limit_is_termination: bool = struct.static(default=False)",
         "time_limit_is_termination: bool = struct.static(default=True)",
-        "agents/test_probes.py",
+        "test_defaults.py",
     ),
     Mutation(
         "PPO: every epoch in one and the same order",
@@ -358,7 +358,7 @@ MUTATIONS = [
         "            lambda new, old: jnp.where(\n"
         "                time_step.terminated | time_step.truncated, new, old\n"
         "            ),\n"
-        "            fresh_start[1],\n"
+        "            noise.fresh[1],\n"
         "            time_step.obs,\n"
         "        ),",
         "test_rollout.py",

@@ -1,6 +1,8 @@
 """The command lines: what a run leaves behind, bad input, and an interruption."""
 
+import builtins
 import csv
+import dis
 import importlib.util
 import json
 import os
@@ -8,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import jax
@@ -715,6 +718,17 @@ def mutation_script():
         sys.path.remove(str(ROOT / "scripts"))
 
 
+def global_names(code):
+    """The names that a program takes from its module, or from Python."""
+    names = {
+        instruction.argval
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
+    inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
+    return names.union(*map(global_names, inner))
+
+
 def test_every_mistake_of_the_mutation_check_can_be_planted(mutation_script):
     mutations = mutation_script.MUTATIONS
     assert len({mutation.name for mutation in mutations}) == len(mutations) >= 30
@@ -725,7 +739,14 @@ def test_every_mistake_of_the_mutation_check_can_be_planted(mutation_script):
         assert text.count(mutation.right) == 1, mutation.name
         planted = text.replace(mutation.right, mutation.wrong)
         assert planted != text
-        compile(planted, str(path), "exec")
+        # A name that nobody defined would be noticed whatever the tests look at.
+        new = global_names(compile(planted, str(path), "exec"))
+        new -= global_names(compile(text, str(path), "exec"))
+        module = importlib.import_module(
+            ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        )
+        for name in new:
+            assert hasattr(module, name) or hasattr(builtins, name), mutation.name
         assert (ROOT / "tests" / mutation.tests).exists(), mutation.name
 
 
