@@ -138,7 +138,13 @@ CASES = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+# Half a second each.
+FAST = ("DoubleQLearning", "evaluate", "Box.sample", "play_bandit")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in CASES],
+)
 def test_each_key_is_used_once(name):
     assert not used_more_than_once(CASES[name])

@@ -4,7 +4,6 @@ import itertools
 import types
 
 import jax
-import pytest
 
 import rljax
 from rljax.experiment import runner
@@ -33,7 +32,6 @@ def test_steps_per_second_are_those_of_all_settings_and_seeds(monkeypatch):
         assert report.steps_per_second == (10 + 4) * 3 * updates / 2
 
 
-@pytest.mark.slow
 def test_a_resumed_sweep_keeps_each_batch_size(tmp_path):
     """Even one that it would not choose by itself; a size that is asked for wins."""
     kept, chosen = Checkpoints(tmp_path / "kept"), Checkpoints(tmp_path / "chosen")
