@@ -30,6 +30,9 @@ def ucb(
     Returns:
       [] int32.
 
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
+
     Source: Sutton and Barto (2018), eq. 2.10.
     """
     q_values, log_t = _checked(q_values, counts, t, jnp.log1p)
@@ -54,6 +57,9 @@ def ucb1(
 
     Returns:
       [] int32.
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
 
     Source: Auer, Cesa-Bianchi and Fischer (2002), figure 1.
     """
@@ -85,6 +91,9 @@ def kl_ucb(
 
     Returns:
       [] int32.
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
 
     Source: Garivier and Cappé (2011), arXiv:1102.2490, algorithm 1.
     """

@@ -96,7 +96,11 @@ def expected_return(
 
 
 def initial_value(mdp: MDP, values: jax.Array) -> jax.Array:
-    """Σ_s ρ(s) V(s), [], of values [S] that may be infinite where ρ is 0."""
+    """Σ_s ρ(s) V(s), [], of values [S] that may be infinite where ρ is 0.
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
+    """
     require_mdp(mdp)
     values = check_values(mdp, values)
     finite = jnp.where(jnp.isfinite(values), values, 0)

@@ -63,7 +63,11 @@ def check(mdp: Any, **scalars: Any) -> None:
 
 
 def check_policy(mdp: MDP, policy: Any) -> jax.Array:
-    """`policy` as an array. Raises ValueError if it is not a policy of the MDP."""
+    """`policy` as an array.
+
+    Raises:
+      TypeError, ValueError: it is not a policy of the MDP.
+    """
     array = checks.as_array("policy", policy)
     is_actions = jnp.issubdtype(array.dtype, jnp.integer)
     shapes = [(mdp.num_states,)] if is_actions else [(mdp.num_states, mdp.num_actions)]
