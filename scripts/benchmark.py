@@ -4,11 +4,13 @@
 python scripts/benchmark.py                              # all of it, some 12 minutes
 python scripts/benchmark.py --suites ppo --repeats 3
 python scripts/benchmark.py --quick --no-neighbours      # whether it runs at all
+python scripts/benchmark.py --wheels wheels --profile trace     # on a GPU, no network
 
 Every contender is a process with an environment of its own. The neighbours' (gymnax,
 rejax and Stable-Baselines3) are made when they are first needed, from the package
-index. The contenders of a case run in turn, and their medians are compared. What isn't
-equal between them is in contenders/suites.py, and in the output.
+index or, with --wheels, a folder (scripts/README.md says how). The contenders of a case
+run in turn, and their medians are compared. What isn't equal between them is in
+contenders/suites.py, and in the output.
 """
 
 import dataclasses
@@ -31,7 +33,7 @@ try:
 except ImportError as error:
     sys.exit(f"{error}. Install the command-line extra: pip install -e '.[cli]'")
 
-from contenders import host, suites, tables
+from contenders import host, ppo_suites, suites, tables, traces
 from contenders.conditions import Setup
 from contenders.rows import Row
 
@@ -50,6 +52,13 @@ class Config:
     """JSON file for everything measured, which must not exist yet."""
     environments: Path = Path("~/.cache/rljax-benchmark")
     """Folder of the neighbours' virtual environments, which are made if missing."""
+    wheels: Path | None = None
+    """Folder with one folder of wheels per neighbour, such as rejax/*.whl, that are
+    used in place of virtual environments: beside this Python's own packages, and its
+    JAX. Nothing is fetched."""
+    profile: Path | None = None
+    """New folder for a trace of one update of PPO, made after the suites; its kernels
+    are listed by their time."""
     neighbours: bool = True
     """Whether they take part; else rljax and the NumPy loops alone."""
     quick: bool = False
@@ -67,6 +76,15 @@ class Config:
                 raise ValueError(f"--suites must be among {known}, got {name!r}.")
         if not self.time_limit > 0:
             raise ValueError(f"--time-limit must be positive, got {self.time_limit}.")
+        if self.wheels is not None and not self.wheels.expanduser().is_dir():
+            raise FileNotFoundError(
+                "--wheels must be a folder with one folder per neighbour, got "
+                f"{self.wheels}."
+            )
+        if self.profile is not None and self.profile.exists():
+            raise FileExistsError(
+                f"--profile {self.profile} exists already: name a new folder."
+            )
         if self.output is not None and self.output.exists():
             raise FileExistsError(f"--output {self.output} exists already.")
         if self.output is not None and not self.output.absolute().parent.is_dir():
@@ -95,13 +113,13 @@ def measure(config: Config, console: rich.console.Console) -> int:
     with console.status("this machine's limits …"):
         limits, header = measure_limits(config)
     say_header(console, config, header, limits)
-    pythons, missing = find_neighbours(config, console)
+    homes, missing = find_neighbours(config, console)
     setup = Setup(
         repeats=config.repeats,
         seed=config.seed,
         quick=config.quick,
         platform=header["platform"],
-        neighbours=pythons,
+        neighbours=homes,
         sb3_steps=config.sb3_steps,
         time_limit=config.time_limit,
     )
@@ -116,6 +134,15 @@ def measure(config: Config, console: rich.console.Console) -> int:
             console.print(suites.LIMITS[name](found, limits) or "", soft_wrap=True)
         console.print()
         # After every suite: what is done is not lost with what comes next.
+        write(config, header, limits, rows)
+    if config.profile is not None:
+        with console.status("profile …"):
+            row = ppo_suites.profile(setup, config.profile.absolute())
+        found = traces.read(config.profile)
+        row.facts["kernels"] = [kernel._asdict() for kernel in found]
+        rows.append(row)
+        console.print(tables.figures([row]))
+        console.print(tables.kernels(f"{row.suite}, {row.case}", found))
         write(config, header, limits, rows)
     for line in suites.DIFFERENCES:
         console.print(line, soft_wrap=True, markup=False)
@@ -139,12 +166,15 @@ def measure_limits(config: Config) -> tuple[dict[str, float], dict[str, Any]]:
     if not limits["norm_kept"] or abs(limits["mean_word"] - 0.5) > 0.1:
         raise host.WorkerError(f"the limits' work was not done: {limits}")
     settings = dataclasses.asdict(config)
-    del settings["output"], settings["environments"]  # of this machine alone
+    for name in ("output", "environments", "wheels", "profile"):
+        del settings[name]  # of this machine alone
     header = {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         **idle,
         "platform": ready["platform"],
         "devices": ready["devices"],
+        "card": ready["card"],
+        "driver": driver(),
         "python": platform.python_version(),
         "rljax": rljax.__version__,
         "commit": commit(),
@@ -169,6 +199,16 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu, "cores": cores, "memory_gib": memory, "load_average": load}
 
 
+def driver() -> str | None:
+    """The version of NVIDIA's driver, None where there is none."""
+    command = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.partition("\n")[0].strip() or None
+
+
 def commit() -> str | None:
     """Of this checkout, with a + if it has changes; None outside one."""
 
@@ -187,26 +227,32 @@ def commit() -> str | None:
 
 def find_neighbours(
     config: Config, console: rich.console.Console
-) -> tuple[dict[str, str], list[str]]:
-    """The Pythons of those that are needed, and why some are missing."""
-    pythons, missing = {}, []
+) -> tuple[dict[str, host.Home], list[str]]:
+    """Those that are needed, and why some are missing."""
+    homes, missing = {}, []
     needed = {n for suite in config.suites for n in suites.NEEDS.get(suite, ())}
     for name in host.NEIGHBOURS if config.neighbours else ():
         if name in needed:
             try:
                 with console.status(f"the environment of {name} …"):
-                    pythons[name] = host.neighbour_python(name, config.environments)
+                    if config.wheels is None:
+                        homes[name] = host.neighbour_home(name, config.environments)
+                    else:
+                        homes[name] = host.wheels_home(
+                            name, config.environments, config.wheels
+                        )
             except host.WorkerError as error:
                 missing.append(f"{name}: {error}")
-    return pythons, missing
+    return homes, missing
 
 
 def say_header(console: Any, config: Config, header: dict, limits: dict) -> None:
     versions = ", ".join(f"{k} {v}" for k, v in header["versions"].items())
+    card = f", driver {header['driver']}" if header["driver"] else ""
     console.print(
         f"{header['date']}, {header['cpu']}, {header['cores']} cores, "
         f"{header['memory_gib']:.0f} GiB, load {header['load_average']:.2f}; "
-        f"{header['devices']}\n"
+        f"{header['devices']}{card}\n"
         f"rljax {header['rljax']} ({header['commit']}), {versions}, Python "
         f"{header['python']}; medians of {config.repeats} runs in turn\n"
         f"limits: {limits['gflops']:.0f} GFLOP/s (float32, 128×64×64, one device), "

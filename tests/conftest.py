@@ -61,5 +61,11 @@ def x64():
 
 
 @pytest.fixture
+def two_devices():
+    if len(jax.devices()) < 2:
+        pytest.skip("needs two devices: one GPU is one")
+
+
+@pytest.fixture
 def key():
     return jax.random.key(0)

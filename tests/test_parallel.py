@@ -18,6 +18,7 @@ AGENT = rljax.Reinforce(num_envs=2, rollout_length=8, hidden_sizes=(8,))
 ENV = rljax.make("CartPole-v1")
 
 
+@pytest.mark.usefixtures("two_devices")
 @pytest.mark.parametrize("num_seeds", [1, 2, 5])
 def test_any_number_of_seeds_over_two_devices(num_seeds):
     def draw(key, scale):
@@ -45,12 +46,14 @@ def test_sharded_training_equals_vmap():
     )
 
 
+@pytest.mark.usefixtures("two_devices")
 def test_every_device_gets_its_share():
     out = parallel.map_seeds(lambda x: 2 * x)(jnp.arange(6.0))
     assert sorted(len(shard.data) for shard in out.addressable_shards) == [3, 3]
     np.testing.assert_array_equal(out, 2 * np.arange(6))
 
 
+@pytest.mark.usefixtures("two_devices")
 def test_devices_can_be_chosen():
     one = parallel.map_seeds(lambda x: 2 * x, devices=jax.local_devices()[1:])
     assert one(jnp.arange(4.0)).devices() == {jax.local_devices()[1]}
@@ -98,6 +101,7 @@ def test_arguments_that_do_not_match_are_refused():
         parallel.use_cpu_cores(0)
 
 
+@pytest.mark.usefixtures("two_devices")
 def test_a_layout_spreads_pads_and_gathers():
     layout = parallel.lay_out(7, batch_size=2)
     assert (layout.batch_size, layout.num_batches, layout.num_padded) == (2, 2, 8)
@@ -117,6 +121,7 @@ def test_a_layout_spreads_pads_and_gathers():
     np.testing.assert_array_equal(out["y"], 2 * np.arange(7))
 
 
+@pytest.mark.usefixtures("two_devices")
 @pytest.mark.parametrize(
     ("num_runs", "batch_size", "expected"),
     [
@@ -151,6 +156,7 @@ def test_layouts_that_can_not_be_are_refused():
         parallel.lay_out(3, devices=[])
 
 
+@pytest.mark.usefixtures("two_devices")
 @pytest.mark.parametrize(("num_runs", "used"), [(1, 1), (2, 2), (7, 2)])
 def test_no_device_is_given_padding_alone(num_runs, used):
     layout = parallel.lay_out(num_runs)

@@ -3,6 +3,7 @@
 import builtins
 import csv
 import dis
+import gzip
 import importlib.util
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 import types
+import zipfile
 from pathlib import Path
 
 import jax
@@ -576,8 +578,71 @@ def test_the_benchmark_takes_no_figures_of_work_not_done(benchmark_script, tmp_p
 
 def test_the_benchmark_knows_a_table_that_has_learned_nothing(benchmark_script):
     module = importlib.import_module("numpy_worker")
-    assert module.greedy_path_length(np.zeros((5, 5, 4))) == 25
+    assert module.greedy_path_lengths(np.zeros((5, 5, 4))) == [25]
+    along = np.zeros((5, 5, 4))  # down the first column, then along the last row
+    along[:, 0, 1], along[4, :, 3] = 1, 2
+    assert module.greedy_path_lengths([along, 0 * along]).tolist() == [8, 25]
     assert module.path_check(np.zeros((2, 5, 5, 4))) == {"shortest_paths": 0.0}
+
+
+def test_the_benchmark_takes_neighbours_from_wheels(benchmark_script, tmp_path):
+    host = sys.modules["contenders.host"]
+    home, wheels = tmp_path / "homes", tmp_path / "wheels"
+    with pytest.raises(host.WorkerError, match=r"has no rejax/\*\.whl: download them"):
+        host.wheels_home("rejax", home, wheels)
+    (wheels / "rejax").mkdir(parents=True)
+    with zipfile.ZipFile(wheels / "rejax" / "rejax-9-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("rejax.py", "")
+        info = "rejax-9.dist-info"
+        wheel.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: rejax\nVersion: 9"
+        )
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any")
+        wheel.writestr(f"{info}/RECORD", "")
+    found = host.wheels_home("rejax", home, wheels)
+    target = home / "rejax-wheels"
+    assert found == host.Home(sys.executable, {"PYTHONPATH": str(target)})
+    assert (target / "rejax.py").exists()
+    assert host.call(found, sys.executable, "-c", "import rejax") is None
+
+
+def test_the_benchmark_reads_the_kernels_of_a_trace(benchmark_script, tmp_path):
+    traces = sys.modules["contenders.traces"]
+
+    def named(kind, name, pid, tid=0):
+        return {"ph": "M", "name": kind, "pid": pid, "tid": tid, "args": {"name": name}}
+
+    def event(name, microseconds, pid, tid=0, **args):
+        event = {"ph": "X", "name": name, "pid": pid, "tid": tid, "args": args}
+        return event | {"dur": microseconds}
+
+    names = [
+        named("process_name", "/device:GPU:0", 1),
+        named("thread_name", "Stream #7(Compute)", 1, 7),
+        named("thread_name", "XLA Ops", 1, 8),
+        named("process_name", "/host:CPU", 2),
+    ]
+    host = [
+        event("while.1", 9000, 2, hlo_op="while.1"),
+        event("dot.1", 500, 2, hlo_op="dot.1"),
+        event("python", 700, 2),
+    ]
+    device = [
+        event("gemm", 1000, 1, 7),
+        event("gemm", 2000, 1, 7),
+        event("add", 1000, 1, 7),
+        event("gemm", 4000, 1, 8, hlo_op="gemm"),
+    ]
+    found = traces.kernels([*names, *host, *device, {}])
+    assert found == [("gemm", 2, 3.0, 0.75), ("add", 1, 1.0, 0.25)]
+    assert traces.kernels([*names, *host]) == [("dot.1", 1, 0.5, 1.0)]
+    assert traces.kernels([]) == traces.read(tmp_path) == []
+    folder = tmp_path / "plugins" / "profile"
+    folder.mkdir(parents=True)
+    with gzip.open(folder / "card.trace.json.gz", "wt", encoding="utf-8") as file:
+        json.dump({"traceEvents": [*names, *device]}, file)
+    assert traces.read(tmp_path) == found
+    assert benchmark_script.tables.kernels("PPO", found).row_count == 2
 
 
 @pytest.mark.parametrize(
@@ -586,6 +651,8 @@ def test_the_benchmark_knows_a_table_that_has_learned_nothing(benchmark_script):
         (["--suites", "chess"], "--suites must be among import, rollout"),
         (["--repeats", "0"], "--repeats must be at least 1, got 0"),
         (["--time-limit", "0"], "--time-limit must be positive, got 0"),
+        (["--wheels", "nowhere"], "--wheels must be a folder with one folder per"),
+        (["--profile", "."], "--profile . exists already: name a new folder"),
     ],
 )
 def test_the_benchmark_refuses_bad_input(benchmark_script, capsys, arguments, message):

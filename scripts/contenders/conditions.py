@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contenders import host
-from contenders.host import HERE, Contender, Result
+from contenders.host import HERE, Contender, Home, Result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Setup:
     quick: bool
     platform: str
     """"cpu" or "gpu", where rljax runs."""
-    neighbours: Mapping[str, str]
-    """The Pythons of those that are there, by name."""
+    neighbours: Mapping[str, Home]
+    """Those that are there, by name."""
     sb3_steps: int
     time_limit: float
 
@@ -34,7 +34,10 @@ class Setup:
         if neighbour not in self.neighbours:
             return []
         contender = self.ours(name, neighbour, task, **settings)
-        return [dataclasses.replace(contender, python=self.neighbours[neighbour])]
+        home = self.neighbours[neighbour]
+        return [
+            dataclasses.replace(contender, python=home.python, variables=home.variables)
+        ]
 
     def race(self, contenders: list[Contender], starts: int = 1) -> dict[str, Result]:
         """`host.race` with these repeats."""

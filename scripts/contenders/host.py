@@ -43,6 +43,14 @@ class Contender:
     """Timed runs at most; None: as many as the others'."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Home:
+    """Where a neighbour runs: its Python, and what its process is told."""
+
+    python: str
+    variables: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
 @dataclasses.dataclass
 class Result:
     """What became of a contender."""
@@ -195,32 +203,59 @@ def lifetime(contender: Contender, result: Result, *, time_limit: float) -> None
         worker.close()
 
 
-def neighbour_python(name: str, folder: Path) -> str:
-    """The Python of a neighbour's environment, which is made if it isn't there.
+def neighbour_home(name: str, folder: Path) -> Home:
+    """A neighbour's own environment, which is made if it isn't there.
 
     Raises:
       WorkerError: it can't be made.
     """
     module, requirements = NEIGHBOURS[name]
     python = str(folder.expanduser().absolute() / name / "bin" / "python")
-
-    def call(*command: str) -> str | None:
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=variables(python)
-        )
-        lines = (done.stderr.strip() or done.stdout.strip()).split("\n")
-        return lines[-1] if done.returncode else None
+    home = Home(python)
 
     def problem() -> str | None:
         if not Path(python).exists():
             return "there is no environment"
-        return call(python, "-c", f"import {module}")
+        return call(home, python, "-c", f"import {module}")
 
     if problem():
         (folder.expanduser() / name).mkdir(parents=True, exist_ok=True)
-        made = call(sys.executable, "-m", "venv", str(Path(python).parents[1]))
+        made = call(home, sys.executable, "-m", "venv", str(Path(python).parents[1]))
         pip = (python, "-m", "pip", "install", "--quiet")
-        said = made or call(*pip, *requirements) or problem()
+        said = made or call(home, *pip, *requirements) or problem()
         if said:
             raise WorkerError(f"can't be installed: {said}")
-    return python
+    return home
+
+
+def wheels_home(name: str, folder: Path, wheels: Path) -> Home:
+    """A neighbour in this Python, with its own packages from `wheels`/name/*.whl.
+
+    They are put into a folder that only its processes see.
+
+    Raises:
+      WorkerError: there are no wheels, or it can't be imported with them.
+    """
+    module, _ = NEIGHBOURS[name]
+    files = sorted(map(str, (wheels.expanduser() / name).glob("*.whl")))
+    if not files:
+        raise WorkerError(
+            f"--wheels {wheels} has no {name}/*.whl: download them, as "
+            "scripts/README.md says"
+        )
+    target = str(folder.expanduser().absolute() / f"{name}-wheels")
+    home = Home(sys.executable, {"PYTHONPATH": target})
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--upgrade")
+    pip += ("--no-index", "--no-deps", "--no-compile", "--target", target)
+    said = call(home, *pip, *files) or call(home, home.python, "-c", f"import {module}")
+    if said:
+        raise WorkerError(f"can't be installed from --wheels {wheels}: {said}")
+    return home
+
+
+def call(home: Home, *command: str) -> str | None:
+    """The last words of a command that failed, None if it did not."""
+    environment = variables(home.python) | dict(home.variables)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    lines = (done.stderr.strip() or done.stdout.strip()).split("\n")
+    return lines[-1] if done.returncode else None

@@ -48,7 +48,7 @@ def measure(scale: float, seed: int):
         }
         return 0.0, 1, check
 
-    return run, programs.devices()
+    return run, programs.devices() | {"card": jax.devices()[0].device_kind}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from contenders.conditions import Setup, lifetimes
+from contenders.conditions import Setup, lifetimes, nothing
 from contenders.host import Contender
 from contenders.rows import Check, Row, Target, make_rows
 
@@ -20,23 +20,30 @@ PPO = {
 }
 """PureJaxRL's settings, as far as contenders differ in them; the workers know the rest:
 two tanh networks 64-64, γ .99, λ .95, clipping .2, entropy .01, value .5, norm .5."""
+GPU_UPDATES = {1: 100, 256: 50, 2048: 25, 8192: 16}
+"""By the number of seeds, on a GPU: enough to learn from, and done in seconds."""
+MOST_OF_REJAX = 2048
+"""Seeds; more of them are rljax's alone."""
 SOLVE = PPO | {"num_envs": 8, "learning_rate": 1e-3}
 
 
 def ppo(setup: Setup) -> list[Row]:
-    """Training PPO on CartPole-v1, 5e5 steps a seed."""
-    updates = 4 if setup.quick else 976
-    many = 8 if setup.platform == "cpu" else 256
-    seeds = [1, many] if setup.platform == "cpu" else [1, many, 2048]
+    """Training PPO on CartPole-v1, 5e5 steps a seed on a CPU."""
+    on_cpu = setup.platform == "cpu"
+    least = {1: 1.6, 8: 2.5} if on_cpu else {1: 4.0, 2048: 2.0}
+    least_return = 0 if setup.quick else 100 if on_cpu else 50
     rows = []
-    for num_seeds in seeds:
+    for num_seeds, updates in ({1: 976, 8: 976} if on_cpu else GPU_UPDATES).items():
+        updates = 4 if setup.quick else updates
         sizes = {"num_seeds": num_seeds, "num_updates": updates, "settings": PPO}
         contenders = [setup.ours("rljax", "rljax_ppo", "ppo", **sizes)]
         theirs = setup.theirs("rejax", "rejax", "ppo", **sizes)
-        contenders += map(one_thread, theirs) if num_seeds == 1 else theirs
+        if num_seeds <= MOST_OF_REJAX:
+            contenders += map(one_thread, theirs) if num_seeds == 1 else theirs
+        compiles = 2.5 if num_seeds == 1 and on_cpu else None
         targets = [
-            Target("rljax", "rejax", 1.6 if num_seeds == 1 else 2.5),
-            Target("rljax", "rejax", 2.5 if num_seeds == 1 else None, of="compile"),
+            Target("rljax", "rejax", least.get(num_seeds)),
+            Target("rljax", "rejax", compiles, of="compile"),
             Target("rljax", "rejax", of="memory"),
         ]
         if num_seeds == 1:
@@ -45,10 +52,10 @@ def ppo(setup: Setup) -> list[Row]:
             contenders += [dataclasses.replace(one, repeats=1) for one in sb3]
             targets.append(Target("rljax", "SB3", 30.0))
         # The time to compile is taken thrice: it differs more than the runs.
-        starts = 3 if num_seeds == 1 and not setup.quick else 1
+        starts = 3 if num_seeds == 1 and on_cpu and not setup.quick else 1
         case = f"{num_seeds:,} seed{'s' if num_seeds > 1 else ''}"
         results = setup.race(contenders, starts)
-        check = ppo_check(updates * 512, 0 if setup.quick else 100)
+        check = ppo_check(updates * 512, least_return)
         rows += make_rows("ppo", case, "step", results, check, targets)
     return rows
 
@@ -63,6 +70,16 @@ def ppo_check(num_steps: int, least: float) -> Check:
             raise ValueError(f"{name}'s greedy return is {found['return']:.0f}")
 
     return check
+
+
+def profile(setup: Setup, folder: Path) -> Row:
+    """One update of PPO, of which a trace is left in `folder`."""
+    num_seeds = 8 if setup.platform == "cpu" else 256 if setup.quick else 2048
+    sizes = {"num_seeds": num_seeds, "settings": PPO, "folder": str(folder)}
+    one = setup.ours("rljax", "rljax_ppo", "profile", **sizes)
+    results = setup.race([dataclasses.replace(one, repeats=1)])
+    case = f"1 update, {num_seeds:,} seeds"
+    return make_rows("profile", case, "step", results, nothing)[0]
 
 
 def solve(setup: Setup) -> list[Row]:

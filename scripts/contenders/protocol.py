@@ -38,7 +38,15 @@ def serve(tasks: dict[str, Task], packages: Sequence[str] = ()) -> None:
             break
         seconds, work, check = run(number)
         say("run", seconds=seconds, work=work, check=check)
-    say("stop", peak_mib=peak_mib())
+    say("stop", peak_mib=device_peak_mib() if "jax" in packages else peak_mib())
+
+
+def device_peak_mib() -> float | None:
+    """The most that JAX's arrays took of a GPU; on a CPU that of the process."""
+    import jax
+
+    stats = jax.local_devices()[0].memory_stats()
+    return stats["peak_bytes_in_use"] / 2**20 if stats else peak_mib()
 
 
 def peak_mib() -> float | None:

@@ -66,6 +66,23 @@ def ppo(
     return run, facts
 
 
+def profile(num_seeds: int, seed: int, settings: dict[str, Any], folder: str):
+    """One update after the first, traced into `folder`."""
+    use_cores(num_seeds)
+    agent, env = matched(settings), rljax.make("CartPole-v1")
+    init = parallel.map_seeds(functools.partial(rljax.init_train, agent, env))
+    states = init(jax.random.split(programs.run_key(seed, 0), num_seeds))
+    advance = parallel.map_seeds(functools.partial(rljax.train_step, agent, env))
+    program, facts = programs.compiled(advance, states)
+
+    def run(number):
+        with jax.profiler.trace(folder):
+            seconds, _ = programs.timed(program, states)
+        return seconds, num_seeds * agent.num_envs * agent.rollout_length, {}
+
+    return run, facts
+
+
 def use_cores(num_seeds: int) -> None:
     """All of them for many seeds; one thread for one, which is faster so."""
     one = num_seeds == 1
@@ -118,4 +135,7 @@ def solve(
 
 
 if __name__ == "__main__":
-    protocol.serve({"ppo": ppo, "solve": solve}, ["jax", "jaxlib", "optax", "chex"])
+    protocol.serve(
+        {"ppo": ppo, "solve": solve, "profile": profile},
+        ["jax", "jaxlib", "optax", "chex"],
+    )

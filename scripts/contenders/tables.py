@@ -3,9 +3,11 @@
 import statistics
 from collections.abc import Sequence
 
+import rich.markup
 import rich.table
 
 from contenders.rows import Comparison, Row
+from contenders.traces import Kernel
 
 
 def ratios(suite: str, rows: Sequence[Row]) -> rich.table.Table | None:
@@ -64,6 +66,24 @@ def figures(rows: Sequence[Row]) -> rich.table.Table:
             f"{row.trace_seconds:.2f} + {row.compile_seconds:.2f}" if built else "",
             "" if row.peak_mib is None else f"{row.peak_mib:,.0f}",
             *([f"{statistics.mean(returns):.0f}"] if returns else []),
+        )
+    return table
+
+
+def kernels(case: str, found: Sequence[Kernel], most: int = 30) -> rich.table.Table:
+    """A line for each of the longest kernels."""
+    total = sum(kernel.milliseconds for kernel in found)
+    title = f"{case}: {len(found)} kernels take {total:,.2f} ms"
+    table = rich.table.Table(title=title, title_justify="left")
+    for heading in ("ms", "share", "runs"):
+        table.add_column(heading, justify="right")
+    table.add_column("kernel", no_wrap=True)
+    for kernel in found[:most]:
+        table.add_row(
+            f"{kernel.milliseconds:,.3f}",
+            f"{kernel.share:.1%}",
+            f"{kernel.runs:,}",
+            rich.markup.escape(kernel.name),
         )
     return table
 
