@@ -175,14 +175,26 @@ def interact(
 def _steps(agent, agent_state, env, state, sums, noise, plan, record) -> Any:
     """`plan.block` steps: ((state, sums), (trajectory, records)), [N] and [k, N]."""
 
-    def step(state, noise):
-        next_state, transition = _over_envs(
-            lambda *one: _step(agent, agent_state, env, *one), state, noise
-        )
-        recorded = record and jax.vmap(record)(state.env_state, transition)
-        return next_state, (transition, recorded)
+    def run(agent, agent_state, env, state, noise):
+        def step(state, noise):
+            next_state, transition = _over_envs(
+                lambda *one: _step(agent, agent_state, env, *one), state, noise
+            )
+            recorded = record and jax.vmap(record)(state.env_state, transition)
+            return next_state, (transition, recorded)
 
-    state, (trajectory, records) = loop(step, state, noise, plan.block)
+        return loop(step, state, noise, plan.block)
+
+    if record is None:
+
+        def plain(*args):
+            state, (trajectory, _) = run(*args)
+            return state, trajectory
+
+        state, trajectory = agent.whole_rollout(agent_state, env, state, noise, plain)
+        records = None
+    else:
+        state, (trajectory, records) = run(agent, agent_state, env, state, noise)
     # With fresh episodes, only the first one counts. A rollout that begins with a reset
     # has more room for short episodes than for long ones, so a mean over all that ended
     # in it would be too low.

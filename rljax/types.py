@@ -311,6 +311,24 @@ class Agent(abc.ABC):
         del state
         return ()
 
+    def whole_rollout(
+        self, state: Any, env: EnvLike, start: Any, noise: Any, plain: Any
+    ) -> Any:
+        """All steps between two updates: `plain(self, state, env, start, noise)`.
+
+        An agent that has a faster way to the same, a kernel for some device, may take
+        it instead.
+
+        Args:
+          state: the agent state.
+          env: environment.
+          start: `rollout.RolloutState`, leaves [N, …].
+          noise: all randomness of the steps, leaves [k, N, …].
+          plain: the loop over steps; it returns the `RolloutState` to go on from, and
+            the trajectory [k, N, …].
+        """
+        return plain(self, state, env, start, noise)
+
     def learned(self, state: Any) -> Any:
         """The part of the state that decides the greedy policy: parameters, a table.
 

@@ -13,6 +13,7 @@ FLOORS = [
     ["struct", "checks", "random", "spaces", "mdp", "types", "contract"],
     ["distributions", "networks", "returns", "losses"],
     ["envs"],
+    ["kernels"],
     ["agents"],
     ["rollout", "evaluation", "training", "parallel"],
     ["tabular"],

@@ -157,10 +157,7 @@ class PolicyAgent(Agent):
         Raises:
           TypeError: what `optimizer` returns is no optimiser.
         """
-        rate = self.learning_rate
-        if self.anneal_updates is not None:
-            done = jax.lax.convert_element_type(num_updates, float)  # weakly typed
-            rate = rate * jnp.maximum(1.0 - done / self.anneal_updates, 0.0)
+        rate = self.current_learning_rate(num_updates)
         more = (self.adam_epsilon,) if self.optimizer is adam else ()
         optimizer = self.optimizer(rate, *more)
         if not isinstance(optimizer, optax.GradientTransformation):
@@ -171,6 +168,13 @@ class PolicyAgent(Agent):
         if self.max_grad_norm is None:
             return optimizer
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optimizer)
+
+    def current_learning_rate(self, num_updates: Any) -> Any:
+        """The step size after some updates, see `anneal_updates`."""
+        if self.anneal_updates is None:
+            return self.learning_rate
+        done = jax.lax.convert_element_type(num_updates, float)  # weakly typed
+        return self.learning_rate * jnp.maximum(1.0 - done / self.anneal_updates, 0.0)
 
     def apply_gradients(self, state: Any, grads: Any) -> tuple[Any, jax.Array]:
         """The state after one gradient step, and the norm of the raw gradient."""

@@ -1,5 +1,6 @@
 """Proximal policy optimisation with the clipped objective."""
 
+import functools
 import math
 from typing import Any, Literal
 
@@ -7,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rljax import checks, distributions, losses, random, struct
+from rljax import checks, distributions, kernels, losses, networks, random, struct
 from rljax.agents.base import (
     ActorCriticAgent,
     AgentState,
+    adam,
     as_vector,
     gradient_step,
     standardize,
@@ -69,6 +71,9 @@ class PPO(ActorCriticAgent):
     time_limit_is_termination: bool = struct.static(default=False)
     """Whether a truncated episode's last value is 0: wrong, but what several libraries
     do, so needed to compare with them."""
+    kernels: Literal["auto", "never", "interpret"] = struct.static(default="auto")
+    """Whether kernels of `rljax.kernels` do the work: "auto" on a GPU, where they
+    apply, "never", or "interpret" on any device, slowly, to test them."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -76,6 +81,7 @@ class PPO(ActorCriticAgent):
         checks.bools(
             self, "clip_value_loss", "normalize_advantages", "time_limit_is_termination"
         )
+        checks.choice(self, "kernels", ("auto", "never", "interpret"))
         checks.reals(self, "clip_epsilon", minimum=0.0)
         checks.reals(self, "dual_clip", minimum=1.0, open_minimum=True, optional=True)
         batch_size = self.rollout_length * self.num_envs
@@ -131,6 +137,16 @@ class PPO(ActorCriticAgent):
                 f"PPO.num_minibatches must divide the {batch_size} steps of the "
                 f"trajectory, got {self.num_minibatches}."
             )
+        learn = type(self)._gradient_steps
+        how = self._kernel_mode(state.params, trajectory.obs)
+        if how != "never" and batch_size // self.num_minibatches % 16 == 0:
+            fused = functools.partial(_steps_in_a_kernel, interpret=how == "interpret")
+            learn = kernels.choose(fused, learn, how)
+        return learn(self, state, batch, key)
+
+    def _gradient_steps(self, state: Any, batch: Any, key: jax.Array) -> Any:
+        """(state, mean metrics) after all epochs over the batch, leaves [T·N, …]."""
+        batch_size = len(jax.tree.leaves(batch)[0])
         optimizer = self.make_optimizer(state.num_updates)
         # One vector, not a tree: one kernel for the norm, and Adam's three.
         vector, as_params = as_vector(state.params)
@@ -167,41 +183,167 @@ class PPO(ActorCriticAgent):
         """The loss above over one minibatch [B], and its parts."""
         logits, values = jax.vmap(lambda obs: self.apply(params, obs))(steps.obs)
         log_probs = distributions.categorical_log_prob(logits, steps.action)
-        behaviour_log_probs = steps.extras["behaviour_log_probs"]
         if self.normalize_advantages:
             advantages = standardize(advantages)
-        policy_loss = losses.ppo_clip_loss(
+        policy_loss, metrics = self.policy_loss(
+            log_probs, steps.extras["behaviour_log_probs"], advantages
+        )
+        value_loss = self.critic_loss(values, old_values, targets)
+        entropy = jnp.mean(distributions.categorical_entropy(logits))
+        metrics |= {"value_loss": value_loss, "entropy": entropy}
+        loss = policy_loss + self.value_coef * value_loss - self.entropy_coef * entropy
+        return loss + self._penalty(logits, steps), metrics
+
+    def policy_loss(
+        self,
+        log_probs: jax.Array,
+        behaviour_log_probs: jax.Array,
+        advantages: jax.Array,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The clipped surrogate's loss, and what it says of the step."""
+        loss = losses.ppo_clip_loss(
             log_probs,
             behaviour_log_probs,
             advantages,
             self.clip_epsilon,
             self.dual_clip,
         )
-        if self.clip_value_loss:
-            value_loss = losses.clipped_value_loss(
-                values, old_values, targets, self.clip_epsilon
-            )
-        else:
-            value_loss = losses.value_loss(values, targets)
-        entropy = jnp.mean(distributions.categorical_entropy(logits))
         # Of a ratio above e^20, these metrics say no more than that it is so high.
         log_ratio = jnp.minimum(log_probs - behaviour_log_probs, 20.0)
-        metrics = {
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
-            "entropy": entropy,
+        clipped = jnp.abs(jnp.expm1(log_ratio)) > self.clip_epsilon
+        return loss, {
+            "policy_loss": loss,
             # An unbiased estimate of KL(π_old‖π), as π_old acted: see rlhf.kl.kl_k3.
             "approx_kl": jnp.mean(jnp.expm1(log_ratio) - log_ratio),
-            "clip_fraction": jnp.mean(
-                jnp.abs(jnp.expm1(log_ratio)) > self.clip_epsilon, dtype=log_ratio.dtype
-            ),
+            "clip_fraction": jnp.mean(clipped, dtype=log_ratio.dtype),
         }
-        loss = policy_loss + self.value_coef * value_loss - self.entropy_coef * entropy
-        return loss + self._penalty(logits, steps), metrics
+
+    def critic_loss(
+        self, values: jax.Array, old_values: jax.Array, targets: jax.Array
+    ) -> jax.Array:
+        """L_V of the values of one minibatch, clipped if the agent says so."""
+        if self.clip_value_loss:
+            return losses.clipped_value_loss(
+                values, old_values, targets, self.clip_epsilon
+            )
+        return losses.value_loss(values, targets)
+
+    def _kernel_mode(self, params: Any, obs: Any) -> str:
+        """`kernels.mode`, or "never" where this agent is none that kernels are for."""
+        fits = (
+            type(self) is PPO  # a derived agent may do anything otherwise
+            and self.network is None
+            and not self.shared_network
+            and self.optimizer is adam
+            and len(self.hidden_sizes) in (1, 2)
+            and max(self.hidden_sizes) <= 64
+            and isinstance(params, networks.ActorCriticParams)
+            and len(params.actor[-1].bias) <= 8
+            and len(params.actor[0].kernel) < 64
+            and isinstance(obs, jax.Array)
+            and all(x.dtype == jnp.float32 for x in jax.tree.leaves((params, obs)))
+        )
+        return kernels.mode(self.kernels) if fits else "never"
+
+    def whole_rollout(
+        self, state: Any, env: EnvLike, start: Any, noise: Any, plain: Any
+    ) -> Any:
+        """In one kernel on a GPU, where that is possible."""
+        how = self._kernel_mode(state.params, start.obs)
+        if how == "never" or self.num_envs > 128:
+            return plain(self, state, env, start, noise)
+        from rljax.kernels import rollout  # with Pallas, which takes its time to import
+
+        if rollout.program(env, start.env_state, noise.step) is None:
+            return plain(self, state, env, start, noise)
+        fused = functools.partial(_rollout_in_a_kernel, interpret=how == "interpret")
+        return kernels.choose(fused, plain, how)(self, state, env, start, noise)
 
     def _penalty(self, logits: jax.Array, steps: Transition) -> Any:
         """What a subclass adds to the loss of one minibatch."""
         return 0.0
+
+
+def _steps_in_a_kernel(
+    agent: PPO, state: Any, batch: Any, key: jax.Array, *, interpret: bool
+) -> Any:
+    """What `_gradient_steps` does, by `kernels.update`."""
+    from rljax.kernels import update
+
+    trajectory, advantages, targets, values = batch
+    size = len(advantages)
+    keys = random.split(key, agent.num_epochs)
+    order = jax.vmap(lambda key: random.permutation(key, size))(keys)
+    num_steps = agent.num_epochs * agent.num_minibatches
+    minibatches = update.Minibatches(
+        trajectory.obs,
+        trajectory.action,
+        trajectory.extras["behaviour_log_probs"],
+        advantages,
+        targets,
+        values,
+    )
+    order = order.reshape(num_steps, -1)
+    minibatches = jax.tree.map(lambda x: x[order], minibatches)
+    if agent.normalize_advantages:
+        advantages = jax.vmap(standardize)(minibatches.advantages)
+        minibatches = minibatches._replace(advantages=advantages)
+
+    def is_adam(x):
+        return isinstance(x, optax.ScaleByAdamState)
+
+    (moments,) = filter(is_adam, jax.tree.leaves(state.opt_state, is_leaf=is_adam))
+    _, as_params = as_vector(state.params)
+    rate = agent.current_learning_rate(state.num_updates)
+    counts = (moments.count + 1 + jnp.arange(num_steps)).astype(jnp.float32)
+    optimizer = update.Adam(
+        as_params(moments.mu),
+        as_params(moments.nu),
+        rate / (1 - 0.9**counts),
+        1 / (1 - 0.999**counts),
+    )
+    params, mu, nu, metrics = update.gradient_steps(
+        agent, state.params, optimizer, minibatches, interpret=interpret
+    )
+    after = optax.ScaleByAdamState(
+        moments.count + num_steps, as_vector(mu)[0], as_vector(nu)[0]
+    )
+    state = state._replace(
+        params=params,
+        opt_state=jax.tree.map(
+            lambda x: after if is_adam(x) else x, state.opt_state, is_leaf=is_adam
+        ),
+        num_updates=optax.safe_increment(state.num_updates),
+    )
+    return state, metrics
+
+
+def _rollout_in_a_kernel(
+    agent: PPO, state: Any, env: EnvLike, start: Any, noise: Any, *, interpret: bool
+) -> Any:
+    """A rollout by `kernels.rollout`: (where it ends, trajectory [T, N, …])."""
+    from rljax.kernels import rollout
+
+    found, env_state, obs = rollout.roll_out(
+        agent,
+        state.params.actor,
+        env,
+        (start.env_state, start.obs),
+        noise.act,
+        noise.step,
+        noise.fresh,
+        interpret=interpret,
+    )
+    trajectory = Transition(
+        found.obs,
+        found.action,
+        found.reward,
+        found.terminated,
+        found.truncated,
+        found.next_obs,
+        {"behaviour_log_probs": found.log_prob},
+    )
+    return start._replace(env_state=env_state, obs=obs), trajectory
 
 
 def _nearby_divisors(number: int, target: int) -> str:

@@ -406,6 +406,7 @@ def test_the_default_budget_is_most_of_what_is_free(monkeypatch):
     assert gathered[1] == 2**31 - 1
 
 
+@pytest.mark.usefixtures("two_devices")
 def test_the_memory_of_a_program_is_that_of_all_its_devices():
     stats = types.SimpleNamespace(
         argument_size_in_bytes=10,

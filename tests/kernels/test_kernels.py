@@ -1,0 +1,246 @@
+"""The kernels, interpreted, against what XLA makes of the same agent."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rljax
+from rljax import kernels, struct
+from rljax.kernels import packing, scalars
+
+ENV = rljax.make("CartPole-v1", max_steps=20)
+
+
+def agent(**fields):
+    sizes = {"num_envs": 4, "rollout_length": 16, "num_minibatches": 2, "num_epochs": 2}
+    return rljax.PPO(
+        **({"hidden_sizes": (16, 8), "activation": "tanh"} | sizes | fields)
+    )
+
+
+def train(agent, env, key, num_updates=3):
+    return jax.jit(lambda key: rljax.train(agent, env, key, num_updates=num_updates))(
+        key
+    )
+
+
+def both(plain, env, key, **kwargs):
+    return (
+        train(dataclasses.replace(plain, kernels=how), env, key, **kwargs)
+        for how in ("never", "interpret")
+    )
+
+
+def numbers(tree):
+    leaves = jax.tree.leaves(tree)
+    return [x for x in leaves if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
+
+
+def assert_alike(got, want):
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for x, y in zip(numbers(got), numbers(want), strict=True):
+        assert x.dtype == y.dtype
+        assert x.weak_type == y.weak_type
+        np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"activation": "relu", "hidden_sizes": (24,), "clip_value_loss": True},
+        {"num_envs": 20, "num_minibatches": 4, "normalize_advantages": False},
+        {"anneal_updates": 5.0, "max_grad_norm": None, "dual_clip": 3.0},
+        {"num_envs": 1, "rollout_length": 32, "time_limit_is_termination": True},
+    ],
+)
+def test_training_is_as_without_kernels(fields, key):
+    want, got = both(agent(**fields), ENV, key)
+    assert_alike(got, want)
+
+
+def test_the_environment_ends_episodes_both_ways(key):
+    """So that the comparison above has seen resets, and both kinds of ends."""
+    _, metrics = train(agent(kernels="interpret"), ENV, key, num_updates=8)
+    assert metrics.num_episodes.sum() > 10
+    assert (metrics.episode_length <= 20).any()
+
+
+def test_seeds_and_settings_are_vmapped(key):
+    keys = jax.random.split(key, 2)
+    envs = jax.vmap(lambda gravity: rljax.make("CartPole-v1", gravity=gravity))(
+        jnp.array([9.8, 20.0])
+    )
+
+    def run(how):
+        def one(key, env, rate):
+            chosen = agent(kernels=how, learning_rate=rate)
+            return rljax.train(chosen, env, key, num_updates=2)
+
+        return jax.jit(jax.vmap(one))(keys, envs, jnp.array([1e-3, 1e-2]))
+
+    assert_alike(run("interpret"), run("never"))
+
+
+def test_derivatives_are_those_without_kernels(key):
+    def last_weight(rate, how):
+        chosen = agent(learning_rate=rate, kernels=how, num_epochs=1)
+        state, _ = rljax.train(chosen, ENV, key, num_updates=1)
+        return state.agent_state.params.actor[0].kernel.sum()
+
+    slope = jax.jit(jax.grad(last_weight), static_argnums=1)
+    np.testing.assert_allclose(
+        slope(1e-3, "interpret"), slope(1e-3, "never"), rtol=1e-4
+    )
+
+
+@struct.dataclass
+class Noisy(rljax.Env):
+    """Its own noise, a state of several kinds, and an observation with two axes."""
+
+    drift: float = 0.1
+
+    @property
+    def observation_space(self):
+        return rljax.spaces.Box(-jnp.inf, jnp.inf, (2, 2))
+
+    @property
+    def action_space(self):
+        return rljax.spaces.Discrete(3)
+
+    def reset(self, key):
+        place = jax.random.normal(key, (2,))
+        state = {"place": place, "flag": place[0] > 0, "count": jnp.int32(0)}
+        return state, self._see(state)
+
+    def draw(self, shape, key):
+        return jax.random.normal(key, (*shape, 2))
+
+    def advance(self, state, action, noise):
+        moved = jnp.stack([action - 1.0, self.drift]) + 0.1 * noise
+        place = jnp.clip(state["place"] + moved, -3, 3)
+        flag = jnp.logical_xor(state["flag"], jnp.any(place > 1))
+        state = {"place": place, "flag": flag, "count": state["count"] + 1}
+        reward = jnp.where(flag, jnp.max(place), -jnp.sum(place))
+        ended = jnp.abs(place[0]) >= 3
+        step = rljax.TimeStep(self._see(state), reward, ended, state["count"] >= 9)
+        return state, step
+
+    def _see(self, state):
+        return jnp.stack([state["place"], state["place"][::-1] ** 2])
+
+
+def test_an_environment_of_ones_own(key):
+    want, got = both(agent(), Noisy(), key)
+    assert_alike(got, want)
+
+
+@struct.dataclass
+class Sorting(Noisy):
+    """What it computes is not element by element."""
+
+    def advance(self, state, action, noise):
+        state, step = super().advance(state, action, noise)
+        return state, step._replace(obs=jnp.sort(step.obs, axis=0))
+
+
+def test_other_environments_are_left_to_xla(key, monkeypatch):
+    from rljax.kernels import rollout
+
+    monkeypatch.setattr(rollout, "roll_out", None)  # would fail if called
+    want, got = both(agent(), Sorting(), key)
+    assert_alike(got, want)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"shared_network": True},
+        {"hidden_sizes": (128,)},
+        {"hidden_sizes": (8, 8, 8)},
+        {"optimizer": __import__("optax").sgd},
+        {"num_minibatches": 8},  # 8 steps each
+    ],
+)
+def test_other_agents_are_left_to_xla(fields, key, monkeypatch):
+    from rljax.kernels import update
+
+    monkeypatch.setattr(update, "gradient_steps", None)
+    train(agent(kernels="interpret", **fields), ENV, key, num_updates=1)
+
+
+class Derived(rljax.PPO):
+    """A derived agent may do anything otherwise."""
+
+
+def test_derived_agents_are_left_to_xla():
+    params = agent().init(jax.random.key(0), ENV).params
+    obs = jnp.zeros((4, 4))
+    assert agent(kernels="interpret")._kernel_mode(params, obs) == "interpret"
+    assert (
+        struct.dataclass(Derived)(kernels="interpret")._kernel_mode(params, obs)
+        == "never"
+    )
+
+
+def test_kernels_are_for_gpus(monkeypatch):
+    if jax.default_backend() == "cpu":
+        assert kernels.mode("auto") == "never"
+    monkeypatch.setattr(kernels, "_on_gpu", lambda: True)
+    assert kernels.mode("auto") == "compile"
+    assert kernels.mode("never") == "never"
+    with jax.default_matmul_precision("highest"):
+        assert kernels.mode("auto") == "never"
+    with jax.debug_nans(True):
+        assert kernels.mode("interpret") == "never"
+
+
+def test_a_cpu_runs_xlas_program_where_a_gpu_would_run_a_kernel(key, monkeypatch):
+    monkeypatch.setattr(kernels, "_on_gpu", lambda: True)
+    if jax.default_backend() == "cpu":
+        assert_alike(train(agent(), ENV, key), train(agent(kernels="never"), ENV, key))
+
+
+def test_the_setting_is_checked():
+    with pytest.raises(ValueError, match=r"PPO.kernels must be .*'sometimes'"):
+        rljax.PPO(kernels="sometimes")
+
+
+def test_packing_gives_back_what_it_was_given(key):
+    layers = agent().init(key, ENV).params.actor
+    network = packing.arrange(layers)
+    layout = packing.layout(network)
+    vector = packing.pack(layout, network)
+    assert len(vector) == packing.length(layout)
+    restored = packing.restore(packing.unpack(layout, vector), layers)
+    jax.tree.map(np.testing.assert_array_equal, restored, tuple(layers))
+
+
+def test_a_function_is_evaluated_number_by_number():
+    def function(x, y):
+        rows = jnp.concatenate([x, 2 * x[::-1]])[1:4].reshape(3, 1)
+        total = jnp.sum(rows * y, axis=0) + jnp.min(x) - jnp.max(y)
+        return jnp.where(total > 0, total, -(total.T**3)), jnp.all(y > 0)
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(5, 2)), rng.normal(size=(5, 3, 4))
+    x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+    closed = jax.make_jaxpr(function)(x[0], y[0])
+    assert scalars.supported(closed.jaxpr)
+
+    def vectors(array):
+        out = np.empty(array.shape[1:], object)
+        for index in np.ndindex(out.shape):
+            out[index] = array[(slice(None), *index)]
+        return out
+
+    args = [vectors(x), vectors(y)]
+    got = scalars.evaluate(closed.jaxpr, closed.consts, args, x[:, 0])
+    for numbers, want in zip(got, jax.vmap(function)(x, y), strict=True):
+        for index in np.ndindex(numbers.shape):
+            wanted = want[(slice(None), *index)]
+            np.testing.assert_allclose(numbers[index], wanted, rtol=1e-6)
+    assert not scalars.supported(jax.make_jaxpr(jnp.sort)(x[0]).jaxpr)
