@@ -863,3 +863,20 @@ def test_a_mistake_is_caught_by_name(mutation_script, capsys):
     assert status == 0, words
     assert "test_value_loss" in words
     assert "1 of 1 caught." in words
+
+
+def test_kernels_script_compares_both_ways(tmp_path, capsys):
+    output = tmp_path / "found.json"
+    sizes = ["--num-updates", 1, "--judged-updates", 1, "--repeats", 1]
+    script = load("kernels")
+    assert run(script, "--num-seeds", 2, *sizes, "--output", output) == 0
+    assert "of 2 seeds solved" in capsys.readouterr().out
+    found = json.loads(output.read_text(encoding="utf-8"))
+    with_kernels, without = found["pace"]
+    assert with_kernels["repeats_bitwise"]
+    if jax.default_backend() == "cpu":  # where both are the same programs
+        assert with_kernels["return"] == without["return"]
+    assert len(found["judged"][0]["returns"]) == 2
+    status, words = status_and_words(script, capsys, "--output", output)
+    assert status == 2
+    assert "exists already" in words

@@ -32,15 +32,15 @@ def mode(setting: str) -> str:
     Args:
       setting: an agent's field `kernels`: "auto", "never" or "interpret".
     """
-    precise = ("high", "tensorfloat32", "default", "bfloat16", "fastest", None)
-    config = jax.config
+    coarse = ("high", "tensorfloat32", "default", "bfloat16", "fastest", None)
+    config: Any = jax.config
     if (
         setting == "never"
         or config.jax_enable_x64
         or config.jax_debug_nans
         or config.jax_debug_infs
         or config.jax_disable_jit
-        or config.jax_default_matmul_precision not in precise
+        or config.jax_default_matmul_precision not in coarse
     ):
         return "never"
     if setting == "interpret":

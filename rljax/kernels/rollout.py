@@ -36,13 +36,13 @@ class Program(NamedTuple):
 class Trajectory(NamedTuple):
     """What the kernel writes: [D, T, N] observations, else [T, N]."""
 
-    obs: jax.Array
-    next_obs: jax.Array
-    action: jax.Array
-    log_prob: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
+    obs: Any
+    next_obs: Any
+    action: Any
+    log_prob: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
 
 
 def program(env: Any, env_state: Any, noise: Any) -> Program | None:

@@ -129,7 +129,7 @@ def evaluate(jaxpr: Any, consts: list[Any], args: list[np.ndarray], like: Any) -
 
     def read(atom):
         if isinstance(atom, core.Literal):
-            return spread(atom.val, atom.aval.dtype)
+            return spread(atom.val, getattr(atom.aval, "dtype", None))
         return values[atom]
 
     for var, constant in zip(jaxpr.constvars, consts, strict=True):

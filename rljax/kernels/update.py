@@ -7,6 +7,7 @@ tile never leave the block.
 """
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -271,7 +272,6 @@ def _gradient(net, loss, activation, one, obs, *rest, interpret):
     A bias' gradient is a row of obsᵀ·dz, that of the observation's last number, 1.
     """
     x = activate(obs @ net.first, activation, interpret)
-    layers = [(obs, None), *((None, kernel) for kernel, _ in net.hidden)]
     outputs = [x]
     for kernel, bias in net.hidden:
         x = activate(x @ kernel + bias[None, :], activation, interpret)
@@ -290,13 +290,13 @@ def _gradient(net, loss, activation, one, obs, *rest, interpret):
     offsets = [jnp.sum(slope) for slope in slopes]
     dx = sum(s[:, None] * row[None, :] for s, row in zip(slopes, net.rows, strict=True))
     hidden = []
-    for i in reversed(range(len(layers))):
-        dz = dx * _slope(outputs[i], activation)
-        outer = obs.T @ dz
-        if i:
-            hidden.append((outputs[i - 1].T @ dz, outer))
-            dx = dz @ layers[i][1].T
-    return packing.Network(outer, tuple(hidden[::-1]), rows, offsets), metrics
+    layers = list(zip(net.hidden, itertools.pairwise(outputs), strict=True))
+    for (kernel, _), (before, after) in reversed(layers):
+        dz = dx * _slope(after, activation)
+        hidden.append((before.T @ dz, obs.T @ dz))
+        dx = dz @ kernel.T
+    first = obs.T @ (dx * _slope(outputs[0], activation))
+    return packing.Network(first, tuple(hidden[::-1]), rows, offsets), metrics
 
 
 def _over_tiles(gradient, load, num_tiles):
