@@ -14,7 +14,8 @@ Products have 10 bits of mantissa, as those of XLA on such a GPU by default (TF3
 so has tanh. Where `jax_default_matmul_precision` asks for more, XLA does the work.
 
 They are written in Pallas, for its Triton backend. JAX says since 0.11 that a later
-version will remove that; without it, "auto" is what XLA does.
+version will remove that, in a DeprecationWarning as it compiles one (`python -W error`
+makes an error of it); without that backend, "auto" is what XLA does.
 
 A reader of PPO need not know any of this.
 """
