@@ -92,6 +92,12 @@ def test_seeds_and_settings_are_vmapped(key):
     assert_alike(run("interpret"), run("never"))
 
 
+def test_legacy_keys_and_strict_promotion_work():
+    with jax.numpy_dtype_promotion("strict"):
+        want, got = both(agent(), ENV, jax.random.PRNGKey(0), num_updates=1)
+    assert_alike(got, want)
+
+
 def test_derivatives_are_those_without_kernels(key):
     def last_weight(rate, how):
         chosen = agent(learning_rate=rate, kernels=how, num_epochs=1)
