@@ -175,31 +175,31 @@ def interact(
 def _steps(agent, agent_state, env, state, sums, noise, plan, record) -> Any:
     """`plan.block` steps: ((state, sums), (trajectory, records)), [N] and [k, N]."""
 
-    def run(agent, agent_state, env, state, noise):
-        def step(state, noise):
-            next_state, transition = _over_envs(
-                lambda *one: _step(agent, agent_state, env, *one), state, noise
-            )
-            recorded = record and jax.vmap(record)(state.env_state, transition)
-            return next_state, (transition, recorded)
-
-        return loop(step, state, noise, plan.block)
-
     if record is None:
-
-        def plain(*args):
-            state, (trajectory, _) = run(*args)
-            return state, trajectory
-
-        state, trajectory = agent.whole_rollout(agent_state, env, state, noise, plain)
+        state, trajectory = agent.whole_rollout(agent_state, env, state, noise, _loop)
         records = None
     else:
-        state, (trajectory, records) = run(agent, agent_state, env, state, noise)
+        args = (agent, agent_state, env, state, noise)
+        state, (trajectory, records) = _loop(*args, record)
     # With fresh episodes, only the first one counts. A rollout that begins with a reset
     # has more room for short episodes than for long ones, so a mean over all that ended
     # in it would be too low.
     counted = _count(state, sums, trajectory, first_only=plan.fresh_episodes)
     return counted, (trajectory, records)
+
+
+def _loop(agent, agent_state, env, state, noise, record=None) -> Any:
+    """(state, trajectory [k, N]), with `record` (state, (trajectory, records))."""
+
+    def step(state, noise):
+        next_state, transition = _over_envs(
+            lambda *one: _step(agent, agent_state, env, *one), state, noise
+        )
+        if record is None:
+            return next_state, transition
+        return next_state, (transition, jax.vmap(record)(state.env_state, transition))
+
+    return loop(step, state, noise, len(jax.tree.leaves(noise)[0]))
 
 
 def _repeat(block, agent_state, rollout_state, sums, noise, key, plan):

@@ -1,6 +1,5 @@
 """Proximal policy optimisation with the clipped objective."""
 
-import functools
 import math
 from typing import Any, Literal
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from rljax import checks, distributions, kernels, losses, networks, random, struct
+from rljax.agents import fused
 from rljax.agents.base import (
     ActorCriticAgent,
     AgentState,
@@ -140,8 +140,7 @@ class PPO(ActorCriticAgent):
         learn = type(self)._gradient_steps
         how = self._kernel_mode(state.params, trajectory.obs)
         if how != "never" and batch_size // self.num_minibatches % 16 == 0:
-            fused = functools.partial(_steps_in_a_kernel, interpret=how == "interpret")
-            learn = kernels.choose(fused, learn, how)
+            learn = kernels.choose(fused.gradient_steps(how), learn, how)
         return learn(self, state, batch, key)
 
     def _gradient_steps(self, state: Any, batch: Any, key: jax.Array) -> Any:
@@ -250,100 +249,15 @@ class PPO(ActorCriticAgent):
     ) -> Any:
         """In one kernel on a GPU, where that is possible."""
         how = self._kernel_mode(state.params, start.obs)
-        if how == "never" or self.num_envs > 128:
-            return plain(self, state, env, start, noise)
-        from rljax.kernels import rollout  # with Pallas, which takes its time to import
-
-        if rollout.program(env, start.env_state, noise.step) is None:
-            return plain(self, state, env, start, noise)
-        fused = functools.partial(_rollout_in_a_kernel, interpret=how == "interpret")
-        return kernels.choose(fused, plain, how)(self, state, env, start, noise)
+        run = plain
+        if how != "never":
+            kernel = fused.rollout(env, start, noise, how)
+            run = plain if kernel is None else kernels.choose(kernel, plain, how)
+        return run(self, state, env, start, noise)
 
     def _penalty(self, logits: jax.Array, steps: Transition) -> Any:
         """What a subclass adds to the loss of one minibatch."""
         return 0.0
-
-
-def _steps_in_a_kernel(
-    agent: PPO, state: Any, batch: Any, key: jax.Array, *, interpret: bool
-) -> Any:
-    """What `_gradient_steps` does, by `kernels.update`."""
-    from rljax.kernels import update
-
-    trajectory, advantages, targets, values = batch
-    size = len(advantages)
-    keys = random.split(key, agent.num_epochs)
-    order = jax.vmap(lambda key: random.permutation(key, size))(keys)
-    num_steps = agent.num_epochs * agent.num_minibatches
-    minibatches = update.Minibatches(
-        trajectory.obs,
-        trajectory.action,
-        trajectory.extras["behaviour_log_probs"],
-        advantages,
-        targets,
-        values,
-    )
-    order = order.reshape(num_steps, -1)
-    minibatches = jax.tree.map(lambda x: x[order], minibatches)
-    if agent.normalize_advantages:
-        advantages = jax.vmap(standardize)(minibatches.advantages)
-        minibatches = minibatches._replace(advantages=advantages)
-
-    def is_adam(x):
-        return isinstance(x, optax.ScaleByAdamState)
-
-    (moments,) = filter(is_adam, jax.tree.leaves(state.opt_state, is_leaf=is_adam))
-    _, as_params = as_vector(state.params)
-    rate = agent.current_learning_rate(state.num_updates)
-    counts = (moments.count + 1 + jnp.arange(num_steps)).astype(jnp.float32)
-    optimizer = update.Adam(
-        as_params(moments.mu),
-        as_params(moments.nu),
-        rate / (1 - 0.9**counts),
-        1 / (1 - 0.999**counts),
-    )
-    params, mu, nu, metrics = update.gradient_steps(
-        agent, state.params, optimizer, minibatches, interpret=interpret
-    )
-    after = optax.ScaleByAdamState(
-        moments.count + num_steps, as_vector(mu)[0], as_vector(nu)[0]
-    )
-    state = state._replace(
-        params=params,
-        opt_state=jax.tree.map(
-            lambda x: after if is_adam(x) else x, state.opt_state, is_leaf=is_adam
-        ),
-        num_updates=optax.safe_increment(state.num_updates),
-    )
-    return state, metrics
-
-
-def _rollout_in_a_kernel(
-    agent: PPO, state: Any, env: EnvLike, start: Any, noise: Any, *, interpret: bool
-) -> Any:
-    """A rollout by `kernels.rollout`: (where it ends, trajectory [T, N, …])."""
-    from rljax.kernels import rollout
-
-    found, env_state, obs = rollout.roll_out(
-        agent,
-        state.params.actor,
-        env,
-        (start.env_state, start.obs),
-        noise.act,
-        noise.step,
-        noise.fresh,
-        interpret=interpret,
-    )
-    trajectory = Transition(
-        found.obs,
-        found.action,
-        found.reward,
-        found.terminated,
-        found.truncated,
-        found.next_obs,
-        {"behaviour_log_probs": found.log_prob},
-    )
-    return start._replace(env_state=env_state, obs=obs), trajectory
 
 
 def _nearby_divisors(number: int, target: int) -> str:

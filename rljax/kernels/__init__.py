@@ -6,9 +6,10 @@ one before has written to memory. Here one block of the GPU does all of it for o
 them on a GPU where they apply and XLA's programs elsewhere; nothing else changes.
 
 They apply to PPO itself with its own networks of one or two hidden layers of up to 64
-units, separate for actor and critic, up to 8 actions, its own Adam, float32, and
-minibatches that 16 divides. The rollout's applies, besides, where what an environment
-computes in a step is element by element, as in CartPole: see `scalars`.
+units, separate for actor and critic, observations of up to 63 numbers, up to 8 actions,
+its own Adam, float32, and minibatches whose size 16 divides. The rollout's asks for no
+minibatches, but for up to 128 environments a seed, and that what they compute in a step
+is element by element, as in CartPole: see `scalars`.
 
 Products have 10 bits of mantissa, as those of XLA on such a GPU by default (TF32), and
 so has tanh. Where `jax_default_matmul_precision` asks for more, XLA does the work.

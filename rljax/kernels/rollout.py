@@ -18,6 +18,9 @@ from rljax import contract, random
 from rljax.kernels import packing, scalars
 from rljax.kernels.update import activate, read_head, read_hidden
 
+MOST_ENVS = 128
+"""Environments of one seed; more of them keep XLA's programs busy anyway."""
+
 
 class Program(NamedTuple):
     """What an environment computes in a step, and in what shapes."""
@@ -90,6 +93,7 @@ def roll_out(
     agent: Any,
     layers: Any,
     env: Any,
+    traced: Program,
     start: tuple[Any, jax.Array],
     keys: jax.Array,
     noise: Any,
@@ -102,7 +106,8 @@ def roll_out(
     Args:
       agent: a `PPO`.
       layers: the actor's.
-      env: environment, for which `program` is not None.
+      env: environment.
+      traced: its `program`.
       start: (env_state, obs), leaves [N, …].
       keys: [T, N] of the decisions.
       noise: of the steps, leaves [T, N, …].
@@ -111,8 +116,6 @@ def roll_out(
     """
     num_steps, num_envs = keys.shape[:2]
     padded = packing.width(num_envs)
-    traced = program(env, start[0], noise)
-    assert traced is not None
     # The words that categorical_sample would draw.
     words = jax.vmap(jax.vmap(lambda key: random.uniform(key, (), jnp.float32)))(keys)
 

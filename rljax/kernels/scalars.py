@@ -44,7 +44,6 @@ ELEMENTWISE = frozenset(
         "ge",
         "gt",
         "integer_pow",
-        "is_finite",
         "le",
         "log",
         "log1p",

@@ -31,20 +31,21 @@ METRICS = (
 )
 
 
+B1, B2, EPS_ROOT = 0.9, 0.999, 1e-30
+"""Of Adam, as `agents.base.adam` has them."""
+
+
 class Adam(NamedTuple):
-    """What the optimiser is at the beginning, and how it steps."""
+    """The optimiser before the first step."""
 
     mu: Any
     """First moments, a tree as the parameters."""
     nu: Any
     """Second moments."""
-    rates: jax.Array
-    """[S] learning rate / (1 − β₁^t) of each step."""
-    corrections: jax.Array
-    """[S] 1 / (1 − β₂^t)."""
-    b1: float = 0.9
-    b2: float = 0.999
-    eps_root: float = 1e-30
+    num_steps: jax.Array
+    """[] int32: taken so far."""
+    learning_rate: Any
+    """[] step size."""
 
 
 class Minibatches(NamedTuple):
@@ -98,6 +99,9 @@ def gradient_steps(
     padding = layout[0].first.shape[0] - obs.shape[1]
     obs = jnp.pad(obs, ((0, 0), (0, padding))).at[:, -1].set(1.0)
     flat = Minibatches(obs, *(x.reshape(-1) for x in minibatches[1:]))
+    counts = (adam.num_steps + 1 + jnp.arange(num_steps)).astype(jnp.float32)
+    rates = adam.learning_rate / (1 - B1**counts)
+    corrections = 1 / (1 - B2**counts)
     leaves, treedef = jax.tree.flatten(agent)
     scalars = jnp.stack([jnp.asarray(x, jnp.float32) for x in [*leaves, 1.0]])
     vector = jax.ShapeDtypeStruct(vectors[0].shape, jnp.float32)
@@ -108,7 +112,6 @@ def gradient_steps(
         layout=layout,
         num_steps=num_steps,
         size=size,
-        constants=(adam.b1, adam.b2, adam.eps_root),
         interpret=interpret,
     )
     *vectors, _, metrics = pl.pallas_call(
@@ -116,7 +119,7 @@ def gradient_steps(
         out_shape=(vector,) * 4 + (dict.fromkeys(METRICS, number),),
         compiler_params=triton.CompilerParams(num_warps=NUM_WARPS, num_stages=1),
         interpret=interpret,
-    )(*vectors, flat, scalars, adam.rates, adam.corrections)
+    )(*vectors, flat, scalars, rates, corrections)
 
     def restore(vector):
         actor, critic = packing.unpack(layout, vector)
@@ -147,7 +150,6 @@ def _kernel(
     layout,
     num_steps,
     size,
-    constants,
     interpret,
 ):
     """One seed. `grads` is where the block keeps a minibatch's gradient."""
@@ -159,7 +161,6 @@ def _kernel(
     one = scalars[num_leaves]
     tile = TILE if size % TILE == 0 else 16
     num_tiles = size // tile
-    b1, b2, eps_root = constants
 
     def chunk(i):
         return pl.ds(i * packing.CHUNK, packing.CHUNK)
@@ -221,10 +222,10 @@ def _kernel(
             following = read(jnp.minimum(i + 1, num_chunks - 1))
             p, m, v, g = values
             g = g * scale
-            m = m + (1 - b1) * (g - m)
-            v = v + (1 - b2) * (g * g - v)
+            m = m + (1 - B1) * (g - m)
+            v = v + (1 - B2) * (g * g - v)
             mu[chunk(i)], nu[chunk(i)] = m, v
-            root = jnp.sqrt(v * correction + eps_root)
+            root = jnp.sqrt(v * correction + EPS_ROOT)
             params[chunk(i)] = p - rate * m / (root + agent.adam_epsilon)
             return following
 
@@ -308,9 +309,8 @@ def _over_tiles(gradient, load, num_tiles):
 
     def body(i, carry):
         sums, tile = carry
-        following = load(
-            jnp.minimum(i + 1, num_tiles - 1)
-        )  # while this one is worked on
+        # The next tile is read while this one is worked on.
+        following = load(jnp.minimum(i + 1, num_tiles - 1))
         return jax.tree.map(jnp.add, sums, gradient(*tile)), following
 
     (sums, metrics), _ = jax.lax.fori_loop(0, num_tiles, body, (zeros, load(0)))
