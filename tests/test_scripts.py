@@ -865,6 +865,7 @@ def test_a_mistake_is_caught_by_name(mutation_script, capsys):
     assert "1 of 1 caught." in words
 
 
+@pytest.mark.slow
 def test_kernels_script_compares_both_ways(tmp_path, capsys):
     output = tmp_path / "found.json"
     sizes = ["--num-updates", 1, "--judged-updates", 1, "--repeats", 1]

@@ -15,6 +15,43 @@ from rljax.kernels import packing, rollout, scalars, update
 ENV = rljax.make("CartPole-v1", max_steps=20)
 
 
+@struct.dataclass
+class Noisy(rljax.Env):
+    """Its own noise, a state of several kinds, and an observation with two axes."""
+
+    drift: float = 0.1
+
+    @property
+    def observation_space(self):
+        return rljax.spaces.Box(-jnp.inf, jnp.inf, (2, 2))
+
+    @property
+    def action_space(self):
+        return rljax.spaces.Discrete(3)
+
+    def reset(self, key):
+        place = jax.random.normal(key, (2,))
+        state = {"place": place, "flag": place[0] > 0, "count": jnp.int32(0)}
+        return state, self._see(state)
+
+    def draw(self, shape, key):
+        return jax.random.normal(key, (*shape, 2))
+
+    def advance(self, state, action, noise):
+        push = action.astype(float) - 1
+        moved = jnp.stack([push, jnp.full_like(push, self.drift)]) + 0.1 * noise
+        place = jnp.clip(state["place"] + moved, -3, 3)
+        flag = jnp.logical_xor(state["flag"], jnp.any(place > 1))
+        state = {"place": place, "flag": flag, "count": state["count"] + 1}
+        reward = jnp.where(flag, jnp.max(place), -jnp.sum(place))
+        ended = jnp.abs(place[0]) >= 3
+        step = rljax.TimeStep(self._see(state), reward, ended, state["count"] >= 9)
+        return state, step
+
+    def _see(self, state):
+        return jnp.stack([state["place"], state["place"][::-1] ** 2])
+
+
 def agent(**fields):
     sizes = {"num_envs": 4, "rollout_length": 16, "num_minibatches": 2, "num_epochs": 2}
     return rljax.PPO(
@@ -67,13 +104,16 @@ def assert_alike(got, want):
 def test_training_is_as_without_kernels(fields, key):
     want, got = both(agent(**fields), ENV, key)
     assert_alike(got, want)
+    _, metrics = got
+    assert metrics.num_episodes.sum() > 0  # so that resets have been compared
 
 
-def test_the_environment_ends_episodes_both_ways(key):
-    """So that the comparison above has seen resets, and both kinds of ends."""
-    _, metrics = train(agent(kernels="interpret"), ENV, key, num_updates=8)
-    assert metrics.num_episodes.sum() > 10
-    assert (metrics.episode_length <= 20).any()
+def test_as_much_with_legacy_keys_and_strict_promotion():
+    with jax.numpy_dtype_promotion("strict"):
+        want, got = both(
+            agent(hidden_sizes=(8,)), Noisy(), jax.random.PRNGKey(0), num_updates=2
+        )
+    assert_alike(got, want)
 
 
 def test_seeds_and_settings_are_vmapped(key):
@@ -92,12 +132,6 @@ def test_seeds_and_settings_are_vmapped(key):
     assert_alike(run("interpret"), run("never"))
 
 
-def test_legacy_keys_and_strict_promotion_work():
-    with jax.numpy_dtype_promotion("strict"):
-        want, got = both(agent(), ENV, jax.random.PRNGKey(0), num_updates=1)
-    assert_alike(got, want)
-
-
 def test_derivatives_are_those_without_kernels(key):
     def last_weight(rate, how):
         chosen = agent(learning_rate=rate, kernels=how, num_epochs=1)
@@ -108,47 +142,6 @@ def test_derivatives_are_those_without_kernels(key):
     np.testing.assert_allclose(
         slope(1e-3, "interpret"), slope(1e-3, "never"), rtol=1e-4
     )
-
-
-@struct.dataclass
-class Noisy(rljax.Env):
-    """Its own noise, a state of several kinds, and an observation with two axes."""
-
-    drift: float = 0.1
-
-    @property
-    def observation_space(self):
-        return rljax.spaces.Box(-jnp.inf, jnp.inf, (2, 2))
-
-    @property
-    def action_space(self):
-        return rljax.spaces.Discrete(3)
-
-    def reset(self, key):
-        place = jax.random.normal(key, (2,))
-        state = {"place": place, "flag": place[0] > 0, "count": jnp.int32(0)}
-        return state, self._see(state)
-
-    def draw(self, shape, key):
-        return jax.random.normal(key, (*shape, 2))
-
-    def advance(self, state, action, noise):
-        moved = jnp.stack([action - 1.0, self.drift]) + 0.1 * noise
-        place = jnp.clip(state["place"] + moved, -3, 3)
-        flag = jnp.logical_xor(state["flag"], jnp.any(place > 1))
-        state = {"place": place, "flag": flag, "count": state["count"] + 1}
-        reward = jnp.where(flag, jnp.max(place), -jnp.sum(place))
-        ended = jnp.abs(place[0]) >= 3
-        step = rljax.TimeStep(self._see(state), reward, ended, state["count"] >= 9)
-        return state, step
-
-    def _see(self, state):
-        return jnp.stack([state["place"], state["place"][::-1] ** 2])
-
-
-def test_an_environment_of_ones_own(key):
-    want, got = both(agent(), Noisy(), key)
-    assert_alike(got, want)
 
 
 @struct.dataclass
