@@ -97,8 +97,14 @@ def assert_alike(got, want):
             "max_grad_norm": None,
             "dual_clip": 3.0,
         },
-        {"num_envs": 20, "num_minibatches": 4, "normalize_advantages": False},
-        {"num_envs": 1, "rollout_length": 32, "time_limit_is_termination": True},
+        pytest.param(
+            {"num_envs": 20, "num_minibatches": 4, "normalize_advantages": False},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"num_envs": 1, "rollout_length": 32, "time_limit_is_termination": True},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_training_is_as_without_kernels(fields, key):
