@@ -9,6 +9,9 @@ train_state, metrics = rljax.train(
 to read them.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from rljax import (
     agents,
     checks,
@@ -16,18 +19,15 @@ from rljax import (
     distributions,
     envs,
     evaluation,
-    experiment,
     losses,
     networks,
     parallel,
     random,
     returns,
-    rlhf,
     rollout,
     spaces,
     struct,
     tabular,
-    testing,
     training,
     types,
 )
@@ -41,9 +41,6 @@ from rljax.envs import (
     make,
 )
 from rljax.evaluation import Evaluation, KeepBest, evaluate
-from rljax.experiment.results import SweepResult
-from rljax.experiment.sweep import sweep
-from rljax.rlhf import DPO, GRPO, PPOKL, RLOO, TokenMDP
 from rljax.tabular import (
     DoubleQLearning,
     ExpectedSarsa,
@@ -64,6 +61,12 @@ from rljax.training import (
     train_steps,
 )
 from rljax.types import MDP, Agent, Env, RolloutPlan, TimeStep, Transition
+
+if TYPE_CHECKING:
+    from rljax import experiment, rlhf, testing
+    from rljax.experiment.results import SweepResult
+    from rljax.experiment.sweep import sweep
+    from rljax.rlhf import DPO, GRPO, PPOKL, RLOO, TokenMDP
 
 __version__ = "0.1.0"
 
@@ -129,3 +132,26 @@ __all__ = [
     "training",
     "types",
 ]
+
+# Half of the time of importing rljax would be theirs, and few programs use all three.
+_MODULE_OF = {
+    **dict.fromkeys(("experiment", "rlhf", "testing")),
+    **dict.fromkeys(("DPO", "GRPO", "PPOKL", "RLOO", "TokenMDP"), "rljax.rlhf"),
+    "SweepResult": "rljax.experiment.results",
+    "sweep": "rljax.experiment.sweep",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what `_MODULE_OF` names when it is first asked for."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _MODULE_OF[name]
+    if module is None:
+        return importlib.import_module(f"rljax.{name}")
+    value = globals()[name] = getattr(importlib.import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -35,6 +35,22 @@ def test_import_pulls_in_no_optional_package():
     assert not optional & {name.split(".")[0] for name in out}
 
 
+def test_parts_that_few_programs_use_are_imported_when_they_are_asked_for():
+    out = python(
+        "import rljax, sys; before = set(sys.modules); rljax.sweep; rljax.testing;"
+        "from rljax import PPOKL; print(*before, '|', *sys.modules, *dir(rljax))"
+    )
+    before, after = (set(words.split()) for words in out.split("|"))
+    later = {"rljax.experiment", "rljax.rlhf", "rljax.testing"}
+    assert not later & before
+    assert later | set(rljax.__all__) <= after
+
+
+def test_a_name_that_there_is_not_is_refused_as_python_does():
+    with pytest.raises(AttributeError, match=r"'rljax' has no attribute 'swep'"):
+        _ = rljax.swep
+
+
 @pytest.mark.slow
 def test_import_costs_little_more_than_its_dependencies(record_property):
     # Processor time, and the fastest of several runs: other work on the machine
