@@ -4,6 +4,7 @@ import builtins
 import csv
 import dis
 import gzip
+import importlib
 import importlib.util
 import json
 import os
@@ -22,6 +23,7 @@ import optax
 import pytest
 
 import rljax
+from rljax import commands
 from rljax.agents.base import AgentState
 from rljax.experiment import cli
 from rljax.experiment.results import Outcome
@@ -33,7 +35,12 @@ SCRIPT = ROOT / "scripts" / "train.py"
 TINY = ["--num-envs", "2", "--rollout-length", "40", "--hidden-sizes", "8"]
 
 
+COMMANDS = ("train", "sweep", "gridworld", "bandits", "rlhf")
+
+
 def load(name):
+    if name in COMMANDS:
+        return importlib.import_module(f"rljax.commands.{name}")
     spec = importlib.util.spec_from_file_location(
         f"{name}_script", ROOT / "scripts" / f"{name}.py"
     )
@@ -297,7 +304,7 @@ def test_a_run_without_flags_has_none(monkeypatch):
         (None, "--resume must name the folder of a run, but"),
         ("{}", "is no configuration of a run"),
         ("[", "is no configuration of a run"),
-        ('{"command": ["python", "sweep.py"]}', "is a run of sweep.py"),
+        ('{"subcommand": "sweep", "arguments": []}', "is a run of `rljax sweep`"),
     ],
 )
 def test_a_folder_that_is_no_run_can_not_be_resumed(
@@ -388,6 +395,103 @@ def test_sweep_refuses_bad_input(sweep_script, capsys, tmp_path, arguments, mess
     assert not output.exists()
 
 
+def grid_agent(*arguments):
+    gridworld = load("gridworld")
+    config = gridworld.tyro.cli(gridworld.Config, args=arguments)
+    return gridworld.make_agent(config, gridworld.make_env(config)[1])
+
+
+def test_gridworld_s_defaults_suit_the_grid():
+    # 80 points; with slip more and ever smaller steps.
+    agent = grid_agent()
+    assert (agent.step_size, 80 * agent.rollout_length) == (0.1, 12_560)  # 25 × 500
+    agent = grid_agent("--env", "FrozenLake-4x4")
+    assert 80 * agent.rollout_length == 16 * 16_000
+    np.testing.assert_allclose(
+        [agent.step_size(step) for step in (0, 128_000, 256_000)], [0.5, 0.25, 0]
+    )
+    agent = grid_agent("--env", "FrozenLake-4x4", "--step-size", "0.2")
+    assert agent.step_size == 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env", ["CliffWalking", "GridWorld-5x5", "FrozenLake-4x4"])
+def test_gridworld_s_defaults_succeed(env, tmp_path, capsys):
+    arguments = ["--env", env, "--num-seeds", 20, "--output", tmp_path]
+    status, words = status_and_words(load("gridworld"), capsys, *arguments)
+    assert (status, "20 of 20" in words, "note:" in words) == (0, True, False)
+
+
+@pytest.mark.parametrize(
+    ("q_values", "regret", "words"),
+    [
+        ([[0, 0], [0, 0]], [[1.0, 1], [1, 1]], "2 of 2 seeds never saw a reward"),
+        ([[0, 0], [1, 0]], [[1.0, 1], [1, 1]], "1 of 2 seeds never saw a reward"),
+        ([[2, 0], [1, 0]], [[1.0, 1], [1, 0]], "in 1 of 2 seeds the greedy policy is"),
+        ([[2, 0], [1, 0]], [[1.0, 0], [0, 0]], None),
+    ],
+)
+def test_gridworld_says_what_to_try_where_nothing_was_learned(q_values, regret, words):
+    curve = types.SimpleNamespace(greedy_regret=np.array(regret))
+    found = load("gridworld").advice(
+        rljax.QLearning(), np.array(q_values, float)[:, None], curve
+    )
+    assert len(found) == (words is not None)
+    assert words is None or (words in found[0] and "--num-steps" in found[0])
+
+
+def called(*words, **variables):
+    """The exit status and the bytes that a process of this Python prints."""
+    done = subprocess.run(
+        [sys.executable, *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        timeout=300,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_program_lists_its_commands_and_refuses_others():
+    status, out, _ = called("-m", "rljax")
+    assert status == 0
+    assert all(f"\n  {name} ".encode() in out for name in COMMANDS)
+    assert (
+        called("-m", "rljax", "--version")[1]
+        == f"rljax {rljax.__version__}".encode() + b"\n"
+    )
+    status, _, error = called("-m", "rljax", "trian")
+    assert status == 2
+    assert b"error: no command 'trian'" in error
+
+
+def test_a_missing_extra_is_named():
+    code = "import sys; sys.modules['tyro'] = None; from rljax import commands;"
+    status, _, error = called("-c", f"{code} sys.exit(commands.main('train'))")
+    assert status == 1
+    assert b"pip install 'rljax-core[cli]'" in error
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_output_in_any_encoding_has_plain_letters(encoding):
+    code = (
+        "import sys; from rljax import commands; sys.argv = ['rljax'];"
+        "commands.main(); print('↓ γ × ☃')"
+    )
+    status, out, _ = called("-c", code, PYTHONIOENCODING=encoding)
+    assert status == 0
+    times = "x" if encoding == "ascii" else "×"
+    assert out.decode(encoding).splitlines()[-1] == f"v gamma {times} ?"
+    _, out, _ = called("-c", code, PYTHONIOENCODING="utf-8")
+    assert out.decode().splitlines()[-1] == "↓ γ × ☃"
+
+
+def test_each_command_has_a_script_for_a_checkout():
+    for name in COMMANDS:
+        text = (ROOT / "scripts" / f"{name}.py").read_text(encoding="utf-8")
+        assert f'sys.exit(commands.main("{name}"))' in text
+        assert name in commands.COMMANDS
+
+
 def test_gridworld_plans_learns_and_saves(tmp_path, capsys):
     arguments = ["--num-steps", 4000, "--num-points", 8, "--num-seeds", 4]
     script = load("gridworld")
@@ -430,7 +534,10 @@ def test_gridworld_takes_a_map_and_warns_of_what_it_lacks(tmp_path, capsys):
         (["--parameter", "1.5"], "EpsilonGreedy.epsilon must be in [0, 1], got 1.5"),
         (["--step-size", "7"], "QLearning.step_size must be in [0, 1], got 7.0"),
         (["--discount", "1"], "--discount must be in [0, 1), got 1.0"),
-        (["--num-points", "7"], "--num-points must divide --num-steps"),
+        (
+            ["--num-points", "7", "--num-steps", "8"],
+            "--num-points must divide --num-steps",
+        ),
         (["--num-seeds", "0"], "--num-seeds must be at least 1, got 0"),
     ],
 )

@@ -73,8 +73,8 @@ def arguments() -> list[str]:
         folder = Path(named[-1])
         path = folder / "config.json"
         try:
-            command = json.loads(path.read_text(encoding="utf-8"))["command"]
-            script, saved = Path(command[1]).name, [str(x) for x in command[2:]]
+            config = json.loads(path.read_text(encoding="utf-8"))
+            name, saved = config["subcommand"], [str(x) for x in config["arguments"]]
         except OSError as error:
             raise FileNotFoundError(
                 f"--resume must name the folder of a run, but {path} can't be read: "
@@ -84,10 +84,22 @@ def arguments() -> list[str]:
             raise ValueError(
                 f"--resume: {path} is no configuration of a run ({error!r})."
             ) from None
-        if script != Path(sys.argv[0]).name:
-            raise ValueError(f"--resume: {folder} is a run of {script}.")
+        if name != subcommand():
+            raise ValueError(f"--resume: {folder} is a run of `rljax {name}`.")
         return [*saved, *given]
     return given
+
+
+def subcommand() -> str:
+    """The name of the command: train, of `rljax train` and of scripts/train.py."""
+    return Path(sys.argv[0].removeprefix("rljax ")).stem
+
+
+def program() -> list[str]:
+    """The words that call this command on this machine, without its arguments."""
+    if sys.argv[0].startswith("rljax "):
+        return [sys.executable, "-m", "rljax", subcommand()]
+    return [sys.executable, sys.argv[0]]
 
 
 def cache_compilations(folder: Path | None) -> None:
@@ -152,8 +164,11 @@ def write_config(folder: Path, config: Mapping[str, Any], *, version: str) -> No
       config: values by name; those that JSON can't represent are written as strings.
       version: rljax.__version__.
     """
+    given = _without_resume(arguments())
     content = {
-        "command": [sys.executable, sys.argv[0], *_without_resume(arguments())],
+        "subcommand": subcommand(),
+        "arguments": given,
+        "command": [*program(), *given],
         **config,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "devices": [str(device) for device in jax.local_devices()],
@@ -220,8 +235,7 @@ def say_interrupted(
     console: Any, folder: Path, result: SweepResult, total: int
 ) -> None:
     """Says how far an interrupted run has come and how to go on."""
-    command = [sys.executable, sys.argv[0], "--resume", str(folder)]
-    command += ["--num-updates", str(total)]
+    command = [*program(), "--resume", str(folder), "--num-updates", str(total)]
     say(
         console,
         f"Interrupted after {result.num_updates} of {total} updates, without the final "

@@ -140,7 +140,9 @@ def test_functions_and_arrays_are_told_apart_by_a_digest():
     assert label({"x": np.zeros((2000, 2))}).startswith("x=array[2000, 2]#")
     assert label({"x": np.float32(0.5)}) == "x=0.5"
     rule = rljax.exploration.EpsilonGreedy
-    assert label({"exploration": rule(0.1)}) == "exploration=EpsilonGreedy(epsilon=0.1)"
+    assert label({"exploration": rule(0.1)}) == (
+        "exploration=EpsilonGreedy(epsilon=0.1, ties='random')"
+    )
     rewards = [
         rljax.rlhf.rewards.TableReward(jnp.full((1, 9), x), 3) for x in (0.0, 1.0)
     ]

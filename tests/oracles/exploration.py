@@ -2,9 +2,11 @@
 
 q is one state's estimates, counts how often each action was taken, t = Σ_a counts, and
 u a uniform word in [0, 1). Ties go to the lowest action: a later action must be
-strictly better. A uniform word is turned into an action by walking along [0, 1):
+strictly better; only ε-greedy may share them out. A uniform word is turned into an
+action by walking along [0, 1):
 
-    ε-greedy  [0, ε) is cut into A equal pieces, one for each action; above lies greedy
+    ε-greedy  [0, ε) is cut into A equal pieces, one for each action, and [ε, 1) into as
+              many as there are best ones, or it belongs to the lowest of these
     softmax   [0, 1) is cut into pieces as long as the actions' probabilities
 """
 
@@ -21,16 +23,27 @@ def greedy(q):
     return best
 
 
-def epsilon_greedy(q, epsilon, u):
-    for a in range(len(q)):
-        if u < epsilon * (a + 1) / len(q):
-            return a
-    return greedy(q)
+def best_of(q, ties):
+    best = [a for a in range(len(q)) if q[a] == max(q)]
+    return best if ties == "random" else best[:1]
 
 
-def epsilon_greedy_probabilities(q, epsilon):
+def epsilon_greedy(q, epsilon, u, ties="random"):
+    pieces = [(epsilon / len(q), a) for a in range(len(q))]
+    best = best_of(q, ties)
+    pieces += [((1 - epsilon) / len(best), a) for a in best]
+    end = 0.0
+    for length, action in pieces:
+        end += length
+        if u < end:
+            return action
+    return best[-1]
+
+
+def epsilon_greedy_probabilities(q, epsilon, ties="random"):
     probabilities = np.full(len(q), epsilon / len(q))
-    probabilities[greedy(q)] += 1 - epsilon
+    for action in best_of(q, ties):
+        probabilities[action] += (1 - epsilon) / len(best_of(q, ties))
     return probabilities
 
 

@@ -102,6 +102,11 @@ def assert_plays_as(agent, env, choose):
             GAUSSIAN,
             lambda q, n, u, i: oracle.epsilon_greedy(q, 0.1, u),
         ),
+        (
+            ex.EpsilonGreedy(0.1, "first"),
+            GAUSSIAN,
+            lambda q, n, u, i: oracle.epsilon_greedy(q, 0.1, u, "first"),
+        ),
         (ex.Softmax(0.5), GAUSSIAN, lambda q, n, u, i: oracle.softmax(q, 0.5, u)),
         (ex.UCB(2.0), GAUSSIAN, lambda q, n, u, i: oracle.ucb(q, n, 2.0)),
         (ex.UCB1(), UNIT, lambda q, n, u, i: oracle.ucb1(q, n, 1.0)),
@@ -278,6 +283,10 @@ COUNTS = (3, 5, 1, 0)
     ("rule", "expected"),
     [
         (ex.EpsilonGreedy(0.3), oracle.epsilon_greedy_probabilities(Q, 0.3)),
+        (
+            ex.EpsilonGreedy(0.3, "first"),
+            oracle.epsilon_greedy_probabilities(Q, 0.3, "first"),
+        ),
         (ex.EpsilonGreedy(1.0), np.full(4, 0.25)),
         (ex.Softmax(0.5), oracle.softmax_probabilities(Q, 0.5)),
         (ex.Softmax(5.0), oracle.softmax_probabilities(Q, 5.0)),
@@ -470,8 +479,49 @@ def test_a_tie_goes_to_the_lowest_action(rule):
     np.testing.assert_array_equal(ex.greedy(jnp.zeros((2, 3))), [0, 0])
 
 
+@pytest.mark.parametrize("ties", ["random", "first"])
+@pytest.mark.parametrize("num_actions", [1, 2, 3, 4, 7, 33])
+def test_a_word_chooses_among_the_best_as_the_scalar_loop_does(num_actions, ties):
+    rng = np.random.default_rng(num_actions)
+    q = rng.integers(0, 3, (300, num_actions)) / 2  # many ties
+    words = rng.uniform(size=300)
+    with enable_x64():
+        rule = ex.EpsilonGreedy(0.3, ties)
+        select = jax.jit(jax.vmap(lambda q, u: rule.select(q, (), NOW, u)))
+        actions = np.asarray(select(jnp.asarray(q), jnp.asarray(words)))
+    expected = map(lambda q, u: oracle.epsilon_greedy(q, 0.3, u, ties), q, words)
+    np.testing.assert_array_equal(actions, [*expected])
+
+
+def test_a_word_at_the_very_end_takes_the_last_of_the_best():
+    last = np.nextafter(np.float32(1), np.float32(0))
+    for epsilon in (0.0, 1e-7, 0.1, 0.3, 0.7):
+        rule = ex.EpsilonGreedy(epsilon)
+        assert rule.select(jnp.array([1.0, 2, 2, 0]), (), NOW, jnp.asarray(last)) == 2
+
+
+def test_without_a_reward_yet_all_actions_are_tried_alike():
+    # What kept Q-learning on FrozenLake in one corner for two million steps.
+    q = jnp.zeros((1, 4))
+    words = jnp.linspace(0, 1, 1000, endpoint=False)
+    for ties, counts in (("random", [250] * 4), ("first", [925, 25, 25, 25])):
+        agent = rljax.QLearning(exploration=ex.EpsilonGreedy(0.1, ties))
+        actions = jax.vmap(lambda u, a=agent: a.exploration.select(q[0], (), NOW, u))
+        found = np.bincount(actions(words), minlength=4)
+        np.testing.assert_allclose(found, counts, atol=1)
+        state = agent.init(jax.random.key(0), GAUSSIAN)._replace(q_values=q)
+        np.testing.assert_allclose(
+            agent.behaviour_policy(state)[0], np.array(counts) / 1000, atol=1e-6
+        )
+        assert agent.greedy_policy(state)[0] == 0  # reports and plans
+
+
 def test_optimism_tries_every_arm_before_any_twice(key):
     greedy = ex.EpsilonGreedy(0.0)
+    agent = bandit_agent(greedy, step_size=0.1, initial_value=5.0)
+    actions = bandits.play_bandit(agent, GAUSSIAN, key, num_pulls=200)[1].actions
+    assert sorted(actions[:5]) == [0, 1, 2, 3, 4]
+    greedy = ex.EpsilonGreedy(0.0, "first")
     agent = bandit_agent(greedy, step_size=0.1, initial_value=5.0)
     actions = bandits.play_bandit(agent, GAUSSIAN, key, num_pulls=200)[1].actions
     np.testing.assert_array_equal(actions[:5], np.arange(5))
@@ -627,6 +677,11 @@ def test_an_equal_schedule_or_another_float_compiles_nothing(key):
         (lambda: ex.EpsilonGreedy(-0.1), ValueError, r"epsilon must be in \[0, 1\]"),
         (lambda: ex.EpsilonGreedy(1.1), ValueError, r"epsilon must be in \[0, 1\]"),
         (lambda: ex.EpsilonGreedy(np.nan), ValueError, "EpsilonGreedy.epsilon"),
+        (
+            lambda: ex.EpsilonGreedy(0.1, "lowest"),
+            ValueError,
+            "EpsilonGreedy.ties must be one of .*'random'.*'first'.*, got 'lowest'",
+        ),
         (lambda: ex.EpsilonGreedy("0.1"), TypeError, "EpsilonGreedy.epsilon"),
         (lambda: ex.EpsilonGreedy(None), TypeError, "EpsilonGreedy.epsilon"),
         (

@@ -7,7 +7,8 @@ any tabular agent, on bandits and on MDPs. Shape letter: A actions. Everywhere
     counts   [A] floating or integer: N(a), how often each action was taken here; of
              integers the sum must fit their dtype, as it does with agents' counts
 
-and ties go to the lowest action. Logarithms are natural. The methods of a rule keep
+and ties go to the lowest action, but for `EpsilonGreedy`, which takes any of the best.
+Logarithms are natural. The methods of a rule keep
 randomness apart: `draw` draws the random numbers of any number of decisions at once,
 and `select` makes one decision with them. The function of the same name does both.
 """

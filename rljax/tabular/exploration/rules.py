@@ -54,33 +54,71 @@ class EpsilonGreedy(_OneWord):
 
     epsilon: float | Any = struct.scheduled(default=0.1)
     """ε in [0, 1], or a schedule of it over the agent's steps."""
+    ties: str = struct.static(default="random")
+    """Which of several best actions is taken: "random", any of them with the same
+    probability, or "first", the lowest. Before the first reward all values tie, and an
+    agent that then takes the lowest action walks into one and the same wall."""
 
     def __post_init__(self):
         checks.reals(self, "epsilon", minimum=0.0, maximum=1.0, schedule=True)
+        checks.choice(self, "ties", ("random", "first"))
 
     def select(
         self, q_values: jax.Array, counts: Any, step: jax.Array, noise: jax.Array
     ) -> jax.Array:
-        """⌊u A / ε⌋ where the uniform number u is below ε, else argmax_a Q(a)."""
+        """Where the uniform number u is below ε, action ⌊u A / ε⌋; else, of the k best,
+        the one with ⌊k (u − ε) / (1 − ε)⌋ of them before it, or the first (`ties`)."""
         del counts
         epsilon = jnp.asarray(struct.at_step(self.epsilon, step, 1.0), noise.dtype)
         num_actions = jnp.shape(q_values)[-1]
         explores = noise < epsilon
-        ratio = jnp.where(explores, noise / epsilon, 0)
-        uniform = (ratio * num_actions).astype(jnp.int32)
-        uniform = jnp.minimum(uniform, num_actions - 1)  # u/ε may round to 1
-        return jnp.where(explores, uniform, greedy(q_values))
+        # The word's place v within the interval that it lies in, [0, ε) or [ε, 1).
+        start = jnp.where(explores, 0, epsilon)
+        place = (noise - start) / jnp.where(explores, epsilon, 1 - epsilon)
+        if self.ties == "first":
+            uniform = _nth(place, jnp.asarray(num_actions, jnp.int32))
+            return jnp.where(explores, uniform, greedy(q_values))
+        allowed = explores | _is_best(q_values)
+        rank = _nth(place, jnp.sum(allowed, dtype=jnp.int32))
+        return jnp.sum(_count_up_to(allowed) <= rank, dtype=jnp.int32)
 
     def probabilities(
         self, q_values: jax.Array, counts: Any, step: jax.Array
     ) -> jax.Array:
-        """ε/A for each action, and 1 − ε more for the greedy one."""
+        """ε/A for each action, and 1 − ε more for the best, shared out by `ties`."""
         del counts
         dtype = jnp.result_type(q_values, 1.0)
         epsilon = jnp.asarray(struct.at_step(self.epsilon, step, 1.0), dtype)
         num_actions = jnp.shape(q_values)[-1]
-        best = jax.nn.one_hot(greedy(q_values), num_actions, dtype=dtype)
+        if self.ties == "first":
+            best = jax.nn.one_hot(greedy(q_values), num_actions, dtype=dtype)
+        else:
+            best = _is_best(q_values).astype(dtype)
+            best /= jnp.maximum(jnp.sum(best, axis=-1, keepdims=True), 1)
         return epsilon / num_actions + (1 - epsilon) * best
+
+
+def _is_best(q_values: jax.Array) -> jax.Array:
+    return q_values == jnp.max(q_values, axis=-1, keepdims=True)
+
+
+def _count_up_to(flags: jax.Array) -> jax.Array:
+    """[A] how many of the flags [A] are set up to each, its own included.
+
+    What `jnp.cumsum` does, but in sums that XLA makes part of the loop over the steps:
+    on a CPU, with it, Q-learning was a quarter slower.
+    """
+    counts, shift = flags.astype(jnp.int32), 1
+    while shift < len(flags):
+        counts += jax.lax.pad(counts, jnp.int32(0), [(shift, -shift, 0)])
+        shift *= 2
+    return counts
+
+
+def _nth(place: jax.Array, number: jax.Array) -> jax.Array:
+    """⌊place · number⌋, below the number even where a place below 1 is rounded to 1."""
+    floor = (place * number.astype(place.dtype)).astype(jnp.int32)
+    return jnp.minimum(floor, number - 1)
 
 
 @struct.dataclass
@@ -198,27 +236,33 @@ class KLUCB(_Optimistic):
 
 
 def epsilon_greedy(
-    q_values: jax.Array, epsilon: jax.typing.ArrayLike, key: jax.Array
+    q_values: jax.Array,
+    epsilon: jax.typing.ArrayLike,
+    key: jax.Array,
+    *,
+    ties: str = "random",
 ) -> jax.Array:
     """A uniform action with probability ε, else argmax_a Q(a).
 
-    One uniform number u decides both whether to explore, which is where u < ε, and with
-    which action, ⌊u A / ε⌋.
+    One uniform number decides both whether to explore and which action is taken; see
+    `EpsilonGreedy.select`.
 
     Args:
       q_values: [A].
       epsilon: ε in [0, 1].
       key: random key.
+      ties: which of several best actions is taken: "random", any of them with the same
+        probability, or "first", the lowest.
 
     Returns:
       [] int32.
 
     Raises:
-      ValueError: ε is outside [0, 1], if it is not traced.
+      ValueError: ε is outside [0, 1], if it is not traced, or `ties` is another word.
 
     Source: Sutton and Barto (2018), §2.2.
     """
-    rule = EpsilonGreedy(epsilon)
+    rule = EpsilonGreedy(epsilon, ties)
     return decide(rule, q_values, None, key)
 
 

@@ -1,0 +1,231 @@
+"""Trains an agent over a grid of settings and seeds, and compares the settings.
+
+rljax sweep --grid learning_rate=3e-4,1e-3,3e-3
+rljax sweep ppo --grid "hidden_sizes=(32,),(64,64)" env.gravity=9.8,20
+rljax sweep --resume runs/2026-01-31_120000_sweep_PPO_CartPole-v1
+"""
+
+import ast
+import csv
+import dataclasses
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import rich.console
+import rich.table
+import tyro
+
+import rljax
+from rljax import parallel
+from rljax.commands.train import TYRO, Agent, make_env
+from rljax.experiment import cli, plotting, statistics, writers
+from rljax.experiment import settings as settings_
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Trains an agent over a grid of settings and compares them."""
+
+    agent: Agent = dataclasses.field(default_factory=rljax.PPO)
+    """Learning rule, and what the grid does not say."""
+    grid: tuple[str, ...] = ("learning_rate=3e-4,1e-3,3e-3,1e-2",)
+    """Name and values of each field to vary: learning_rate=1e-3,3e-3 env.gravity=9.8,20
+    (fields of the environment begin with env.; all combinations are trained)."""
+    env: str = "CartPole-v1"
+    """Name of the environment, as for rljax.make."""
+    env_kwargs: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Parameters of the environment, name and value in turn: gravity 20."""
+    num_seeds: int = 8
+    """Independent runs per setting."""
+    num_updates: int = 100
+    """Updates per run."""
+    num_episodes: int = 100
+    """Evaluation episodes per run."""
+    greedy: bool = True
+    """Whether the greedy policy plays them, or else the one that explores."""
+    keep_best: int | None = None
+    """Updates from one scoring of a run's parameters to the next: the best ones are
+    kept and evaluated. None: the last ones are evaluated."""
+    seed: int = 0
+    """Seed of the random key that all runs are split from."""
+    batch_size: int | None = None
+    """Runs that one device vmaps together. None: as suits the device."""
+    debug: bool = False
+    """Stop at the first NaN and say which operation made it."""
+    output: Path = Path("runs")
+    """Folder in which the sweep gets a new folder of its own."""
+    compilation_cache: Path | None = None
+    """Folder that keeps compiled programs, so that the next run of the same shapes
+    starts without compiling. None: JAX's own setting, JAX_COMPILATION_CACHE_DIR."""
+    checkpoints: cli.CheckpointFlags = dataclasses.field(
+        default_factory=cli.CheckpointFlags
+    )
+
+    def __post_init__(self):
+        names = "num_seeds num_updates num_episodes batch_size keep_best"
+        cli.check_flags(self, **dict.fromkeys(names.split(), 1))
+
+
+def main() -> int:
+    """Runs the command with the flags of `sys.argv`; returns the exit status."""
+    try:
+        config = tyro.cli(Config, args=cli.arguments(), config=TYRO)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    parallel.use_cpu_cores()
+    try:
+        cli.cache_compilations(config.compilation_cache)
+        env = make_env(config)
+        grid = dict(map(parse_axis, config.grid))
+        expansion = settings_.expand(config.agent, env, grid)
+        name = f"sweep_{type(config.agent).__name__}_{config.env}"
+        folder = config.checkpoints.resume or cli.make_run_folder(config.output, name)
+    except (ValueError, TypeError, OverflowError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    console = rich.console.Console(highlight=False)
+    cli.say(
+        console,
+        f"{len(expansion.settings)} settings of {type(config.agent).__name__} on "
+        f"{config.env} × {config.num_seeds} seeds × {config.num_updates} updates on "
+        f"{len(jax.local_devices())} {jax.default_backend()} device(s)",
+    )
+
+    def run_until_interrupted():
+        with cli.deferred_interrupt() as interrupted:
+            return run(config, env, grid, folder, console, interrupted)
+
+    return cli.report_end(folder, run_until_interrupted)
+
+
+def parse_axis(text: str) -> tuple[str, list[Any]]:
+    """The name and values of "name=value,value": numbers, tuples, None, or words."""
+    name, equals, values = text.partition("=")
+    if not (name and equals and values):
+        raise ValueError(
+            f"--grid takes name=value,value …, such as learning_rate=1e-3,3e-3, got "
+            f"{text!r}."
+        )
+    try:
+        return name, list(ast.literal_eval(f"[{values}]"))
+    except (ValueError, SyntaxError):
+        return name, values.split(",")
+
+
+def run(
+    config: Config,
+    env: Any,
+    grid: dict[str, list[Any]],
+    folder: Path,
+    console: rich.console.Console,
+    interrupted: threading.Event,
+) -> int:
+    """Sweeps, compares and leaves everything in `folder`; returns the exit status."""
+    resumes = config.checkpoints.resume is not None
+    content = {
+        "agent_class": type(config.agent).__name__,
+        **dataclasses.asdict(config),
+        "env_settings": dataclasses.asdict(env),
+    }
+    if not resumes:
+        cli.write_config(folder, content, version=rljax.__version__)
+    with writers.ProgressBar(console) as bar, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the table tells of faults
+        result = rljax.sweep(
+            config.agent,
+            env,
+            jax.random.key(config.seed),
+            num_seeds=config.num_seeds,
+            num_updates=config.num_updates,
+            settings=grid,
+            num_episodes=config.num_episodes,
+            greedy=config.greedy,
+            keep_best=cli.keep_best(config.keep_best),
+            batch_size=config.batch_size,
+            callbacks=[
+                writers.CSVWriter(folder / "metrics.csv", append=resumes),
+                bar,
+            ],
+            checkpoints=config.checkpoints.build(folder),
+            resume=resumes,
+            stop=interrupted.is_set,
+            debug=config.debug,
+        )
+    if resumes:  # with other flags, perhaps
+        cli.write_config(folder, content, version=rljax.__version__)
+    for fault in result.faults[:5]:
+        cli.say(console, f"broken: {fault}")
+    if len(result.faults) > 5:
+        cli.say(console, f"broken: {len(result.faults) - 5} more")
+    if result.outcomes[0].evaluation is None:
+        cli.say_interrupted(console, folder, result, config.num_updates)
+        return 130
+    cli.write_evaluation(folder / "evaluation.csv", result)
+    write_summary(folder / "summary.csv", result)
+    plotting.save_sweep(
+        folder / "sweep.png",
+        result,
+        title=f"{type(config.agent).__name__} on {config.env}",
+    )
+    console.print(summary_table(result))
+    cli.say(console, f"Saved in {folder}")
+    return 0
+
+
+def write_summary(path: Path, result: rljax.SweepResult) -> None:
+    """Writes a row per setting as CSV."""
+    rows = result.summary()
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def summary_table(result: rljax.SweepResult) -> rich.table.Table:
+    """Settings by their score, each with how often the best one's seeds beat its."""
+    rows = result.summary()
+    best = result.best()
+    order = sorted(range(len(rows)), key=lambda i: -rows[i]["iqm"])
+    names = list(result.outcomes[0].setting)
+    table = rich.table.Table(title="Settings by the interquartile mean of the return")
+    for name in names:
+        table.add_column(name, justify="right")
+    some_cut = any(row["num_cut"] for row in rows)
+    cut = ["episodes cut"] if some_cut else []
+    for heading in ("IQM", "95 %", "broken", *cut, "P(first >)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for i in order:
+        row, outcome = rows[i], result.outcomes[i]
+        better = "–"
+        if outcome is not best:
+            pair = (best.scores[None], outcome.scores[None])
+            chance = statistics.probability_of_improvement(*pair)
+            low, high = statistics.stratified_interval(
+                statistics.probability_of_improvement, *pair
+            )
+            better = f"{chance:.2f} [{low:.2f}, {high:.2f}]"
+        table.add_row(
+            *(settings_.text(outcome.setting[name]) for name in names),
+            f"{row['iqm']:.1f}",
+            f"[{row['iqm_low']:.1f}, {row['iqm_high']:.1f}]",
+            str(row["num_broken"]),
+            *([str(row["num_cut"])] if some_cut else []),
+            better,
+        )
+    table.caption = (
+        f"{cli.evaluation_title(best)} over {rows[0]['num_seeds']} seeds, 95 % "
+        "bootstrap intervals. P(first >): how often a seed of the first setting beats "
+        "one of this. The first was chosen by these scores: confirm it with other "
+        "seeds."
+    )
+    if some_cut:
+        table.caption += (
+            " The episodes that were cut had not ended: --env-kwargs max_steps N gives "
+            "the environment a time limit."
+        )
+    return table

@@ -1,0 +1,229 @@
+"""Trains an agent with many seeds at once and evaluates each seed's policy.
+
+rljax train                                # PPO, CartPole-v1, 8 seeds
+rljax train actor-critic --num-seeds 16
+rljax train ppo --learning-rate 1e-3 --env-kwargs gravity 20
+rljax train --resume runs/2026-01-31_120000_PPO_CartPole-v1
+"""
+
+import dataclasses
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import matplotlib  # noqa: F401 (missed now, not after the work)
+import rich.console
+import rich.table
+import tyro
+
+import rljax
+from rljax import parallel
+from rljax.experiment import cli, plotting, writers
+from rljax.experiment.presets import purejaxrl_settings
+
+AGENTS = {
+    "ppo": rljax.PPO(),
+    "ppo-purejaxrl": purejaxrl_settings(),
+    "actor-critic": rljax.ActorCritic(),
+    "reinforce": rljax.Reinforce(),
+}
+DESCRIPTIONS = {
+    "ppo": "Proximal policy optimisation, with this library's defaults.",
+    "ppo-purejaxrl": "The same, with PureJaxRL's settings for 5e5 steps.",
+    "actor-critic": "Advantage actor-critic: one gradient step per rollout.",
+    "reinforce": "Monte-Carlo policy gradient without a critic.",
+}
+if TYPE_CHECKING:
+    Agent = rljax.PPO | rljax.ActorCritic | rljax.Reinforce
+else:
+    Agent = tyro.extras.subcommand_type_from_defaults(AGENTS, DESCRIPTIONS)
+TYRO = (
+    tyro.conf.OmitArgPrefixes,
+    tyro.conf.OmitSubcommandPrefixes,
+    tyro.conf.CascadeSubcommandArgs,
+    tyro.conf.SuppressFixed,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Trains an agent with many seeds at once and evaluates their policies."""
+
+    agent: Agent = dataclasses.field(default_factory=rljax.PPO)
+    """Learning rule and its hyperparameters."""
+    env: str = "CartPole-v1"
+    """Name of the environment, as for rljax.make."""
+    env_kwargs: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Parameters of the environment, name and value in turn: gravity 20."""
+    num_seeds: int = 8
+    """Independent runs, trained side by side."""
+    num_updates: int | None = None
+    """Updates per seed. None: anneal_updates where that is set, else 200, which solves
+    CartPole-v1."""
+    num_episodes: int = 100
+    """Evaluation episodes per seed."""
+    greedy: bool = True
+    """Whether the greedy policy plays them, or else the one that explores."""
+    keep_best: int | None = None
+    """Updates from one scoring of a seed's parameters to the next: the best ones are
+    kept and evaluated. None: the last ones are evaluated."""
+    seed: int = 0
+    """Seed of the random key that all runs are split from."""
+    output: Path = Path("runs")
+    """Folder in which the run gets a new folder of its own."""
+    compilation_cache: Path | None = None
+    """Folder that keeps compiled programs, so that the next run of the same shapes
+    starts without compiling. None: JAX's own setting, JAX_COMPILATION_CACHE_DIR."""
+    checkpoints: cli.CheckpointFlags = dataclasses.field(
+        default_factory=cli.CheckpointFlags
+    )
+
+    def __post_init__(self):
+        minima = {"num_seeds": 1, "num_updates": 1, "num_episodes": 1, "keep_best": 1}
+        cli.check_flags(self, **minima)
+
+    @property
+    def updates(self) -> int:
+        """Updates per seed, the default filled in."""
+        anneal_updates = getattr(self.agent, "anneal_updates", None)
+        return self.num_updates or int(anneal_updates or 200)
+
+
+def main() -> int:
+    """Runs the command with the flags of `sys.argv`; returns the exit status."""
+    try:
+        config = tyro.cli(Config, args=cli.arguments(), config=TYRO)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    parallel.use_cpu_cores(config.num_seeds)
+    try:
+        cli.cache_compilations(config.compilation_cache)
+        env = make_env(config)
+        name = f"{type(config.agent).__name__}_{config.env}"
+        folder = config.checkpoints.resume or cli.make_run_folder(config.output, name)
+    except (ValueError, TypeError, OverflowError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    console = rich.console.Console(highlight=False)
+
+    def run_until_interrupted():
+        with cli.deferred_interrupt() as interrupted:
+            return run(config, env, folder, console, interrupted)
+
+    return cli.report_end(folder, run_until_interrupted)
+
+
+def make_env(config: Any) -> Any:
+    """Builds the environment; whole numbers such as max_steps arrive as floats."""
+    kwargs = {
+        name: int(value) if value.is_integer() else value
+        for name, value in config.env_kwargs.items()
+    }
+    env = rljax.make(config.env, **kwargs)
+    # Traces the agent's initialisation without running it: a misfit shows up now.
+    jax.eval_shape(lambda: config.agent.init(jax.random.key(0), env))
+    return env
+
+
+def run(
+    config: Config,
+    env: Any,
+    folder: Path,
+    console: rich.console.Console,
+    interrupted: threading.Event,
+) -> int:
+    """Trains, evaluates and leaves everything in `folder`; returns the exit status."""
+    resumes = config.checkpoints.resume is not None
+    if not resumes:
+        write_config(config, env, folder)
+    title = f"{type(config.agent).__name__} on {config.env}"
+    cli.say(
+        console,
+        f"{title}: {config.num_seeds} seeds × {config.updates} updates on "
+        f"{len(jax.local_devices())} {jax.default_backend()} device(s)",
+    )
+    anneal_updates = getattr(config.agent, "anneal_updates", None)
+    if anneal_updates is not None and config.updates > anneal_updates:
+        cli.say(
+            console,
+            f"warning: the learning rate is 0 after {anneal_updates:g} updates "
+            f"(--anneal-updates), {config.updates:g} are to be done (--num-updates)",
+        )
+    with writers.ProgressBar(console) as bar:
+        result = rljax.sweep(
+            config.agent,
+            env,
+            jax.random.key(config.seed),
+            num_seeds=config.num_seeds,
+            num_updates=config.updates,
+            num_episodes=config.num_episodes,
+            greedy=config.greedy,
+            keep_best=cli.keep_best(config.keep_best),
+            callbacks=[
+                writers.CSVWriter(folder / "metrics.csv", append=resumes),
+                bar,
+            ],
+            checkpoints=config.checkpoints.build(folder),
+            resume=resumes,
+            stop=interrupted.is_set,
+        )
+    (outcome,) = result.outcomes
+    if resumes:  # with other flags, perhaps
+        write_config(config, env, folder)
+    plotting.save_learning_curve(
+        folder / "learning_curve.png",
+        outcome.metrics,
+        steps_per_update=config.agent.num_envs * config.agent.rollout_length,
+        title=title,
+    )
+    if outcome.evaluation is None:
+        cli.say_interrupted(console, folder, result, config.updates)
+        return 130
+    cli.write_evaluation(folder / "evaluation.csv", result)
+    console.print(summary_table(result))
+    cli.say(console, f"Saved in {folder}")
+    return 0
+
+
+def write_config(config: Config, env: Any, folder: Path) -> None:
+    """The whole configuration, defaults filled in."""
+    content = {
+        "agent_class": type(config.agent).__name__,
+        **dataclasses.asdict(config),
+        "num_updates": config.updates,
+        "env_settings": dataclasses.asdict(env),
+    }
+    cli.write_config(folder, content, version=rljax.__version__)
+
+
+def summary_table(result: rljax.SweepResult) -> rich.table.Table:
+    """The evaluation per seed, and over seeds the IQM with its interval."""
+    (outcome,), (row,) = result.outcomes, result.summary()
+    assert outcome.evaluation is not None
+    returns = outcome.evaluation.episode_returns
+    lengths = outcome.evaluation.episode_lengths
+    num_seeds, num_episodes = returns.shape
+    table = rich.table.Table(
+        title=f"{cli.evaluation_title(outcome)}, {num_episodes} episodes a seed"
+    )
+    for heading in ("seed", "mean return", "lowest", "highest", "mean length"):
+        table.add_column(heading, justify="right")
+    for seed in range(num_seeds):
+        values = (returns[seed].mean(), returns[seed].min(), returns[seed].max())
+        cells = [f"{value:.1f}" for value in (*values, lengths[seed].mean())]
+        update = outcome.fault_updates[seed]
+        broken = f" (broke in update {update})" if update >= 0 else ""
+        table.add_row(f"{seed}{broken}", *cells)
+    table.add_section()
+    interval = f"[{row['iqm_low']:.1f}, {row['iqm_high']:.1f}]"
+    table.add_row("IQM", f"{row['iqm']:.1f} {interval}")
+    table.caption = (
+        f"Interquartile mean over {num_seeds} seeds of the mean return [95 % bootstrap "
+        "interval]"
+        if num_seeds > 1
+        else "One seed has no interval: train several."
+    )
+    return table
