@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rljax import checks, contract, random, returns, struct
+from rljax import checks, contract, display, random, returns, struct
 from rljax.types import Agent, Best, EnvLike, TrainState, without_buffers
 
 
@@ -24,6 +24,9 @@ class Evaluation:
     """bool: False where `max_steps` stopped an episode that the environment had not."""
     greedy: bool = struct.static(default=True)
     """Whether the greedy policy played, or else the one that explores in training."""
+
+    __repr__ = display.text
+    _repr_html_ = display.html
 
 
 def evaluate(

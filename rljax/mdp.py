@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rljax import checks, struct
+from rljax import checks, display, struct
 
 
 @struct.dataclass
@@ -58,6 +58,9 @@ class MDP:
     """[S] bool: the episode is over here."""
     initial: jax.Array
     """Probability that an episode starts here, [S] floating."""
+
+    __repr__ = display.text
+    _repr_html_ = display.html
 
     def __post_init__(self):
         leaves = jax.tree.leaves(self)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from rljax import checks, contract, random, rollout
+from rljax import checks, contract, display, random, rollout
 from rljax.evaluation import KeepBest
 from rljax.types import Agent, EnvLike, TrainState
 
@@ -32,6 +32,10 @@ class Metrics(NamedTuple):
     """[] floating: sum of their lengths, in steps."""
     agent: dict[str, jax.Array]
     """What `agent.update` reports, scalars."""
+
+    _also = ("episode_return", "episode_length")
+    __repr__ = display.text
+    _repr_html_ = display.html
 
     @property
     def episode_return(self) -> jax.Array:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
-from rljax import random, spaces
+from rljax import display, random, spaces
 from rljax.mdp import MDP, SparseTransitions
 
 __all__ = [
@@ -75,6 +75,9 @@ class TrainState(NamedTuple):
     best: Any = ()
     """`Best` where training keeps the best agent state, else ()."""
 
+    __repr__ = display.text
+    _repr_html_ = display.html
+
 
 class Best(NamedTuple):
     """The agent state that scored best in training, and when."""
@@ -86,6 +89,9 @@ class Best(NamedTuple):
     −∞ before the first one."""
     num_updates: jax.Array
     """[] int32: updates done by then."""
+
+    __repr__ = display.text
+    _repr_html_ = display.html
 
 
 @runtime_checkable

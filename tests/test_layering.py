@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "rljax"
 # From top to bottom: the trunk's files in the order in which they are read, the rooms
 # between them. Each imports from those before it.
 FLOORS = [
-    ["struct", "checks", "random", "spaces", "mdp", "types", "contract"],
+    ["display", "struct", "checks", "random", "spaces", "mdp", "types", "contract"],
     ["distributions", "networks", "returns", "losses"],
     ["envs"],
     ["kernels"],

@@ -198,17 +198,16 @@ def run(config: Config, folder: Path, console: rich.console.Console) -> int:
         f"{config.num_seeds} seeds × {config.num_updates} updates = {count} runs; "
         f"{problem.log_probs.size:,} sequences",
     )
-    with writers.ProgressBar(console) as bar:
-        result = rljax.sweep(
-            agents,
-            problem.env,
-            key_train,
-            num_seeds=config.num_seeds,
-            num_updates=config.num_updates,
-            settings={"agent": list(agents), "kl_coef": list(config.kl_coefs)},
-            measure=optimum.measure,
-            callbacks=[bar],
-        )
+    result = rljax.sweep(
+        agents,
+        problem.env,
+        key_train,
+        num_seeds=config.num_seeds,
+        num_updates=config.num_updates,
+        settings={"agent": list(agents), "kl_coef": list(config.kl_coefs)},
+        measure=optimum.measure,
+        callbacks=[writers.ProgressBar(console)],
+    )
     proxies = overoptimize(config, problem, agents["RLOO"], key_proxy, console)
     write_runs(folder / "runs.csv", result)
     draw(folder / "rlhf.png", config, problem, result, proxies)
@@ -243,16 +242,15 @@ def overoptimize(
     tables = [
         rewards.TableReward(proxy, size) for proxy in proxies[:NUM_TRAINED_PROXIES]
     ]
-    with writers.ProgressBar(console) as bar:
-        result = rljax.sweep(
-            agent,
-            dataclasses.replace(problem.env, reward=tables[0]),
-            key_train,
-            num_seeds=1,
-            num_updates=config.num_updates,
-            settings={"env.reward": tables, "kl_coef": list(PROXY_KL_COEFS)},
-            callbacks=[bar],
-        )
+    result = rljax.sweep(
+        agent,
+        dataclasses.replace(problem.env, reward=tables[0]),
+        key_train,
+        num_seeds=1,
+        num_updates=config.num_updates,
+        settings={"env.reward": tables, "kl_coef": list(PROXY_KL_COEFS)},
+        callbacks=[writers.ProgressBar(console)],
+    )
     states = jax.tree.map(
         lambda *leaves: np.concatenate(leaves),
         *(outcome.agent_state for outcome in result.outcomes),

@@ -9,7 +9,6 @@ import ast
 import csv
 import dataclasses
 import sys
-import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import tyro
 import rljax
 from rljax import parallel
 from rljax.commands.train import TYRO, Agent, make_env
-from rljax.experiment import cli, plotting, statistics, writers
+from rljax.experiment import cli, plotting, signals, statistics, writers
 from rljax.experiment import settings as settings_
 
 
@@ -96,11 +95,10 @@ def main() -> int:
         f"{len(jax.local_devices())} {jax.default_backend()} device(s)",
     )
 
-    def run_until_interrupted():
-        with cli.deferred_interrupt() as interrupted:
-            return run(config, env, grid, folder, console, interrupted)
-
-    return cli.report_end(folder, run_until_interrupted)
+    with signals.deferred() as asked:
+        return cli.report_end(
+            folder, lambda: run(config, env, grid, folder, console, asked), asked
+        )
 
 
 def parse_axis(text: str) -> tuple[str, list[Any]]:
@@ -123,7 +121,7 @@ def run(
     grid: dict[str, list[Any]],
     folder: Path,
     console: rich.console.Console,
-    interrupted: threading.Event,
+    asked: signals.Asked,
 ) -> int:
     """Sweeps, compares and leaves everything in `folder`; returns the exit status."""
     resumes = config.checkpoints.resume is not None
@@ -134,7 +132,7 @@ def run(
     }
     if not resumes:
         cli.write_config(folder, content, version=rljax.__version__)
-    with writers.ProgressBar(console) as bar, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the table tells of faults
         result = rljax.sweep(
             config.agent,
@@ -148,12 +146,12 @@ def run(
             keep_best=cli.keep_best(config.keep_best),
             batch_size=config.batch_size,
             callbacks=[
-                writers.CSVWriter(folder / "metrics.csv", append=resumes),
-                bar,
+                writers.CSVWriter(folder / "metrics.csv"),
+                writers.ProgressBar(console),
             ],
             checkpoints=config.checkpoints.build(folder),
             resume=resumes,
-            stop=interrupted.is_set,
+            stop=asked.is_set,
             debug=config.debug,
         )
     if resumes:  # with other flags, perhaps
@@ -164,7 +162,7 @@ def run(
         cli.say(console, f"broken: {len(result.faults) - 5} more")
     if result.outcomes[0].evaluation is None:
         cli.say_interrupted(console, folder, result, config.num_updates)
-        return 130
+        return cli.INTERRUPTED
     cli.write_evaluation(folder / "evaluation.csv", result)
     write_summary(folder / "summary.csv", result)
     plotting.save_sweep(

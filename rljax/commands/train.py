@@ -8,7 +8,6 @@ rljax train --resume runs/2026-01-31_120000_PPO_CartPole-v1
 
 import dataclasses
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ import tyro
 
 import rljax
 from rljax import parallel
-from rljax.experiment import cli, plotting, writers
+from rljax.experiment import cli, plotting, signals, writers
 from rljax.experiment.presets import purejaxrl_settings
 
 AGENTS = {
@@ -109,11 +108,10 @@ def main() -> int:
         return 2
     console = rich.console.Console(highlight=False)
 
-    def run_until_interrupted():
-        with cli.deferred_interrupt() as interrupted:
-            return run(config, env, folder, console, interrupted)
-
-    return cli.report_end(folder, run_until_interrupted)
+    with signals.deferred() as asked:
+        return cli.report_end(
+            folder, lambda: run(config, env, folder, console, asked), asked
+        )
 
 
 def make_env(config: Any) -> Any:
@@ -133,7 +131,7 @@ def run(
     env: Any,
     folder: Path,
     console: rich.console.Console,
-    interrupted: threading.Event,
+    asked: signals.Asked,
 ) -> int:
     """Trains, evaluates and leaves everything in `folder`; returns the exit status."""
     resumes = config.checkpoints.resume is not None
@@ -152,24 +150,23 @@ def run(
             f"warning: the learning rate is 0 after {anneal_updates:g} updates "
             f"(--anneal-updates), {config.updates:g} are to be done (--num-updates)",
         )
-    with writers.ProgressBar(console) as bar:
-        result = rljax.sweep(
-            config.agent,
-            env,
-            jax.random.key(config.seed),
-            num_seeds=config.num_seeds,
-            num_updates=config.updates,
-            num_episodes=config.num_episodes,
-            greedy=config.greedy,
-            keep_best=cli.keep_best(config.keep_best),
-            callbacks=[
-                writers.CSVWriter(folder / "metrics.csv", append=resumes),
-                bar,
-            ],
-            checkpoints=config.checkpoints.build(folder),
-            resume=resumes,
-            stop=interrupted.is_set,
-        )
+    result = rljax.sweep(
+        config.agent,
+        env,
+        jax.random.key(config.seed),
+        num_seeds=config.num_seeds,
+        num_updates=config.updates,
+        num_episodes=config.num_episodes,
+        greedy=config.greedy,
+        keep_best=cli.keep_best(config.keep_best),
+        callbacks=[
+            writers.CSVWriter(folder / "metrics.csv"),
+            writers.ProgressBar(console),
+        ],
+        checkpoints=config.checkpoints.build(folder),
+        resume=resumes,
+        stop=asked.is_set,
+    )
     (outcome,) = result.outcomes
     if resumes:  # with other flags, perhaps
         write_config(config, env, folder)
@@ -181,7 +178,7 @@ def run(
     )
     if outcome.evaluation is None:
         cli.say_interrupted(console, folder, result, config.updates)
-        return 130
+        return cli.INTERRUPTED
     cli.write_evaluation(folder / "evaluation.csv", result)
     console.print(summary_table(result))
     cli.say(console, f"Saved in {folder}")

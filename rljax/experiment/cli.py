@@ -1,6 +1,5 @@
 """What the scripts share: flags, a new folder for each run, and its exit status."""
 
-import contextlib
 import csv
 import dataclasses
 import json
@@ -8,8 +7,7 @@ import os
 import shlex
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,12 @@ import numpy as np
 
 from rljax import checks
 from rljax.evaluation import KeepBest
-from rljax.experiment import settings
+from rljax.experiment import settings, signals
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.results import Outcome, SweepResult
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status of a run that Ctrl-C, or another signal, stopped."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,8 @@ class CheckpointFlags:
     """Folder of a run to continue with its own configuration. Flags given in addition
     override that configuration, such as --num-updates to train for longer."""
     save_interval: float = 60.0
-    """Seconds between two checkpoints; one is also saved at the end, and on Ctrl-C."""
+    """Seconds between two checkpoints; one is also saved at the end, on Ctrl-C and on
+    SIGTERM."""
     keep_checkpoints: int = 3
     """How many checkpoints to keep."""
     fall_back: bool = False
@@ -208,24 +210,6 @@ def check_flags(config: Any, **minima: int) -> None:
         raise ValueError(f"--seed must be below 2**32, got {config.seed}.")
 
 
-@contextlib.contextmanager
-def deferred_interrupt() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; the second one interrupts at once."""
-    event = threading.Event()
-    default = signal.getsignal(signal.SIGINT)
-
-    def handle(*_):
-        event.set()
-        signal.signal(signal.SIGINT, default)
-        print("\nStopping as soon as it can be; Ctrl-C again to stop at once.")
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, default)
-
-
 def say(console: Any, text: str) -> None:
     """Prints a line to a rich console unchanged: not wrapped, with brackets as text."""
     console.print(text, soft_wrap=True, markup=False)
@@ -274,25 +258,29 @@ def write_evaluation(path: Path, result: SweepResult) -> None:
                 writer.writerow([*values, *at, float(value), lengths[at], finished[at]])
 
 
-def report_end(folder: Path, run: Callable[[], int]) -> int:
+def report_end(
+    folder: Path, run: Callable[[], int], asked: signals.Asked | None = None
+) -> int:
     """Calls `run` and returns its exit status, or prints its error and returns 1.
 
-    After an interruption, by KeyboardInterrupt or with status 130, this function does
-    not return: it ends the process with status 130.
+    After an interruption, by KeyboardInterrupt or with status INTERRUPTED, this does
+    not return: the process ends with status 128 + the number of the signal, which
+    `asked` knows if it was not Ctrl-C.
     """
     try:
         status = run()
     except KeyboardInterrupt:
         print(f"Stopped at once. What had been written is in {folder}")
-        status = 130
+        status = INTERRUPTED
     except (OSError, CheckpointError, MemoryError, FloatingPointError) as error:
         text = str(error).rstrip(".")
         print(f"error: {text}. What had been written is in {folder}", file=sys.stderr)
         return 1
-    if status == 130:
+    if status == INTERRUPTED:
         # This skips the interpreter's shutdown, which crashes during a compilation.
         sys.stdout.flush()
-        os._exit(status)
+        number = asked.number if asked is not None else None
+        os._exit(128 + (number or signal.SIGINT))
     return status
 
 

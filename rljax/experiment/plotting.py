@@ -96,9 +96,9 @@ def save_sweep(
     path = checks.path("path", path)
     checks.instance("result", result, SweepResult, "rljax.sweep returns")
     rows = result.summary()
-    order = sorted(
-        range(len(rows)), key=lambda i: np.nan_to_num(rows[i]["iqm"], nan=-np.inf)
-    )
+    # Of equal ones the first is the best, as in `SweepResult.best`.
+    middle = np.nan_to_num([row["iqm"] for row in rows], nan=-np.inf)
+    order = sorted(range(len(rows)), key=lambda i: (middle[i], -i))
     finite = result.scores[np.isfinite(result.scores)]
     lowest = finite.min() if finite.size else 0.0
     figure = Figure(figsize=(8, 1.5 + 0.35 * len(rows)), layout="constrained")

@@ -1,10 +1,13 @@
 """What a sweep returns: runs by setting and seed, and statistics over seeds."""
 
 import dataclasses
+import difflib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from rljax import display
 from rljax.evaluation import Evaluation
 from rljax.experiment import statistics
 from rljax.experiment.faults import Fault
@@ -29,6 +32,13 @@ class Outcome(NamedTuple):
     """[num_seeds, num_episodes] episodes after training, or None."""
     fault_updates: np.ndarray
     """[num_seeds] int32: the update that broke a run, −1 for none."""
+
+    def __repr__(self) -> str:
+        num_seeds, num_updates = self.metrics.num_episodes.shape
+        return (
+            f"Outcome({self.label}: {num_seeds} seeds × {num_updates} updates, scores "
+            f"{np.array2string(self.scores, precision=4, threshold=8)})"
+        )
 
     @property
     def label(self) -> str:
@@ -68,7 +78,8 @@ class Outcome(NamedTuple):
 class SweepResult:
     """Outcomes in the order of the axes, the last one varying fastest.
 
-    `result[i]` and `result[label]` are one setting's `Outcome`.
+    `result[i]`, `result[label]` and `result[{"learning_rate": 1e-3}]` are one setting's
+    `Outcome`; of its values, as many are needed as tell it from the others.
     """
 
     axes: dict[str, tuple[Any, ...]]
@@ -79,7 +90,38 @@ class SweepResult:
     faults: tuple[Fault, ...]
     """Runs that were frozen."""
 
-    def __getitem__(self, setting: int | str) -> Outcome:
+    def __repr__(self) -> str:
+        best = ""
+        if not np.isnan(self.scores).any():
+            outcome = self.best()
+            middle = statistics.interquartile_mean(outcome.scores)
+            best = f", best: {outcome.label} with {middle:.4g}"
+        count = f"{len(self.outcomes)} setting{'s' * (len(self.outcomes) > 1)}"
+        broken = f", {len(self.faults)} runs broken" if self.faults else ""
+        return (
+            f"SweepResult({count} × {len(self.outcomes[0].fault_updates)} seeds × "
+            f"{self.num_updates} updates{broken}{best})"
+        )
+
+    def _repr_html_(self) -> str:
+        names = list(dict.fromkeys(n for o in self.outcomes for n in o.setting))
+        heading = [*names, "IQM", "95 %", "worst", "best", "broken"]
+        rows = [
+            [
+                *(text(row[name]) if name in row else "" for name in names),
+                f"{row['iqm']:.4g}",
+                f"[{row['iqm_low']:.4g}, {row['iqm_high']:.4g}]",
+                f"{row['min']:.4g}",
+                f"{row['max']:.4g}",
+                row["num_broken"],
+            ]
+            for row in self.summary()
+        ]
+        return display.table(heading, rows)
+
+    def __getitem__(self, setting: int | str | Mapping[str, Any]) -> Outcome:
+        if isinstance(setting, Mapping):
+            return self._with_values(setting)
         if not isinstance(setting, str):
             try:
                 return self.outcomes[setting]
@@ -92,8 +134,39 @@ class SweepResult:
         for outcome in self.outcomes:
             if outcome.label == setting:
                 return outcome
-        labels = ", ".join(repr(outcome.label) for outcome in self.outcomes)
-        raise KeyError(f"no setting {setting!r}; there are {labels}.")
+        labels = [outcome.label for outcome in self.outcomes]
+        near = difflib.get_close_matches(setting, labels, n=3, cutoff=0.0)
+        raise KeyError(
+            f"no setting {setting!r}; of {len(labels)}, the nearest are "
+            f"{', '.join(map(repr, near))}."
+        )
+
+    def _with_values(self, values: Mapping[str, Any]) -> Outcome:
+        """The one setting that has these values."""
+        known = sorted({name for outcome in self.outcomes for name in outcome.setting})
+        for name in values:
+            if name not in known:
+                raise KeyError(
+                    f"no setting has {name!r}; they have {', '.join(known) or 'none'}."
+                )
+        found = [
+            outcome
+            for outcome in self.outcomes
+            if all(_alike(outcome.setting.get(n), v) for n, v in values.items())
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            labels = ", ".join(repr(outcome.label) for outcome in found[:3])
+            raise KeyError(
+                f"{len(found)} settings have {label(values)!r}, such as {labels}. Name "
+                "what tells them apart."
+            )
+        near = min(self.outcomes, key=lambda outcome: _distance(outcome, values))
+        raise KeyError(
+            f"no setting has {label(values)!r}; the nearest of {len(self.outcomes)} is "
+            f"{near.label!r}."
+        )
 
     @property
     def scores(self) -> np.ndarray:
@@ -223,6 +296,26 @@ class SweepResult:
         }
         coords["update"] = np.arange(1, self.num_updates + 1)
         return xarray.Dataset(data, coords=coords)
+
+
+def _alike(value: Any, wanted: Any) -> bool:
+    """Whether two values of a setting are the same; numbers to 6 digits."""
+    if isinstance(value, int | float) and isinstance(wanted, int | float):
+        return bool(np.isclose(value, wanted, rtol=1e-6, atol=0))
+    return text(value) == text(wanted)
+
+
+def _distance(outcome: Outcome, values: Mapping[str, Any]) -> float:
+    """How many values differ; of numbers, by how many factors of e (10 at most)."""
+    total = 0.0
+    for name, wanted in values.items():
+        value = outcome.setting.get(name)
+        if _alike(value, wanted):
+            continue
+        numbers = [x for x in (value, wanted) if isinstance(x, int | float) and x > 0]
+        far = abs(np.log(numbers[0] / numbers[1])) if len(numbers) == 2 else 10.0
+        total += min(float(far), 10.0)
+    return total
 
 
 def _coordinate(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Many runs in one call: agents × settings × environments × seeds."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from jax.experimental import multihost_utils
 
 from rljax import checks
 from rljax.evaluation import KeepBest
+from rljax.experiment import signals
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.fingerprint import check_same, describe
 from rljax.experiment.reports import Report
@@ -96,9 +98,13 @@ def sweep(
         besides, for `num_episodes` at once.
       callbacks: functions that the first process calls with a `Report`: after each
         chunk of updates (about half a second, or one update if that takes longer) and,
-        after a resume, once with all that was done before.
+        after a resume, once with all that was done before. One that is a context
+        manager is entered before the sweep and left after it; one that has a method
+        `prepare(resumed)` can refuse the sweep before anything is compiled.
       checkpoints: where to save everything that a resume needs: at the interval set
-        there, after the last update, and when the sweep is stopped.
+        there, after the last update, and when the sweep is stopped, by `stop`, Ctrl-C
+        or SIGTERM. After such a signal it ends as the signal asks, once all is saved; a
+        second one ends it at once.
       resume: whether to go on from the last checkpoint, if there is one. It must be of
         the same agents, environments, settings, number of seeds, key, `measure` and
         `keep_best`; `num_updates` may be larger.
@@ -120,6 +126,7 @@ def sweep(
       OSError: a checkpoint or a callback's file could not be written. What was saved
         before is intact.
       FloatingPointError: with `debug`, at the first fault.
+      KeyboardInterrupt: Ctrl-C; with `checkpoints`, the message says what was saved.
     """
     for name, value in (("greedy", greedy), ("resume", resume), ("debug", debug)):
         checks.boolean(name, value)
@@ -150,9 +157,19 @@ def sweep(
     if memory_budget is None:
         memory_budget = _default_budget(devices)
     memory_budget = checks.integer("memory_budget", memory_budget, minimum=1)
+    own_callbacks = callbacks if jax.process_index() == 0 else ()
+    for callback in own_callbacks:
+        prepare = getattr(callback, "prepare", None)
+        if prepare is not None:
+            prepare(resume)
     debug = debug or jax.config.jax_debug_nans or jax.config.jax_debug_infs  # pyright: ignore[reportAttributeAccessIssue]
     # The programs are compiled ahead of time, and frozen runs report NaN on purpose.
-    with jax.disable_jit(False), jax.debug_nans(False), jax.debug_infs(False):
+    with contextlib.ExitStack() as stack:
+        for context in (jax.disable_jit, jax.debug_nans, jax.debug_infs):
+            stack.enter_context(context(False))
+        for callback in own_callbacks:
+            if isinstance(callback, contextlib.AbstractContextManager):
+                stack.enter_context(callback)
         runner = Runner(
             expansion,
             jax.random.split(key_train, num_seeds),
@@ -169,18 +186,40 @@ def sweep(
             runner.restore(checkpoints)
         else:
             runner.start()
-        stopped = runner.train(callbacks, checkpoints, stop, debug)
+        with _saving_at_signals(checkpoints) as asked:
+
+            def ends() -> bool:
+                return asked.is_set() or (stop is not None and stop())
+
+            stopped = runner.train(callbacks, checkpoints, ends, debug)
+        alone = jax.process_count() == 1
+        ended_by = asked.number if stopped or alone else None
         played = None
-        if num_episodes and not stopped:
+        if num_episodes and not stopped and ended_by is None:
             keys = jax.random.split(key_evaluate, num_seeds)
             arguments = (keys, num_episodes, max_steps, greedy)
             played = [p.evaluate(*arguments) for p in runner.populations]
         result = runner.result(played)
+    if ended_by is not None and checkpoints is not None:
+        signals.end(
+            ended_by,
+            f"Stopped after update {runner.done} of {num_updates}, which is saved in "
+            f"{checkpoints.folder}. Go on from there with resume=True.",
+        )
     for outcome in result.outcomes:
         where = f"in setting {outcome.label!r} "
         warn_if_no_episode_ended(outcome.agent, outcome.metrics, where)
     _warn_of_cut_episodes(result, max_steps)
     return result
+
+
+def _saving_at_signals(
+    checkpoints: Checkpoints | None,
+) -> contextlib.AbstractContextManager[signals.Asked]:
+    """Defers signals to a moment when all can be saved, if it can be at all."""
+    if checkpoints is None:
+        return contextlib.nullcontext(signals.Asked())
+    return signals.deferred()
 
 
 def _check_host_arguments(

@@ -6,8 +6,10 @@ Each is called with a `reports.Report`.
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
+import time
 from typing import Any
 
 import numpy as np
@@ -21,41 +23,38 @@ from rljax.experiment.settings import label, text
 class _RowWriter:
     """Writes each row of each report as a line of a text file."""
 
-    def __init__(self, path: str | os.PathLike[str], *, append: bool = False):
+    def __init__(self, path: str | os.PathLike[str]):
         """Writes nothing before the first report.
 
         Args:
-          path: file to write.
-          append: whether to go on with the file of a sweep that is now resumed. The
-            first report then holds all that was done before, and the file is written
-            anew from it: rows of updates that will be done again are dropped, and rows
-            that were lost come back. If the sweep isn't resumed, a file with content is
-            an error.
-
-        Raises:
-          FileExistsError: the file exists and `append` is False.
+          path: file to write. Of a sweep that is resumed it may be there: the first
+            report holds all that was done before, and the file is written anew from it.
+            Rows of updates that will be done again are dropped, and rows that were lost
+            come back.
         """
         self.path = checks.path("path", path)
-        self._append = checks.boolean("append", append)
         self._left: tuple[int, int, int] | None = None  # where, and of which size
-        if not append:
-            self._refuse_existing()
 
-    def _refuse_existing(self) -> None:
-        if self.path.exists():
+    def prepare(self, resumed: bool) -> None:
+        """Called before a sweep compiles anything.
+
+        Raises:
+          FileExistsError: the file exists, and the sweep isn't resumed.
+        """
+        if self.path.exists() and not resumed:
             raise FileExistsError(
-                f"{self.path} is there already. Choose another file, or append=True to "
-                "go on with it."
+                f"{self.path} is there already. Choose another file, or go on with the "
+                "sweep that wrote it: resume=True."
             )
 
     def __call__(self, report: Report) -> None:
         """Writes the report's rows.
 
         Raises:
-          FileExistsError: the file exists by now and `append` is False.
-          ValueError: the file was written by something else or by another sweep, this
-            writer has served another sweep, or it was not called with the sweep's first
-            report. Nothing is written then.
+          FileExistsError: the file exists, and the sweep isn't resumed.
+          ValueError: the file has other rows than this sweep, this writer has served
+            another sweep, or it was not called with the sweep's first report. Nothing
+            is written then.
           OSError: the file can't be written, or it is not as this writer left it after
             the report before. Nothing is written in the second case.
         """
@@ -63,7 +62,7 @@ class _RowWriter:
         columns = report.columns()
         lines = "".join(self._format(row, columns) for row in report.rows())
         if report.first_update == 0:
-            self._start(report, columns, lines)
+            self._start(report, self._header(columns) + lines)
         elif self._left is not None:
             self._go_on(self._left, lines)
         else:
@@ -72,40 +71,35 @@ class _RowWriter:
                 f"first one on; this one begins after update {report.first_update}."
             )
 
-    def _start(self, report: Report, columns: list[str], lines: str) -> None:
+    def _start(self, report: Report, lines: str) -> None:
         if self._left is not None:
             raise ValueError(
                 f"the writer of {self.path} has served a sweep already; make a new one."
             )
-        header = self._header(columns)
-        if not self._append:
-            self._refuse_existing()
-        elif self.path.exists():
+        self.prepare(report.resumed)
+        new, mode, content = self.path, "xb", lines.encode()
+        if self.path.exists():
+            # The sweep that is resumed has written either less, if it was killed in the
+            # middle, or more, of updates that are now done again.
             old = self.path.read_bytes()
-            if old and not self._is_ours(old, header, columns):
+            common = min(len(old), len(content))
+            if old[:common] != content[:common]:
+                line = _first_difference(old, content)
                 raise ValueError(
-                    f"{self.path} holds other columns than {', '.join(columns)}. It is "
-                    "left as it is; choose another file."
+                    f"{self.path} has other rows than the sweep that is resumed, from "
+                    f"line {line} on. It is left as it is; choose another file."
                 )
-            if old and not report.resumed:
-                raise ValueError(
-                    f"{self.path} holds what another sweep wrote, and this one isn't "
-                    "resumed (resume=True), which append=True is for. It is left as it "
-                    "is; choose another file."
-                )
-        new, mode = self.path, "xb"
-        if self._append:
             new = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
             mode = "wb"
         with open(new, mode) as file:
-            file.write((header + lines).encode())
+            file.write(content)
         self._left = _identity(new.stat())
         os.replace(new, self.path)
 
     def _go_on(self, left: tuple[int, int, int], lines: str) -> None:
         remedy = (
-            "See that no other process writes there, and resume from a checkpoint with "
-            "append=True: that writes the file anew."
+            "See that no other process writes there, and resume from a checkpoint: "
+            "that writes the file anew."
         )
         if not self.path.exists():
             raise FileNotFoundError(
@@ -129,9 +123,6 @@ class _RowWriter:
     def _format(self, row: dict[str, Any], columns: list[str]) -> str:
         raise NotImplementedError
 
-    def _is_ours(self, content: bytes, header: str, columns: list[str]) -> bool:
-        raise NotImplementedError
-
 
 class CSVWriter(_RowWriter):
     """Comma-separated values: a line per update, setting and seed; empty means None."""
@@ -141,11 +132,6 @@ class CSVWriter(_RowWriter):
 
     def _format(self, row, columns):
         return _csv_line([row.get(name) for name in columns])
-
-    def _is_ours(self, content, header, columns):
-        # A killed process may have written only the beginning of the header.
-        start = header.encode()
-        return content.startswith(start) or start.startswith(content)
 
 
 class JSONLinesWriter(_RowWriter):
@@ -158,17 +144,16 @@ class JSONLinesWriter(_RowWriter):
         values = {name: row.get(name) for name in columns}
         return json.dumps({k: _finite(v) for k, v in values.items()}) + "\n"
 
-    def _is_ours(self, content, header, columns):
-        try:
-            first = json.loads(content.split(b"\n")[0])
-        except ValueError:
-            return b"\n" not in content and content.startswith(b"{")
-        return isinstance(first, dict) and list(first) == columns
-
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:
     """Which file it is, by device and inode, and its size in bytes."""
     return status.st_dev, status.st_ino, status.st_size
+
+
+def _first_difference(old: bytes, new: bytes) -> int:
+    """The number of the first line, from 1, in which two texts differ."""
+    pairs = itertools.zip_longest(old.splitlines(), new.splitlines())
+    return next(i for i, (a, b) in enumerate(pairs, 1) if a != b)
 
 
 def _finite(value: Any) -> Any:
@@ -306,9 +291,13 @@ class WandBWriter(_Tracker):
 class ProgressBar(contextlib.AbstractContextManager):
     """A bar with the speed, the median return and the time left. Needs rich.
 
-    The median is over all runs. Inside `with`, it says "compiling …" until the first
-    report.
+    The median is over all runs. Until the first report it says "compiling …". Where the
+    output is no terminal and no notebook, it prints a line every five seconds instead.
+    A sweep begins and ends it; a loop of your own does so by `with`.
     """
+
+    LINE_SECONDS = 5.0
+    """Between two lines of an output that is no terminal."""
 
     def __init__(self, console: Any = None):
         """Shows nothing yet.
@@ -317,23 +306,30 @@ class ProgressBar(contextlib.AbstractContextManager):
           console: a rich.console.Console, by default a new one.
         """
         import rich.console
-        import rich.progress
 
         if console is None:
             console = rich.console.Console()
         checks.instance(
             "console", console, rich.console.Console, "rich.console.Console()"
         )
-        self._waiting = console.status("compiling …")
-        self._bar = rich.progress.Progress(
-            rich.progress.BarColumn(bar_width=16),
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.TextColumn("{task.fields[note]}"),
-            rich.progress.TimeRemainingColumn(compact=True),
-            rich.progress.TextColumn("left"),
-            console=console,
-        )
+        self._console = console
+        self._shown: Any = None  # what moves on the screen at present
         self._task: Any = None
+        self._last_line: float | None = None
+
+    def __enter__(self) -> "ProgressBar":
+        if self._shown is None and self._last_line is None:
+            if self._draws():
+                self._shown = self._console.status("compiling …")
+                self._shown.start()
+            else:
+                self._line("compiling …")
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        if self._shown is not None:
+            self._shown.stop()
+        self._shown = self._task = self._last_line = None
 
     def __call__(self, report: Report) -> None:
         """Moves the bar."""
@@ -343,24 +339,43 @@ class ProgressBar(contextlib.AbstractContextManager):
             note = f"{report.steps_per_second:,.0f} steps/s · {note}"
         if report.faults:
             note += f" · {len(report.faults)} broken"
+        done, total = report.num_updates, report.total_updates
+        if not self._draws():
+            last, now = self._last_line, time.monotonic()
+            if last is None or done == total or now - last >= self.LINE_SECONDS:
+                self._line(f"{done}/{total} updates · {note}")
+            return
         if self._task is None:
-            self._waiting.stop()
-            self._bar.start()
-            self._task = self._bar.add_task(
-                "training",
-                total=report.total_updates,
-                completed=report.num_updates,
-                note=note,
-            )
-        self._bar.update(self._task, completed=report.num_updates, note=note)
+            self._start_bar(report, note)
+        self._shown.update(self._task, completed=done, note=note)
 
-    def __enter__(self) -> "ProgressBar":
-        self._waiting.start()
-        return self
+    def _start_bar(self, report: Report, note: str) -> None:
+        import rich.progress
 
-    def __exit__(self, *exc_info: Any) -> None:
-        self._waiting.stop()
-        self._bar.stop()
+        if self._shown is not None:
+            self._shown.stop()
+        self._shown = rich.progress.Progress(
+            rich.progress.BarColumn(bar_width=16),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TextColumn("{task.fields[note]}"),
+            rich.progress.TimeRemainingColumn(compact=True),
+            rich.progress.TextColumn("left"),
+            console=self._console,
+        )
+        self._shown.start()
+        self._task = self._shown.add_task(
+            "training",
+            total=report.total_updates,
+            completed=report.num_updates,
+            note=note,
+        )
+
+    def _draws(self) -> bool:
+        return self._console.is_terminal or self._console.is_jupyter
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, markup=False)
+        self._last_line = time.monotonic()
 
 
 def _median_return(report: Report) -> str:

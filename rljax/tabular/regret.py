@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rljax import checks, contract
+from rljax import checks, contract, display
 from rljax.tabular import planning
 from rljax.tabular.agent import TabularAgent
 from rljax.tabular.planning import evaluation, undiscounted
@@ -29,6 +29,10 @@ class ExactReturns(NamedTuple):
     """[K] floating: J of the exploring policy, held fixed as it was then."""
     optimal: jax.Array
     """[] floating: J of the best policy."""
+
+    _also = ("greedy_regret", "behaviour_regret")
+    __repr__ = display.text
+    _repr_html_ = display.html
 
     @property
     def greedy_regret(self) -> jax.Array:

@@ -95,6 +95,13 @@ def test_settings_are_drawn_with_the_best_on_top(drawn):
     np.testing.assert_array_equal(dots[2].get_ydata(), [2, 2, 2])
     assert axes.get_title() == "a title"
     assert names_of(axes) == ["IQM, 95 % bootstrap interval", "one seed"]
+    # Of equal ones the first is the best, so it is on top.
+    tied = dataclasses.replace(
+        result, outcomes=(outcomes[1], outcomes[1]._replace(setting={"x": 1}))
+    )
+    _, (axes,) = drawn(plotting.save_sweep, tied, title="a title")
+    top = axes.get_yticklabels()[-1].get_text()
+    assert top == tied.best().label == "step_size=0.2"
 
 
 def test_bandit_curves_are_means_over_bandits(drawn):

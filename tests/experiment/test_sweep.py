@@ -2,10 +2,16 @@
 
 import csv
 import dataclasses
+import io
+import itertools
 import json
+import os
+import signal
+import subprocess
 import sys
 import types
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +27,7 @@ from rljax.experiment import (
     programs,
     reports,
     runner,
+    signals,
     writers,
 )
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
@@ -116,6 +123,42 @@ def test_evaluation_episodes_that_were_cut_are_counted(result):
     np.testing.assert_array_equal(without.num_cut, [0, 0, 0])
 
 
+def test_a_setting_is_found_by_its_values(result):
+    first = {"learning_rate": 1e-3, "env.gravity": 9.8}
+    assert result[first] is result[0]
+    # Numbers to 6 digits, as of np.geomspace.
+    assert result[{"learning_rate": 1e-2 * (1 + 1e-8), "env.gravity": 20}] is result[3]
+    for values, message in (
+        ({"learning_rate": 1e-3}, "2 settings have 'learning_rate=0.001', such as"),
+        (
+            {"learning_rate": 8e-3, "env.gravity": 19},
+            "no setting has .*; the nearest of 4 is "
+            "'learning_rate=0.01, env.gravity=20.0'",
+        ),
+        ({"lr": 1}, "no setting has 'lr'; they have env.gravity, learning_rate"),
+    ):
+        with pytest.raises(KeyError, match=message):
+            result[values]
+
+
+def test_a_result_shows_itself_in_one_line_and_in_a_notebook_as_a_table(result):
+    words = repr(result)
+    best = result.best()
+    middle = f"{result.summary()[result.outcomes.index(best)]['iqm']:.4g}"
+    assert words == (
+        "SweepResult(4 settings × 3 seeds × 4 updates, best: "
+        f"{best.label} with {middle})"
+    )
+    html = result._repr_html_()
+    assert html.count("<tr>") == 1 + 4
+    for text in ("env.gravity", "20.0", middle):
+        assert f">{text}<" in html
+    assert repr(result[1]).startswith(
+        "Outcome(learning_rate=0.001, env.gravity=20.0: 3 seeds × 4 updates, scores ["
+    )
+    assert len(repr(result[1])) < 200
+
+
 def test_axes_are_named(result):
     data = result.to_xarray()
     assert data.score.dims == ("learning_rate", "env.gravity", "seed")
@@ -128,9 +171,7 @@ def test_axes_are_named(result):
     np.testing.assert_array_equal(
         data.evaluation_return.sel(at), chosen.evaluation.episode_returns
     )
-    with pytest.raises(
-        KeyError, match="no setting 'x'; there are 'learning_rate=0.001"
-    ):
+    with pytest.raises(KeyError, match="no setting 'x'; of 4, the nearest are 'learn"):
         result["x"]
     assert len(list(result)) == 4
     with pytest.raises(IndexError, match="label or an index below 4, got 4"):
@@ -723,14 +764,10 @@ def test_a_resumed_file_equals_an_uninterrupted_one(writer, tmp_path):
     # Rows that a killed run wrote after its last checkpoint, the last one torn.
     lines = (tmp_path / "whole").read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-2]) + lines[-2][:7])
-    with pytest.raises(FileExistsError, match="resumed is there already"):
-        writer(path)
-    sweep(
-        checkpoints=checkpoints,
-        resume=True,
-        callbacks=[writer(path, append=True)],
-        **settings,
-    )
+    with pytest.raises(FileExistsError, match="resumed is there already.*resume=True"):
+        sweep(callbacks=[writer(path)], **settings)
+    # The same call as before, with resume=True, as in a notebook's cell run again.
+    sweep(checkpoints=checkpoints, resume=True, callbacks=[writer(path)], **settings)
     assert path.read_text() == (tmp_path / "whole").read_text()
 
 
@@ -739,26 +776,39 @@ def test_a_file_of_something_else_is_left_as_it_is(writer, tmp_path):
     path = tmp_path / "file"
     for content in ("update,mine\n0,precious\n", "[1, 2]\n", "a note\n", "\xff\n"):
         path.write_text(content, encoding="latin-1")
-        with pytest.raises(ValueError, match="It is left as it is"):
-            sweep(callbacks=[writer(path, append=True)], num_updates=1)
+        with pytest.raises(ValueError, match="from line 1 on. It is left as it is"):
+            writer(path)(report(0, 2, resumed=True))
+        with pytest.raises(FileExistsError, match="is there already. Choose another"):
+            sweep(callbacks=[writer(path)], num_updates=1)
         assert path.read_text(encoding="latin-1") == content
     one = writer(tmp_path / "new")
     sweep(callbacks=[one], num_updates=1)
     with pytest.raises(ValueError, match="has served a sweep already"):
-        sweep(callbacks=[one], num_updates=1)
+        one(report(0, 2, resumed=True))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("writer", [writers.CSVWriter, writers.JSONLinesWriter])
-def test_append_is_for_resumed_sweeps(writer, tmp_path):
+def test_a_file_of_another_sweep_is_left_as_it_is(writer, tmp_path):
+    # The same columns, and rows that differ in one number of the third update.
     path = tmp_path / "file"
-    sweep(callbacks=[writer(path)], num_updates=2)
+    ours = report(0, 4, resumed=True)
+    writer(path)(ours._replace(resumed=False))
     content = path.read_text()
-    with pytest.raises(
-        ValueError, match="holds what another sweep wrote, and this one"
-    ):
-        sweep(callbacks=[writer(path, append=True)], num_updates=1, num_seeds=1)
+    length = ours.metrics[0].episode_length_sum.copy()
+    length[1, 2] += 1
+    other = ours._replace(
+        metrics=(ours.metrics[0]._replace(episode_length_sum=length),)
+    )
+    line = 6 + (writer is writers.CSVWriter)
+    with pytest.raises(ValueError, match=f"other rows .* from line {line} on"):
+        writer(path)(other)
     assert path.read_text() == content
+    for n in (1, 2, 4, 7):  # less, as much and more was done before
+        writer(path)(report(0, n, resumed=True))
+        assert len(path.read_text().splitlines()) == 2 * n + (
+            writer is writers.CSVWriter
+        )
+        assert path.read_text()[:50] == content[:50]
 
 
 def report(first_update, num_updates, resumed=False):
@@ -788,11 +838,13 @@ def test_a_file_that_vanishes_or_changes_while_it_is_written_is_noticed(
     whole = path.read_text()
     assert len(whole.splitlines()) == 8 + (writer is writers.CSVWriter)
     path.rename(tmp_path / "kept")
-    with pytest.raises(FileNotFoundError, match="file was removed while .* append=T"):
+    with pytest.raises(
+        FileNotFoundError, match="file was removed while .* a checkpoint"
+    ):
         write(report(4, 6))
     assert not path.exists()  # no rows without their header
     path.write_text(whole + "\n")
-    with pytest.raises(OSError, match=r"file was replaced .*append=True"):
+    with pytest.raises(OSError, match=r"file was replaced .* a checkpoint"):
         write(report(4, 6))
     (tmp_path / "kept").replace(path)
     with open(path, "a") as file:
@@ -808,7 +860,7 @@ def test_of_two_processes_on_one_file_the_last_to_start_has_all_its_rows(
 ):
     first = writer(tmp_path / "file")
     first(report(0, 3))
-    second = writer(tmp_path / "file", append=True)
+    second = writer(tmp_path / "file")
     second(report(0, 2, resumed=True))
     with pytest.raises(OSError, match="See that no other process writes there"):
         first(report(3, 4))
@@ -824,8 +876,6 @@ def test_writers_refuse_what_is_no_path_and_no_report(tmp_path):
     for make in (writers.CSVWriter, writers.JSONLinesWriter):
         with pytest.raises(TypeError, match="path must be a path, got None"):
             make(None)
-    with pytest.raises(TypeError, match="append must be True or False, got 'yes'"):
-        writers.CSVWriter(tmp_path / "csv", append="yes")
     with pytest.raises(TypeError, match="console must be a Console, such as rich"):
         writers.ProgressBar(sys.stdout)
     bar = writers.ProgressBar(rich_console.Console(quiet=True))
@@ -834,9 +884,8 @@ def test_writers_refuse_what_is_no_path_and_no_report(tmp_path):
             write({"update": 1})
 
 
-@pytest.mark.parametrize("append", [False, True])
-def test_a_file_begins_with_the_first_report(append, tmp_path):
-    write = writers.CSVWriter(tmp_path / "file", append=append)
+def test_a_file_begins_with_the_first_report(tmp_path):
+    write = writers.CSVWriter(tmp_path / "file")
     with pytest.raises(ValueError, match="every report, from the first one on; .* 2"):
         write(report(2, 4))
     assert not (tmp_path / "file").exists()
@@ -869,7 +918,7 @@ def test_names_and_numbers_that_files_find_hard(tmp_path):
     arguments = {"settings": None, "num_seeds": 1, "checkpoints": checkpoints}
     path = tmp_path / "csv"
     sweep(agents, num_updates=1, callbacks=[writers.CSVWriter(path)], **arguments)
-    again = writers.CSVWriter(path, append=True)
+    again = writers.CSVWriter(path)
     sweep(agents, num_updates=2, callbacks=[again], resume=True, **arguments)
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -883,8 +932,8 @@ def test_tensorboard_has_a_run_per_setting_and_seed(tmp_path):
     pytest.importorskip("tensorboardX")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tensorboardX's own
-        with writers.TensorBoardWriter(tmp_path) as writer:
-            sweep(callbacks=[writer], num_updates=2, num_seeds=2)
+        writer = writers.TensorBoardWriter(tmp_path)  # the sweep closes it
+        sweep(callbacks=[writer], num_updates=2, num_seeds=2)
     folders = {str(p.parent.relative_to(tmp_path)) for p in tmp_path.rglob("events*")}
     assert len(folders) == 4 * 2
     assert "learning_rate=0.001, env.gravity=9.8/seed_1" in folders
@@ -911,8 +960,8 @@ def test_weights_and_biases_has_a_run_per_setting_and_seed(monkeypatch):
         return runs[-1]
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
-    with writers.WandBWriter("project", tags=["x"]) as writer:
-        swept = sweep(callbacks=[writer], num_seeds=2)
+    writer = writers.WandBWriter("project", tags=["x"])
+    swept = sweep(callbacks=[writer], num_seeds=2)
     assert len(runs) == 4 * 2
     assert all(run.finished for run in runs)
     run = runs[3]
@@ -948,6 +997,126 @@ def test_what_is_not_installed_is_asked_for(module, make, monkeypatch):
 def test_a_bar_shows_how_far_it_is():
     rich_console = pytest.importorskip("rich.console")
     console = rich_console.Console(record=True, force_terminal=True, width=100)
+    stdout = sys.stdout
+    sweep(callbacks=[writers.ProgressBar(console)])
+    assert sys.stdout is stdout  # rich's own stands in for it while a bar moves
+    shown = console.export_text()
+    assert "4/4" in shown
+    assert "compiling …" in shown
+
+
+def test_a_bar_can_serve_one_sweep_after_another_and_with_a_block_around(tmp_path):
+    rich_console = pytest.importorskip("rich.console")
+    console = rich_console.Console(record=True, force_terminal=True, width=100)
     with writers.ProgressBar(console) as bar:
-        sweep(callbacks=[bar])
-    assert "4/4" in console.export_text()
+        for total in (3, 5):
+            with bar:
+                bar(report(0, 2)._replace(total_updates=total))
+                bar(report(2, total)._replace(total_updates=total))
+    shown = console.export_text()
+    assert "3/3" in shown
+    assert "5/5" in shown
+    assert bar._shown is None
+
+
+def test_where_nothing_can_move_there_are_lines(monkeypatch):
+    rich_console = pytest.importorskip("rich.console")
+    clock = itertools.count(0, 2)  # each look at it is two seconds later
+    monkeypatch.setattr(writers.time, "monotonic", lambda: next(clock))
+    out = io.StringIO()
+    bar = writers.ProgressBar(rich_console.Console(file=out, width=20))
+    with bar:
+        for update in range(9):
+            bar(report(update, update + 1))
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "compiling …"
+    assert lines[1] == "3/9 updates · 1 steps/s · median return 1.0"
+    assert lines[-1].startswith("9/9 updates")
+    assert 3 < len(lines) < 8
+
+
+class Noting:
+    """A callback that notes what is done with it."""
+
+    def __init__(self, refuses=False):
+        self.noted, self.refuses = [], refuses
+
+    def prepare(self, resumed):
+        self.noted.append(("prepare", resumed))
+        if self.refuses:
+            raise ValueError("not with me")
+
+    def __enter__(self):
+        self.noted.append("enter")
+
+    def __exit__(self, *exc_info):
+        self.noted.append("exit")
+
+    def __call__(self, report):
+        self.noted.append(report.num_updates)
+
+
+def test_a_sweep_prepares_enters_and_leaves_its_callbacks():
+    callback = Noting()
+    sweep(callbacks=[callback], num_updates=1)
+    assert callback.noted == [("prepare", False), "enter", 1, "exit"]
+    callback = Noting(refuses=True)
+    with pytest.raises(ValueError, match="not with me"):
+        sweep(callbacks=[callback], num_updates=1)
+    assert callback.noted == [("prepare", False)]
+
+    def fail(report):
+        raise ZeroDivisionError
+
+    callback = Noting()
+    with pytest.raises(ZeroDivisionError):
+        sweep(callbacks=[callback, fail], num_updates=1)
+    assert callback.noted[-1] == "exit"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_sweep_when_all_is_saved(number, tmp_path):
+    # In a process of its own, as it ends as the signal asks.
+    code = f"""
+import os, signal, sys
+import jax, rljax
+from rljax.experiment import Checkpoints
+def send(report):
+    if report.num_updates == 3:
+        os.kill(os.getpid(), {int(number)})
+agent = rljax.QLearning(rollout_length=4)
+try:
+    rljax.sweep(agent, rljax.GaussianBandit(), jax.random.key(0), num_seeds=1,
+        num_updates=10**6, callbacks=[send], checkpoints=Checkpoints(sys.argv[1]))
+except KeyboardInterrupt as error:
+    print("KeyboardInterrupt:", error)
+    sys.exit(77)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "saved")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == (77 if number == signal.SIGINT else -signal.SIGTERM)
+    where = f"Stopped after update 3 of 1000000, which is saved in {tmp_path}"
+    assert where in " ".join(done.stdout.split())
+    assert "Go on from there with resume=True" in done.stdout
+    assert Checkpoints(tmp_path / "saved").steps() == [3]
+
+
+def test_without_checkpoints_and_for_other_handlers_signals_do_what_they_did():
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def interrupt(report):
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(callbacks=[interrupt])
+    with signals.deferred() as asked:
+        with signals.deferred() as inner:
+            signal.raise_signal(signal.SIGTERM)
+        assert (asked.number, inner.number) == (signal.SIGTERM, None)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # the next one acts
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

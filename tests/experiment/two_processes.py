@@ -24,7 +24,7 @@ def run(folder, num_updates, resume):
         num_updates=num_updates,
         settings={"learning_rate": [1e-3, 3e-3, 1e-2]},
         num_episodes=4,
-        callbacks=[writers.CSVWriter(folder / "metrics.csv", append=resume)],
+        callbacks=[writers.CSVWriter(folder / "metrics.csv")],
         checkpoints=checkpoint.Checkpoints(folder / "checkpoints", interval=0.0),
         resume=resume,
     )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rljax import checks
+from rljax import checks, display
 from rljax.mdp import MDP, are_distributions, require_mdp
 
 _MAX_SOLVED_STATES = 10_000
@@ -32,6 +32,9 @@ class Plan(NamedTuple):
     """[] bound on max_s |V(s) − V_true(s)| that follows from the residual. At γ = 1
     none follows: it is infinite, or 0 if the residual is 0, all values are finite and
     the greedy policy attains them."""
+
+    __repr__ = display.text
+    _repr_html_ = display.html
 
 
 def bound_error(
