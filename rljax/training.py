@@ -143,11 +143,12 @@ def train(
     env: EnvLike,
     key: jax.Array,
     *,
-    num_updates: int,
+    num_updates: int | None = None,
+    num_steps: int | None = None,
     measure: Measure | None = None,
     keep_best: KeepBest | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """Trains from scratch for `num_updates` updates in one compiled program.
+    """Trains from scratch, in one compiled program.
 
     Pure, so `vmap` over keys, hyperparameters or physics, `grad` and `jit` apply. It
     compiles once for each structure of its arguments (a new lambda as an optimiser is a
@@ -163,8 +164,10 @@ def train(
       agent: learning rule.
       env: environment.
       key: random key, typed or legacy.
-      num_updates: number of updates, 0 or more; num_updates × rollout_length ×
-        num_envs environment steps in all.
+      num_updates: number of updates, 0 or more, of `agent.steps_per_update` =
+        rollout_length × num_envs environment steps each.
+      num_steps: in its place, the number of environment steps; the last update is done
+        whole.
       measure: a pure function of (agent, env, agent_state) that returns scalars by
         name; called after each update, inside the compiled program, its results join
         `metrics.agent`. Such as `rlhf.optimum.measure`.
@@ -178,8 +181,8 @@ def train(
       TypeError, ValueError: an argument is wrong; the message names it.
     """
     contract.require(agent, env, key)
-    num_updates = checks.integer(
-        "num_updates", num_updates, minimum=0, maximum=checks.LARGEST_INT
+    num_updates = count_updates(
+        contract.require_agent(agent).num_steps, num_updates, num_steps
     )
     check_measure(measure)
     check_keep_best(keep_best, num_updates)
@@ -198,6 +201,28 @@ def _train(agent, env, key, num_updates, measure, keep_best):
         measure=measure,
         keep_best=keep_best,
     )
+
+
+def count_updates(
+    steps_per_update: int, num_updates: int | None, num_steps: int | None
+) -> int:
+    """`num_updates`, or as many as take at least `num_steps`.
+
+    Raises:
+      TypeError, ValueError: not exactly one of the two is given, or it is no integer of
+        0 or more.
+    """
+    if (num_updates is None) == (num_steps is None):
+        raise TypeError(
+            "one of num_updates and num_steps must be given, got num_updates="
+            f"{num_updates!r} and num_steps={num_steps!r}."
+        )
+    if num_updates is not None:
+        most = checks.LARGEST_INT
+        return checks.integer("num_updates", num_updates, minimum=0, maximum=most)
+    most = checks.LARGEST_INT * steps_per_update
+    num_steps = checks.integer("num_steps", num_steps, minimum=0, maximum=most)
+    return -(-num_steps // steps_per_update)
 
 
 def warn_if_no_episode_ended(agent: Agent, metrics: Metrics, where: str = "") -> None:

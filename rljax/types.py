@@ -251,6 +251,11 @@ class Agent(abc.ABC):
     rollout_length: int
 
     @property
+    def steps_per_update(self) -> int:
+        """Environment steps in one training update: those of all environments."""
+        return self.rollout_plan.num_steps
+
+    @property
     def rollout_plan(self) -> RolloutPlan:
         """How many environments, how many steps between updates, how they start.
 

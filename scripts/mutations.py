@@ -594,8 +594,8 @@ MUTATIONS = [
     Mutation(
         "steps per second without the number of seeds",
         "experiment/runner.py",
-        "sum(steps) * self.num_seeds * (self.done - first)",
-        "sum(steps) * (self.done - first)",
+        "sum(m.num_episodes.size * steps for m, steps in pairs)",
+        "sum(m.num_episodes.shape[1] * steps for m, steps in pairs)",
         "experiment/test_runner.py",
     ),
     Mutation(

@@ -23,6 +23,7 @@ from rljax import parallel
 from rljax.commands.train import TYRO, Agent, make_env
 from rljax.experiment import cli, plotting, signals, statistics, writers
 from rljax.experiment import settings as settings_
+from rljax.training import count_updates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +41,11 @@ class Config:
     """Parameters of the environment, name and value in turn: gravity 20."""
     num_seeds: int = 8
     """Independent runs per setting."""
-    num_updates: int = 100
-    """Updates per run."""
+    num_updates: int | None = None
+    """Updates per run. None: num_steps."""
+    num_steps: int | None = None
+    """Environment steps per run, the last update done whole. None, as num_updates is:
+    those of 100 updates, of the shortest ones if they differ."""
     num_episodes: int = 100
     """Evaluation episodes per run."""
     greedy: bool = True
@@ -65,8 +69,9 @@ class Config:
     )
 
     def __post_init__(self):
-        names = "num_seeds num_updates num_episodes batch_size keep_best"
+        names = "num_seeds num_updates num_steps num_episodes batch_size keep_best"
         cli.check_flags(self, **dict.fromkeys(names.split(), 1))
+        cli.check_length(self.num_updates, self.num_steps)
 
 
 def main() -> int:
@@ -82,6 +87,10 @@ def main() -> int:
         env = make_env(config)
         grid = dict(map(parse_axis, config.grid))
         expansion = settings_.expand(config.agent, env, grid)
+        shortest = min(agent.steps_per_update for agent, _ in expansion.built)
+        if config.num_updates is None and config.num_steps is None:
+            config = dataclasses.replace(config, num_steps=100 * shortest)
+        total = count_updates(shortest, config.num_updates, config.num_steps)
         name = f"sweep_{type(config.agent).__name__}_{config.env}"
         folder = config.checkpoints.resume or cli.make_run_folder(config.output, name)
     except (ValueError, TypeError, OverflowError, OSError) as error:
@@ -91,13 +100,13 @@ def main() -> int:
     cli.say(
         console,
         f"{len(expansion.settings)} settings of {type(config.agent).__name__} on "
-        f"{config.env} × {config.num_seeds} seeds × {config.num_updates} updates on "
+        f"{config.env} × {config.num_seeds} seeds × {total} updates on "
         f"{len(jax.local_devices())} {jax.default_backend()} device(s)",
     )
 
     with signals.deferred() as asked:
         return cli.report_end(
-            folder, lambda: run(config, env, grid, folder, console, asked), asked
+            folder, lambda: run(config, env, grid, total, folder, console, asked), asked
         )
 
 
@@ -119,6 +128,7 @@ def run(
     config: Config,
     env: Any,
     grid: dict[str, list[Any]],
+    total: int,
     folder: Path,
     console: rich.console.Console,
     asked: signals.Asked,
@@ -140,6 +150,7 @@ def run(
             jax.random.key(config.seed),
             num_seeds=config.num_seeds,
             num_updates=config.num_updates,
+            num_steps=config.num_steps,
             settings=grid,
             num_episodes=config.num_episodes,
             greedy=config.greedy,
@@ -161,7 +172,7 @@ def run(
     if len(result.faults) > 5:
         cli.say(console, f"broken: {len(result.faults) - 5} more")
     if result.outcomes[0].evaluation is None:
-        cli.say_interrupted(console, folder, result, config.num_updates)
+        cli.say_interrupted(console, folder, result, total)
         return cli.INTERRUPTED
     cli.write_evaluation(folder / "evaluation.csv", result)
     write_summary(folder / "summary.csv", result)

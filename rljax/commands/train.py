@@ -59,8 +59,11 @@ class Config:
     num_seeds: int = 8
     """Independent runs, trained side by side."""
     num_updates: int | None = None
-    """Updates per seed. None: anneal_updates where that is set, else 200, which solves
-    CartPole-v1."""
+    """Updates per seed. None: num_steps, else anneal_updates where that is set, else
+    200, which solves CartPole-v1."""
+    num_steps: int | None = None
+    """Environment steps per seed, in the place of num_updates; the last update is done
+    whole."""
     num_episodes: int = 100
     """Evaluation episodes per seed."""
     greedy: bool = True
@@ -80,12 +83,15 @@ class Config:
     )
 
     def __post_init__(self):
-        minima = {"num_seeds": 1, "num_updates": 1, "num_episodes": 1, "keep_best": 1}
-        cli.check_flags(self, **minima)
+        names = "num_seeds num_updates num_steps num_episodes keep_best"
+        cli.check_flags(self, **dict.fromkeys(names.split(), 1))
+        cli.check_length(self.num_updates, self.num_steps)
 
     @property
     def updates(self) -> int:
         """Updates per seed, the default filled in."""
+        if self.num_steps is not None:
+            return -(-self.num_steps // self.agent.steps_per_update)
         anneal_updates = getattr(self.agent, "anneal_updates", None)
         return self.num_updates or int(anneal_updates or 200)
 
@@ -173,7 +179,7 @@ def run(
     plotting.save_learning_curve(
         folder / "learning_curve.png",
         outcome.metrics,
-        steps_per_update=config.agent.num_envs * config.agent.rollout_length,
+        steps_per_update=config.agent.steps_per_update,
         title=title,
     )
     if outcome.evaluation is None:

@@ -210,6 +210,15 @@ def check_flags(config: Any, **minima: int) -> None:
         raise ValueError(f"--seed must be below 2**32, got {config.seed}.")
 
 
+def check_length(num_updates: int | None, num_steps: int | None) -> None:
+    """Raises ValueError if both flags are given."""
+    if num_updates is not None and num_steps is not None:
+        raise ValueError(
+            "--num-updates and --num-steps say the same, give one of them; got "
+            f"{num_updates} and {num_steps}."
+        )
+
+
 def say(console: Any, text: str) -> None:
     """Prints a line to a rich console unchanged: not wrapped, with brackets as text."""
     console.print(text, soft_wrap=True, markup=False)
@@ -219,7 +228,7 @@ def say_interrupted(
     console: Any, folder: Path, result: SweepResult, total: int
 ) -> None:
     """Says how far an interrupted run has come and how to go on."""
-    command = [*program(), "--resume", str(folder), "--num-updates", str(total)]
+    command = [*program(), "--resume", str(folder)]
     say(
         console,
         f"Interrupted after {result.num_updates} of {total} updates, without the final "

@@ -4,7 +4,7 @@ A callback is any function of a `Report`; a sweep calls it on the host after eac
 of updates. With several processes, only the first one calls.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ class Report(NamedTuple):
     settings: tuple[dict[str, Any], ...]
     metrics: tuple[Metrics, ...]
     """Setting by setting, NumPy leaves [num_seeds, n]: of updates first_update + 1 …
-    first_update + n."""
+    first_update + n, or where steps are equal of those that `updates_at` says."""
     steps_per_update: tuple[int, ...]
     """Setting by setting, environment steps of one seed."""
     first_update: int
@@ -49,6 +49,16 @@ class Report(NamedTuple):
     """All faults so far."""
     resumed: bool = False
     """Whether the sweep was told to resume, even if there was nothing to go on from."""
+    equal_steps: bool = False
+    """Whether all settings do as many steps instead of as many updates. The three
+    numbers of updates are then of the setting with the shortest ones."""
+
+    def updates_at(self, setting: int, number: int) -> int:
+        """The updates that a setting has done when the one with the shortest updates
+        has done `number`."""
+        if not self.equal_steps:
+            return number
+        return updates_at(number, self.steps_per_update, setting)
 
     def columns(self) -> list[str]:
         """The columns of `rows`: the settings, then RUN_COLUMNS, then the metrics."""
@@ -70,21 +80,43 @@ class Report(NamedTuple):
         The episodes' return and length are None where no episode ended, and a metric is
         None where it is NaN. Both hold for a frozen run.
         """
+        return (row for _, row in self.indexed_rows())
+
+    def indexed_rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The rows, each with the index of its setting."""
         columns = self._metric_columns()
-        for i in range(self.num_updates - self.first_update):
-            update = self.first_update + i + 1
-            for setting, metrics, steps in zip(
-                self.settings, self.metrics, self.steps_per_update, strict=True
-            ):
+        count = len(self.settings)
+        firsts = [self.updates_at(i, self.first_update) for i in range(count)]
+        for number in range(self.first_update + 1, self.num_updates + 1):
+            for i, setting in enumerate(self.settings):
+                update = self.updates_at(i, number)
+                if update == self.updates_at(i, number - 1):
+                    continue
                 values = {name: text(value) for name, value in setting.items()}
-                for seed in range(len(metrics.num_episodes)):
-                    yield {
-                        **values,
-                        "seed": seed,
-                        "update": update,
-                        "steps": update * steps,
-                        **_row(metrics, columns, (seed, i)),
-                    }
+                for seed in range(len(self.metrics[i].num_episodes)):
+                    at = seed, update - 1 - firsts[i]
+                    yield (
+                        i,
+                        {
+                            **values,
+                            "seed": seed,
+                            "update": update,
+                            "steps": update * self.steps_per_update[i],
+                            **_row(self.metrics[i], columns, at),
+                        },
+                    )
+
+
+def updates_at(number: int, steps_per_update: Sequence[int], index: int) -> int:
+    """How many updates of one length come nearest to the steps of so many others.
+
+    Args:
+      number: updates of the shortest length.
+      steps_per_update: all lengths.
+      index: of the one that is asked for.
+    """
+    steps, own = number * min(steps_per_update), steps_per_update[index]
+    return (2 * steps + own) // (2 * own)
 
 
 def _row(

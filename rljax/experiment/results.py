@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
     """Where training stopped; of a frozen run, the state before it broke. A `Buffer`
     in it is empty: its content stays on the devices."""
     metrics: Metrics
-    """[num_seeds, num_updates]."""
+    """[num_seeds, num_updates]; the i-th update ends after i × steps_per_update."""
     evaluation: Evaluation | None
     """[num_seeds, num_episodes] episodes after training, or None."""
     fault_updates: np.ndarray
@@ -49,6 +49,11 @@ class Outcome(NamedTuple):
     def agent_state(self) -> Any:
         """The agent states of all seeds, leaves [num_seeds, …]."""
         return self.train_state.agent_state
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps of one seed in one update."""
+        return self.agent.rollout_plan.num_steps
 
     @property
     def num_cut(self) -> np.ndarray:
@@ -86,7 +91,8 @@ class SweepResult:
     """Values by name, as `settings.expand` gives them."""
     outcomes: tuple[Outcome, ...]
     num_updates: int
-    """Updates done; fewer than asked for if the sweep was stopped."""
+    """Updates done, fewer than asked for if the sweep was stopped; of the setting with
+    the shortest ones, where steps are equal."""
     faults: tuple[Fault, ...]
     """Runs that were frozen."""
 
@@ -256,15 +262,20 @@ class SweepResult:
     def to_xarray(self) -> Any:
         """An xarray.Dataset over the axes, "seed", "update" and "episode".
 
-        Metrics that only some agents report are NaN for the others. A metric with the
-        name of an axis becomes "<name>_metric". Needs the extra `sweep`.
+        Metrics that only some agents report are NaN for the others, as is all that is
+        past a setting's last update (counts are 0 there). The coordinate "steps" says
+        how many environment steps each update ends after. A metric with the name of an
+        axis becomes "<name>_metric". Needs the extra `sweep`.
         """
         import xarray
 
         shape = tuple(len(values) for values in self.axes.values())
 
         def stack(get, *inner):
-            array = np.stack([np.asarray(get(o)) for o in self.outcomes])
+            arrays = [np.asarray(get(o)) for o in self.outcomes]
+            if inner[-1:] == ("update",):
+                arrays = [_padded(x, self.num_updates) for x in arrays]
+            array = np.stack(arrays)
             return (*self.axes, *inner), array.reshape(*shape, *array.shape[1:])
 
         def agent_metric(name):
@@ -295,7 +306,18 @@ class SweepResult:
             for name, values in self.axes.items()
         }
         coords["update"] = np.arange(1, self.num_updates + 1)
+        steps = stack(lambda o: coords["update"] * o.steps_per_update, "update")
+        if len({outcome.steps_per_update for outcome in self.outcomes}) == 1:
+            steps = "update", coords["update"] * self.outcomes[0].steps_per_update
+        coords["steps"] = steps
         return xarray.Dataset(data, coords=coords)
+
+
+def _padded(array: np.ndarray, length: int) -> np.ndarray:
+    """[..., length]: the array [..., n] with NaN, or 0 of integers, behind it."""
+    missing = [(0, 0)] * (array.ndim - 1) + [(0, length - array.shape[-1])]
+    fill = np.nan if array.dtype.kind == "f" else 0
+    return np.pad(array, missing, constant_values=fill)
 
 
 def _alike(value: Any, wanted: Any) -> bool:

@@ -16,7 +16,7 @@ from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.faults import Fault, locate_nan
 from rljax.experiment.fingerprint import check_same
 from rljax.experiment.population import Population, state_bytes, structure_of
-from rljax.experiment.reports import RUN_COLUMNS, Report
+from rljax.experiment.reports import RUN_COLUMNS, Report, updates_at
 from rljax.experiment.results import Outcome, SweepResult
 from rljax.experiment.settings import Expansion
 from rljax.training import Measure, Metrics
@@ -34,6 +34,7 @@ class Runner:
         keys: jax.Array,
         num_updates: int,
         *,
+        equal_steps: bool = False,
         devices: Sequence[Any] | None,
         batch_sizes: Sequence[int | None] | int | None,
         memory_budget: int,
@@ -53,6 +54,8 @@ class Runner:
         self.expansion = expansion
         self.num_seeds = len(keys)
         self.num_updates = num_updates
+        self.equal_steps = equal_steps
+        self.steps = [agent.rollout_plan.num_steps for agent, _ in expansion.built]
         self.num_devices = len(devices or jax.devices())
         self.identity = identity
         self.resumed = resumed
@@ -87,7 +90,7 @@ class Runner:
                         f"{name!r} can't be the name of a metric, of `measure` or of "
                         "the agent: a sweep's rows have that column. Rename it."
                     )
-        self.history = [_empty_history(p, num_updates) for p in self.populations]
+        self.history = self._empty_histories(num_updates)
 
     def start(self) -> None:
         """Initialises every run."""
@@ -97,7 +100,7 @@ class Runner:
     def save(self, checkpoints: Checkpoints) -> None:
         """Writes a checkpoint of all that `restore` needs."""
         states = [p.to_host() for p in self.populations]
-        history = [_part(h, 0, self.done) for h in self.history]
+        history = self._parts(0, self.done)
         description = {
             "identity": self.identity,
             "num_devices": self.num_devices,
@@ -116,7 +119,7 @@ class Runner:
             there = checkpoints.describe(step).get("identity")
             check_same(checkpoints.folder, there, self.identity)
             states = [p.host_shapes() for p in self.populations]
-            return states, [_empty_history(p, step) for p in self.populations]
+            return states, self._empty_histories(step)
 
         found = checkpoints.restore(like)
         if jax.process_count() > 1:
@@ -174,7 +177,7 @@ class Runner:
     def result(self, evaluations: Sequence[Evaluation] | None = None) -> SweepResult:
         """What was done so far, by setting; `evaluations` has one per population."""
         states = self._by_setting([p.to_host(buffers=False) for p in self.populations])
-        metrics = self._by_setting([_part(h, 0, self.done) for h in self.history])
+        metrics = self._by_setting(self._parts(0, self.done))
         evaluated: list[Any] = [None] * len(states)
         if evaluations is not None:
             evaluated = self._by_setting(evaluations)
@@ -196,9 +199,34 @@ class Runner:
         )
 
     def _advance(self, num_updates: int) -> None:
-        for population, history in zip(self.populations, self.history, strict=True):
-            _fill(history, self.done, population.advance(self.done, num_updates))
-        self.done += num_updates
+        last = self.done + num_updates
+        for i, population in enumerate(self.populations):
+            done, due = self._updates(i, self.done), self._updates(i, last)
+            if due > done:
+                _fill(self.history[i], done, population.advance(done, due - done))
+        self.done = last
+
+    def _updates(self, index: int, number: int) -> int:
+        """The updates of a population when the one with the shortest has done so many.
+
+        They are the same for all, unless steps are to be equal.
+        """
+        if not self.equal_steps:
+            return number
+        return updates_at(number, self.steps, self.groups[index][0])
+
+    def _empty_histories(self, number: int) -> list[Metrics]:
+        return [
+            _empty_history(p, self._updates(i, number))
+            for i, p in enumerate(self.populations)
+        ]
+
+    def _parts(self, first: int, last: int) -> list[Metrics]:
+        """The metrics of each population between two numbers of updates."""
+        return [
+            _part(h, self._updates(i, first), self._updates(i, last))
+            for i, h in enumerate(self.history)
+        ]
 
     def _by_setting(self, trees: Sequence[Any]) -> list[Any]:
         """Splits leaves [num_runs, …] of each population into [num_seeds, …]."""
@@ -260,19 +288,20 @@ class Runner:
         """Calls the callbacks with a report; returns the exception if one fails."""
         if not callbacks or jax.process_index() != 0:
             return None
-        metrics = self._by_setting([_part(h, first, self.done) for h in self.history])
-        steps = [a.rollout_plan.num_steps for a, _ in self.expansion.built]
-        num_steps = sum(steps) * self.num_seeds * (self.done - first)
+        metrics = self._by_setting(self._parts(first, self.done))
+        pairs = zip(metrics, self.steps, strict=True)
+        num_steps = sum(m.num_episodes.size * steps for m, steps in pairs)
         report = Report(
             settings=self.expansion.settings,
             metrics=tuple(metrics),
-            steps_per_update=tuple(steps),
+            steps_per_update=tuple(self.steps),
             first_update=first,
             num_updates=self.done,
             total_updates=self.num_updates,
             steps_per_second=num_steps / seconds,
             faults=tuple(self.faults),
             resumed=self.resumed,
+            equal_steps=self.equal_steps,
         )
         for callback in callbacks:
             try:

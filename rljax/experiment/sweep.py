@@ -15,7 +15,7 @@ from rljax.evaluation import KeepBest
 from rljax.experiment import signals
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.fingerprint import check_same, describe
-from rljax.experiment.reports import Report
+from rljax.experiment.reports import Report, updates_at
 from rljax.experiment.results import SweepResult
 from rljax.experiment.runner import Runner
 from rljax.experiment.settings import Expansion, expand, label
@@ -24,6 +24,7 @@ from rljax.training import (
     Measure,
     check_keep_best,
     check_measure,
+    count_updates,
     warn_if_no_episode_ended,
 )
 from rljax.types import Agent, EnvLike
@@ -37,7 +38,8 @@ def sweep(
     key: jax.Array,
     *,
     num_seeds: int,
-    num_updates: int,
+    num_updates: int | None = None,
+    num_steps: int | None = None,
     settings: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | None = None,
     num_episodes: int = 0,
     max_steps: int = 10_000,
@@ -74,7 +76,11 @@ def sweep(
       agent, env: one, or alternatives by name.
       key: random key.
       num_seeds: runs of each setting, 1 or more.
-      num_updates: updates of each run, 0 or more.
+      num_updates: updates of each run, 0 or more. A warning says where settings so
+        differ in environment steps.
+      num_steps: in its place, environment steps of each run. The setting with the
+        shortest updates does as many as take at least so many steps, every other one
+        the number that comes nearest to that.
       settings: a grid {"learning_rate": [1e-3, 3e-3], "env.gravity": [9.8, 20.0]}, or a
         list of settings [{"learning_rate": 1e-3}, …]; see `rljax.experiment.settings`.
       num_episodes: episodes per run after training, 0 for none.
@@ -134,18 +140,22 @@ def sweep(
     checks.key(key)
     most = checks.LARGEST_INT
     num_seeds = checks.integer("num_seeds", num_seeds, minimum=1, maximum=most)
-    num_updates = checks.integer("num_updates", num_updates, minimum=0, maximum=most)
     num_episodes = checks.integer("num_episodes", num_episodes, minimum=0)
     max_steps = checks.integer("max_steps", max_steps, minimum=1, maximum=most)
     if batch_size is not None:
         batch_size = checks.integer("batch_size", batch_size, minimum=1)
     check_measure(measure)
-    check_keep_best(keep_best, num_updates)
     expansion = expand(agent, env, settings)
+    steps = [agent.rollout_plan.num_steps for agent, _ in expansion.built]
+    equal_steps = num_steps is not None and len(set(steps)) > 1
+    num_updates = count_updates(min(steps), num_updates, num_steps)
+    fewest = _fewest_updates(expansion, steps, num_updates, num_steps)
+    check_keep_best(keep_best, fewest)
     identity = {}
     if checkpoints is not None:
         functions = {"measure": measure, "keep_best": keep_best}
         identity = _identity(expansion, num_seeds, key, functions)
+        identity |= {"equal_steps": True} if equal_steps else {}
     if devices is not None:
         devices = check_devices(devices)
     saved = _saved(checkpoints, resume, identity, num_updates)
@@ -174,6 +184,7 @@ def sweep(
             expansion,
             jax.random.split(key_train, num_seeds),
             num_updates,
+            equal_steps=equal_steps,
             devices=devices,
             batch_sizes=batch_sizes,
             memory_budget=memory_budget,
@@ -211,6 +222,35 @@ def sweep(
         warn_if_no_episode_ended(outcome.agent, outcome.metrics, where)
     _warn_of_cut_episodes(result, max_steps)
     return result
+
+
+def _fewest_updates(
+    expansion: Expansion, steps: list[int], num_updates: int, num_steps: int | None
+) -> int:
+    """The fewest updates that a setting does; warns where the steps differ.
+
+    Raises:
+      ValueError: with `num_steps`, a setting would do none.
+    """
+    names = [label(setting) for setting in expansion.settings]
+    short, long = np.argmin(steps), np.argmax(steps)
+    if num_steps is None:
+        if steps[short] < steps[long] and num_updates:
+            warnings.warn(
+                f"settings differ in environment steps: {names[long]!r} does "
+                f"{num_updates * steps[long]:,}, {names[short]!r} "
+                f"{num_updates * steps[short]:,}. Pass num_steps= in the place of "
+                "num_updates= to compare them after as many steps.",
+                stacklevel=3,
+            )
+        return num_updates
+    fewest = updates_at(num_updates, steps, int(long))
+    if num_steps and not fewest:
+        raise ValueError(
+            f"num_steps must be at least those of one update, {steps[long]:,} of "
+            f"setting {names[long]!r}, got {num_steps:,}."
+        )
+    return fewest
 
 
 def _saving_at_signals(

@@ -176,12 +176,10 @@ class _Tracker(contextlib.AbstractContextManager):
     def __call__(self, report: Report) -> None:
         """Logs the report's rows, each to its own run."""
         checks.instance("report", report, Report, "a sweep passes to callbacks")
-        settings = list(report.settings)
-        num_seeds = len(report.metrics[0].num_episodes)
-        for index, row in enumerate(report.rows()):
-            at = index // num_seeds % len(settings), row["seed"]
+        for index, row in report.indexed_rows():
+            at = index, row["seed"]
             if at not in self._runs:
-                self._runs[at] = self._open(settings[at[0]], *at, report)
+                self._runs[at] = self._open(report.settings[index], *at, report)
             values = {
                 name: value
                 for name, value in row.items()
@@ -380,7 +378,11 @@ class ProgressBar(contextlib.AbstractContextManager):
 
 def _median_return(report: Report) -> str:
     returns = np.concatenate(
-        [statistics.windowed_episode_returns(m, 1)[1][:, 0] for m in report.metrics]
+        [
+            statistics.windowed_episode_returns(m, 1)[1][:, 0]
+            for m in report.metrics
+            if m.num_episodes.size
+        ]
     )
     seen = returns[~np.isnan(returns)]
     return f"median return {np.median(seen):.1f}" if seen.size else "no episode ended"

@@ -1,18 +1,27 @@
 """What a sweep reports of its pace, and how a resumed one is laid out."""
 
+import csv
 import itertools
 import types
 
 import jax
+import numpy as np
+import pytest
 
 import rljax
 from rljax.experiment import runner
-from rljax.experiment.checkpoint import Checkpoints
+from rljax.experiment.checkpoint import CheckpointError, Checkpoints
+from rljax.experiment.writers import CSVWriter
 
 MAZE = rljax.make("GridWorld-5x5")
 AGENT = rljax.QLearning(
     exploration=rljax.exploration.EpsilonGreedy(0.1), rollout_length=10
 )
+
+
+def read_rows(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def sweep(num_updates, settings, **arguments):
@@ -25,7 +34,10 @@ def test_steps_per_second_are_those_of_all_settings_and_seeds(monkeypatch):
     clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
     monkeypatch.setattr(runner, "time", clock)
     reports = []
-    sweep(5, {"rollout_length": [10, 4]}, callbacks=[reports.append])
+    with pytest.warns(
+        UserWarning, match=r"'rollout_length=10' does 50, .*4' 20\. Pass"
+    ):
+        sweep(5, {"rollout_length": [10, 4]}, callbacks=[reports.append])
     assert sum(r.num_updates - r.first_update for r in reports) == 5
     for report in reports:
         updates = report.num_updates - report.first_update
@@ -44,3 +56,95 @@ def test_a_resumed_sweep_keeps_each_batch_size(tmp_path):
     assert kept.describe(2)["batch_sizes"] == [2]
     sweep(3, settings, checkpoints=kept, resume=True, batch_size=default)
     assert kept.describe(3)["batch_sizes"] == [default]
+
+
+def test_settings_of_different_updates_do_as_many_steps(tmp_path):
+    lengths = (10, 4, 25)
+    settings = {"rollout_length": list(lengths)}
+    reports = []
+    writer = CSVWriter(tmp_path / "csv")
+    result = sweep(None, settings, num_steps=98, callbacks=[reports.append, writer])
+    # The shortest does 25 updates, 100 steps; the others what comes nearest to that.
+    assert result.num_updates == 25
+    updates = [outcome.metrics.num_episodes.shape[1] for outcome in result.outcomes]
+    assert updates == [10, 25, 4]
+    assert [o.steps_per_update for o in result.outcomes] == [10, 4, 25]
+    # Each is what it would be alone.
+    for outcome, length, count in zip(result.outcomes, lengths, updates, strict=True):
+        alone = sweep(count, {"rollout_length": [length]})
+        for mine, theirs in zip(
+            jax.tree.leaves(outcome.metrics),
+            jax.tree.leaves(alone[0].metrics),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(mine, theirs)
+    rows = read_rows(tmp_path / "csv")
+    assert len(rows) == 3 * sum(updates)
+    for length, count in zip(lengths, updates, strict=True):
+        own = [row for row in rows if row["rollout_length"] == str(length)]
+        numbers = [int(row["update"]) for row in own if row["seed"] == "0"]
+        assert numbers == [*range(1, count + 1)]
+        assert all(int(r["steps"]) == length * int(r["update"]) for r in own)
+    # In the file settings go side by side: never further apart than one update of each.
+    steps = dict.fromkeys(map(str, lengths), 0)
+    for row in rows:
+        steps[row["rollout_length"]] = int(row["steps"])
+        assert max(steps.values()) - min(steps.values()) <= 25
+    data = result.to_xarray()
+    np.testing.assert_array_equal(
+        data.steps.sel(rollout_length=25)[:4], [25, 50, 75, 100]
+    )
+    assert np.isnan(data.abs_td_error.sel(rollout_length=25)[:, 4:]).all()
+    assert not np.isnan(data.abs_td_error.sel(rollout_length=25)[:, :4]).any()
+
+
+def test_equal_steps_go_on_as_if_they_had_not_been_stopped(tmp_path):
+    settings = {"rollout_length": [10, 4, 25]}
+    whole = CSVWriter(tmp_path / "whole")
+    uninterrupted = sweep(None, settings, num_steps=200, callbacks=[whole])
+    checkpoints = Checkpoints(tmp_path / "saved")
+    for num_steps in (40, 104, 200):
+        resumed = sweep(
+            None,
+            settings,
+            num_steps=num_steps,
+            checkpoints=checkpoints,
+            resume=True,
+            callbacks=[CSVWriter(tmp_path / "resumed")],
+        )
+    assert (tmp_path / "resumed").read_text() == (tmp_path / "whole").read_text()
+    for mine, theirs in zip(resumed.outcomes, uninterrupted.outcomes, strict=True):
+        np.testing.assert_array_equal(
+            mine.train_state.agent_state.q_values,
+            theirs.train_state.agent_state.q_values,
+        )
+    with pytest.raises(CheckpointError, match="equal_steps"):
+        with pytest.warns(UserWarning, match="differ in environment steps"):
+            sweep(60, settings, checkpoints=checkpoints, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, TypeError, "one of num_updates and num_steps must be given"),
+        ({"num_updates": 1, "num_steps": 1}, TypeError, "one of num_updates and num_s"),
+        ({"num_steps": -1}, ValueError, "num_steps must be at least 0, got -1"),
+        ({"num_steps": 1.5}, TypeError, "num_steps must be an integer, got 1.5"),
+        ({"num_steps": 3}, ValueError, "at least those of one update, 25 of setting"),
+    ],
+)
+def test_the_length_of_training_is_said_in_one_way(arguments, error, message):
+    settings = {"rollout_length": [4, 25]}
+    arguments = {"num_updates": None} | arguments
+    with pytest.raises(error, match=message):
+        sweep(settings=settings, **arguments)
+    if "setting" not in message:
+        with pytest.raises(error, match=message):
+            rljax.train(AGENT, MAZE, jax.random.key(0), **arguments)
+
+
+def test_steps_are_rounded_up_to_whole_updates(key):
+    assert AGENT.steps_per_update == 10
+    for num_steps, updates in ((0, 0), (1, 1), (20, 2), (21, 3)):
+        _, metrics = rljax.train(AGENT, MAZE, key, num_steps=num_steps)
+        assert metrics.num_episodes.shape == (updates,)
