@@ -118,9 +118,11 @@ def test_equal_steps_go_on_as_if_they_had_not_been_stopped(tmp_path):
             mine.train_state.agent_state.q_values,
             theirs.train_state.agent_state.q_values,
         )
-    with pytest.raises(CheckpointError, match="equal_steps"):
-        with pytest.warns(UserWarning, match="differ in environment steps"):
-            sweep(60, settings, checkpoints=checkpoints, resume=True)
+    with (
+        pytest.raises(CheckpointError, match="equal_steps"),
+        pytest.warns(UserWarning, match="differ in environment steps"),
+    ):
+        sweep(60, settings, checkpoints=checkpoints, resume=True)
 
 
 @pytest.mark.parametrize(
