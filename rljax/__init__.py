@@ -64,8 +64,9 @@ from rljax.types import MDP, Agent, Env, RolloutPlan, TimeStep, Transition
 
 if TYPE_CHECKING:
     from rljax import experiment, rlhf, testing
+    from rljax.commands.load import load_run
     from rljax.experiment.results import SweepResult
-    from rljax.experiment.sweep import sweep
+    from rljax.experiment.sweep import run, sweep
     from rljax.rlhf import DPO, GRPO, PPOKL, RLOO, TokenMDP
 
 __version__ = "0.1.0"
@@ -111,6 +112,7 @@ __all__ = [
     "experiment",
     "exploration",
     "init_train",
+    "load_run",
     "losses",
     "make",
     "networks",
@@ -121,6 +123,7 @@ __all__ = [
     "returns",
     "rlhf",
     "rollout",
+    "run",
     "spaces",
     "struct",
     "sweep",
@@ -138,7 +141,8 @@ _MODULE_OF = {
     **dict.fromkeys(("experiment", "rlhf", "testing")),
     **dict.fromkeys(("DPO", "GRPO", "PPOKL", "RLOO", "TokenMDP"), "rljax.rlhf"),
     "SweepResult": "rljax.experiment.results",
-    "sweep": "rljax.experiment.sweep",
+    **dict.fromkeys(("run", "sweep"), "rljax.experiment.sweep"),
+    "load_run": "rljax.commands.load",
 }
 
 

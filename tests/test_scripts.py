@@ -26,6 +26,7 @@ import rljax
 from rljax import commands
 from rljax.agents.base import AgentState
 from rljax.experiment import cli
+from rljax.experiment.checkpoint import CheckpointError
 from rljax.experiment.results import Outcome
 from tests.conftest import enable_x64
 from tests.oracles import published
@@ -57,7 +58,8 @@ def train_script():
 
 def run(script, *arguments):
     old = sys.argv
-    sys.argv = ["script.py", *map(str, arguments)]
+    name = script.__name__.removeprefix("rljax.commands.")
+    sys.argv = [f"rljax {name}", *map(str, arguments)]
     try:
         return script.main()
     finally:
@@ -438,6 +440,98 @@ def test_gridworld_says_what_to_try_where_nothing_was_learned(q_values, regret, 
     )
     assert len(found) == (words is not None)
     assert words is None or (words in found[0] and "--num-steps" in found[0])
+
+
+def test_a_run_is_loaded_as_it_ended(output):
+    first = sorted(output.iterdir())[0]
+    run = rljax.load_run(first, seed=2)
+    assert (run.agent.learning_rate, run.seed, run.setting) == (0.25, 2, "default")
+    assert run.env.env.gravity == 12.5
+    rows = [row for row in rows_of(first / "metrics.csv") if row["seed"] == "2"]
+    np.testing.assert_allclose(
+        run.metrics.agent["policy_loss"], [float(r["policy_loss"]) for r in rows]
+    )
+    # It plays as the run's own evaluation says that it did.
+    keys = jax.random.split(jax.random.split(jax.random.key(0))[1], 3)
+    played = rljax.evaluate(
+        run.agent, run.agent_state, run.env, keys[2], num_episodes=5
+    )
+    rows = [row for row in rows_of(first / "evaluation.csv") if row["seed"] == "2"]
+    np.testing.assert_array_equal(
+        played.episode_returns, [float(row["episode_return"]) for row in rows]
+    )
+    assert repr(run) == ("Run(Reinforce on TimeLimit, default, seed 2 of 3, 6 updates)")
+
+
+def test_a_policy_goes_elsewhere_as_a_program_and_as_numbers(output, tmp_path):
+    run = rljax.load_run(sorted(output.iterdir())[0])
+    rng = np.random.default_rng(0)
+    observations = rng.normal(size=(50, 4)).astype(np.float32)
+    actions = [int(run.policy(obs)) for obs in observations]
+    assert set(actions) == {0, 1}
+
+    run.save_weights(tmp_path / "weights.npz")
+    weights = np.load(tmp_path / "weights.npz")
+    assert {name: x.shape for name, x in weights.items()} == {
+        "params.0.kernel": (4, 8),
+        "params.0.bias": (8,),
+        "params.1.kernel": (8, 2),
+        "params.1.bias": (2,),
+    }
+    hidden = np.maximum(
+        observations @ weights["params.0.kernel"] + weights["params.0.bias"], 0
+    )
+    logits = hidden @ weights["params.1.kernel"] + weights["params.1.bias"]
+    np.testing.assert_array_equal(logits.argmax(-1), actions)
+
+    run.export(tmp_path / "policy")
+    np.save(tmp_path / "observations.npy", observations)
+    # In a process that knows nothing of rljax.
+    code = f"""
+import sys, jax.export, numpy as np
+sys.modules["rljax"] = None
+program = jax.export.deserialize(open({str(tmp_path / "policy")!r}, "rb").read())
+for obs in np.load({str(tmp_path / "observations.npy")!r}):
+    print(int(program.call(obs)))
+"""
+    status, out, error = called("-c", code)
+    assert (status, [*map(int, out.split())]) == (0, actions), error
+    for save in (run.export, run.save_weights):
+        with pytest.raises(FileExistsError):
+            save(tmp_path / "policy")
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, FileNotFoundError, "folder must be that of a run of `rljax train`"),
+        ("[", ValueError, "is no configuration of a run"),
+        ('{"subcommand": "rlhf", "arguments": []}', ValueError, "keeps no state"),
+        ('{"subcommand": "train", "arguments": []}', CheckpointError, "no checkpoint"),
+    ],
+)
+def test_what_is_no_run_can_not_be_loaded(content, error, message, tmp_path):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(error, match=message):
+        rljax.load_run(tmp_path)
+
+
+def test_a_seed_that_there_is_not_is_refused(output):
+    with pytest.raises(ValueError, match="seed must be in .*2.*, got 3|at most 2"):
+        rljax.load_run(sorted(output.iterdir())[0], seed=3)
+
+
+@pytest.mark.slow
+def test_a_swept_run_is_loaded_by_its_setting(sweep_script, tmp_path):
+    arguments = ["actor-critic", *TINY, "--num-seeds", 2, "--num-episodes", 2]
+    arguments += ["--grid", "num_envs=2,4", "--num-steps", 480, "--output", tmp_path]
+    assert run(sweep_script, *arguments) == 0
+    (folder,) = tmp_path.iterdir()
+    loaded = rljax.load_run(folder, setting={"num_envs": 4}, seed=1)
+    assert loaded.agent.num_envs == 4
+    assert len(loaded.metrics.num_episodes) == 3
+    assert len(rljax.load_run(folder, setting=0).metrics.num_episodes) == 6
 
 
 def called(*words, **variables):

@@ -74,10 +74,26 @@ class Config:
         cli.check_length(self.num_updates, self.num_steps)
 
 
+def parse(arguments: list[str]) -> Config:
+    """The configuration that flags give."""
+    return tyro.cli(Config, args=arguments, config=TYRO)
+
+
+def swept(config: Config, num_updates: int) -> dict[str, Any]:
+    """What `rljax.sweep` is asked for, but for so many of the shortest updates."""
+    env, grid = make_env(config), dict(map(parse_axis, config.grid))
+    arguments = {"agent": config.agent, "env": env, "settings": grid}
+    if config.num_updates is not None:
+        return arguments | {"num_updates": num_updates}
+    built = settings_.expand(**arguments).built
+    shortest = min(agent.steps_per_update for agent, _ in built)
+    return arguments | {"num_steps": num_updates * shortest}
+
+
 def main() -> int:
     """Runs the command with the flags of `sys.argv`; returns the exit status."""
     try:
-        config = tyro.cli(Config, args=cli.arguments(), config=TYRO)
+        config = parse(cli.arguments())
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -96,10 +96,20 @@ class Config:
         return self.num_updates or int(anneal_updates or 200)
 
 
+def parse(arguments: list[str]) -> Config:
+    """The configuration that flags give."""
+    return tyro.cli(Config, args=arguments, config=TYRO)
+
+
+def swept(config: Config, num_updates: int) -> dict[str, Any]:
+    """What `rljax.sweep` is asked for, but for so many updates."""
+    return {"agent": config.agent, "env": make_env(config), "num_updates": num_updates}
+
+
 def main() -> int:
     """Runs the command with the flags of `sys.argv`; returns the exit status."""
     try:
-        config = tyro.cli(Config, args=cli.arguments(), config=TYRO)
+        config = parse(cli.arguments())
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.experimental import multihost_utils
 
 from rljax import checks
-from rljax.evaluation import KeepBest
+from rljax.evaluation import Evaluation, KeepBest
 from rljax.experiment import signals
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.fingerprint import check_same, describe
@@ -22,6 +23,8 @@ from rljax.experiment.settings import Expansion, expand, label
 from rljax.parallel import check_devices
 from rljax.training import (
     Measure,
+    Metrics,
+    TrainState,
     check_keep_best,
     check_measure,
     count_updates,
@@ -134,18 +137,129 @@ def sweep(
       FloatingPointError: with `debug`, at the first fault.
       KeyboardInterrupt: Ctrl-C; with `checkpoints`, the message says what was saved.
     """
-    for name, value in (("greedy", greedy), ("resume", resume), ("debug", debug)):
-        checks.boolean(name, value)
-    _check_host_arguments(key, callbacks, checkpoints, resume, stop)
-    checks.key(key)
+    checks.boolean("greedy", greedy)
     most = checks.LARGEST_INT
     num_seeds = checks.integer("num_seeds", num_seeds, minimum=1, maximum=most)
     num_episodes = checks.integer("num_episodes", num_episodes, minimum=0)
     max_steps = checks.integer("max_steps", max_steps, minimum=1, maximum=most)
     if batch_size is not None:
         batch_size = checks.integer("batch_size", batch_size, minimum=1)
+    _check_host_arguments("sweep", key, callbacks, checkpoints, resume, stop, debug)
+
+    key_train, key_evaluate = jax.random.split(key)
+
+    def evaluate(runner: Runner) -> list[Evaluation]:
+        keys = jax.random.split(key_evaluate, num_seeds)
+        arguments = (keys, num_episodes, max_steps, greedy)
+        return [p.evaluate(*arguments) for p in runner.populations]
+
+    result = _drive(
+        expand(agent, env, settings),
+        key,
+        jax.random.split(key_train, num_seeds),
+        num_updates,
+        num_steps,
+        evaluate=evaluate if num_episodes else None,
+        measure=measure,
+        keep_best=keep_best,
+        devices=devices,
+        batch_size=batch_size,
+        memory_budget=memory_budget,
+        callbacks=callbacks,
+        checkpoints=checkpoints,
+        resume=resume,
+        stop=stop,
+        debug=debug,
+    )
+    _warn_of_cut_episodes(result, max_steps)
+    return result
+
+
+def run(
+    agent: Agent,
+    env: EnvLike,
+    key: jax.Array,
+    *,
+    num_updates: int | None = None,
+    num_steps: int | None = None,
+    measure: Measure | None = None,
+    keep_best: KeepBest | None = None,
+    callbacks: Sequence[Callable[[Report], Any]] = (),
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
+    stop: Callable[[], bool] | None = None,
+    debug: bool = False,
+) -> tuple[TrainState, Metrics]:
+    """Trains once, as `train` does, but in chunks: with progress and checkpoints.
+
+        rljax.run(agent, env, key, num_updates=200, callbacks=[ProgressBar()])
+
+    It returns what `train` returns for this key, within float tolerance. Another number
+    of updates compiles nothing anew. It is a loop on the host, so it can't be jitted,
+    vmapped or differentiated: `train` can.
+
+    Args:
+      agent, env, key, num_updates, num_steps, measure, keep_best: as of `train`.
+      callbacks, checkpoints, resume, stop, debug: as of `sweep`.
+
+    Returns:
+      The final state, and metrics with leaves [num_updates].
+
+    Raises:
+      As `sweep`.
+    """
+    _check_host_arguments("run", key, callbacks, checkpoints, resume, stop, debug)
+    result = _drive(
+        expand(_lone("agent", agent), _lone("env", env)),
+        key,
+        key[None],
+        num_updates,
+        num_steps,
+        measure=measure,
+        keep_best=keep_best,
+        callbacks=callbacks,
+        checkpoints=checkpoints,
+        resume=resume,
+        stop=stop,
+        debug=debug,
+    )
+    (outcome,) = result.outcomes
+    return jax.tree.map(lambda x: jnp.asarray(x[0]), outcome[3:5])
+
+
+def _lone(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        raise TypeError(f"{name} must be one, got {list(value)!r}. Sweep over several.")
+    return value
+
+
+def _drive(
+    expansion: Expansion,
+    key: jax.Array,
+    keys: jax.Array,
+    num_updates: int | None,
+    num_steps: int | None,
+    *,
+    evaluate: Callable[[Runner], list[Evaluation]] | None = None,
+    measure: Measure | None,
+    keep_best: KeepBest | None,
+    devices: Sequence[Any] | None = None,
+    batch_size: int | None = None,
+    memory_budget: int | None = None,
+    callbacks: Sequence[Callable[[Report], Any]],
+    checkpoints: Checkpoints | None,
+    resume: bool,
+    stop: Callable[[], bool] | None,
+    debug: bool,
+) -> SweepResult:
+    """What `sweep` and `run` do once their arguments are known to be of the right kind.
+
+    Args:
+      key: what a checkpoint remembers of the random numbers.
+      keys: [num_seeds] of training.
+      evaluate: plays what `Outcome.evaluation` holds, or None.
+    """
     check_measure(measure)
-    expansion = expand(agent, env, settings)
     steps = [agent.rollout_plan.num_steps for agent, _ in expansion.built]
     equal_steps = num_steps is not None and len(set(steps)) > 1
     num_updates = count_updates(min(steps), num_updates, num_steps)
@@ -154,7 +268,7 @@ def sweep(
     identity = {}
     if checkpoints is not None:
         functions = {"measure": measure, "keep_best": keep_best}
-        identity = _identity(expansion, num_seeds, key, functions)
+        identity = _identity(expansion, len(keys), key, functions)
         identity |= {"equal_steps": True} if equal_steps else {}
     if devices is not None:
         devices = check_devices(devices)
@@ -163,7 +277,6 @@ def sweep(
     num_devices = len(devices or jax.devices())
     if batch_size is None and saved is not None and saved["num_devices"] == num_devices:
         batch_sizes = saved["batch_sizes"]  # another size would round differently
-    key_train, key_evaluate = jax.random.split(key)
     if memory_budget is None:
         memory_budget = _default_budget(devices)
     memory_budget = checks.integer("memory_budget", memory_budget, minimum=1)
@@ -182,7 +295,7 @@ def sweep(
                 stack.enter_context(callback)
         runner = Runner(
             expansion,
-            jax.random.split(key_train, num_seeds),
+            keys,
             num_updates,
             equal_steps=equal_steps,
             devices=devices,
@@ -206,10 +319,8 @@ def sweep(
         alone = jax.process_count() == 1
         ended_by = asked.number if stopped or alone else None
         played = None
-        if num_episodes and not stopped and ended_by is None:
-            keys = jax.random.split(key_evaluate, num_seeds)
-            arguments = (keys, num_episodes, max_steps, greedy)
-            played = [p.evaluate(*arguments) for p in runner.populations]
+        if evaluate is not None and not stopped and ended_by is None:
+            played = evaluate(runner)
         result = runner.result(played)
     if ended_by is not None and checkpoints is not None:
         signals.end(
@@ -220,7 +331,6 @@ def sweep(
     for outcome in result.outcomes:
         where = f"in setting {outcome.label!r} "
         warn_if_no_episode_ended(outcome.agent, outcome.metrics, where)
-    _warn_of_cut_episodes(result, max_steps)
     return result
 
 
@@ -263,12 +373,20 @@ def _saving_at_signals(
 
 
 def _check_host_arguments(
-    key: Any, callbacks: Any, checkpoints: Any, resume: Any, stop: Any
+    who: str,
+    key: Any,
+    callbacks: Any,
+    checkpoints: Any,
+    resume: Any,
+    stop: Any,
+    debug: Any,
 ) -> None:
     """Raises TypeError or ValueError unless these arguments suit a loop on the host."""
+    checks.boolean("resume", resume)
+    checks.boolean("debug", debug)
     if isinstance(key, Tracer):
         raise TypeError(
-            "sweep is a loop on the host and can't be jitted, vmapped or "
+            f"{who} is a loop on the host and can't be jitted, vmapped or "
             "differentiated. Transform rljax.train instead."
         )
     listed = isinstance(callbacks, Sequence)
@@ -288,6 +406,7 @@ def _check_host_arguments(
         )
     if stop is not None and not callable(stop):
         raise TypeError(f"stop must be a function without arguments, got {stop!r}.")
+    checks.key(key)
 
 
 def _saved(

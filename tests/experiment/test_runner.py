@@ -5,11 +5,12 @@ import itertools
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import rljax
-from rljax.experiment import runner
+from rljax.experiment import programs, runner
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.writers import CSVWriter
 
@@ -143,6 +144,66 @@ def test_the_length_of_training_is_said_in_one_way(arguments, error, message):
     if "setting" not in message:
         with pytest.raises(error, match=message):
             rljax.train(AGENT, MAZE, jax.random.key(0), **arguments)
+
+
+def assert_as_train(found, trained):
+    for mine, theirs in zip(*map(jax.tree.leaves, (found, trained)), strict=True):
+        if jnp.issubdtype(mine.dtype, jax.dtypes.prng_key):
+            mine, theirs = jax.random.key_data(mine), jax.random.key_data(theirs)
+        assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("make_key", [jax.random.key, jax.random.PRNGKey])
+def test_a_run_in_chunks_is_that_of_train(make_key, tmp_path):
+    key = make_key(3)
+    whole = rljax.train(AGENT, MAZE, key, num_updates=7)
+    reports = []
+    found = rljax.run(AGENT, MAZE, key, num_updates=7, callbacks=[reports.append])
+    assert jax.tree.structure(found) == jax.tree.structure(whole)
+    assert_as_train(found, whole)
+    assert reports[-1].num_updates == 7
+    assert len(reports) > 1
+    # By steps, stopped on the way, and gone on with.
+    checkpoints = Checkpoints(tmp_path)
+    rljax.run(AGENT, MAZE, key, num_steps=30, checkpoints=checkpoints)
+    assert checkpoints.steps() == [3]
+    found = rljax.run(
+        AGENT, MAZE, key, num_steps=70, checkpoints=checkpoints, resume=True
+    )
+    assert_as_train(found, whole)
+
+
+def test_a_run_of_another_length_compiles_nothing():
+    programs.compile_training.cache_clear()
+    for num_updates in (2, 3, 30):
+        rljax.run(AGENT, MAZE, jax.random.key(0), num_updates=num_updates)
+    assert programs.compile_training.cache_info().misses == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"agent": {"a": AGENT, "b": AGENT}},
+            TypeError,
+            r"agent must be one, got \['a",
+        ),
+        ({"env": {"a": MAZE}}, TypeError, "env must be one, got .*Sweep over several"),
+        ({"num_updates": None}, TypeError, "one of num_updates and num_steps"),
+        ({"key": 3}, TypeError, "key must be a random key"),
+        ({"resume": True}, ValueError, "resume needs the checkpoints"),
+        ({"callbacks": [1]}, TypeError, "callbacks must be a list of functions"),
+    ],
+)
+def test_a_run_refuses_what_does_not_fit(arguments, error, message):
+    given = {"agent": AGENT, "env": MAZE, "key": jax.random.key(0), "num_updates": 1}
+    given |= arguments
+    with pytest.raises(error, match=message):
+        rljax.run(given.pop("agent"), given.pop("env"), given.pop("key"), **given)
+    run = jax.jit(lambda key: rljax.run(AGENT, MAZE, key, num_updates=1))
+    with pytest.raises(TypeError, match="run is a loop on the host and can't be jit"):
+        run(jax.random.key(0))
 
 
 def test_steps_are_rounded_up_to_whole_updates(key):
