@@ -264,6 +264,16 @@ def _ordinary(key: jax.Array) -> jax.Array:
     return jax.random.wrap_key_data(key, impl=_ORDINARY)
 
 
+def words_depend_on_batch(key: jax.Array) -> bool:
+    """Whether the words that vmap draws from a key are others than of the key alone.
+
+    So it is with JAX's "rbg" and "unsafe_rbg" keys.
+    """
+    if is_typed_key(key):
+        return "rbg" in str(jax.random.key_impl(key))
+    return key.shape[-1:] == (4,)
+
+
 _UNROLLED = extend.define_prng_impl(
     key_shape=(2,),
     seed=_seed,

@@ -49,7 +49,9 @@ class Metrics(NamedTuple):
 
 
 def _mean(total, count):
-    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+    floor = jnp.maximum(count, 1).astype(jnp.result_type(total))
+    with jax.debug_nans(False):  # here NaN is meant
+        return jnp.where(count > 0, total / floor, jnp.nan)
 
 
 def init_train(agent: Agent, env: EnvLike, key: jax.Array) -> TrainState:

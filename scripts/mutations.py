@@ -332,8 +332,8 @@ MUTATIONS = [
     Mutation(
         "before the first episode ends, its mean return is said to be 0",
         "training.py",
-        "return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)",
-        "return total / jnp.maximum(count, 1)",
+        "return jnp.where(count > 0, total / floor, jnp.nan)",
+        "return total / floor",
         "test_rollout.py",
     ),
     Mutation(

@@ -111,6 +111,20 @@ def test_two_runs_of_one_configuration_are_equal(output):
         assert (first / name).read_text() == (second / name).read_text()
 
 
+def test_a_configuration_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    cli.write_config(tmp_path, {"a": 1}, version="1")
+    before = (tmp_path / "config.json").read_text()
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli.os, "replace", full)
+    with pytest.raises(OSError, match=r"config.json could not be written: No space"):
+        cli.write_config(tmp_path, {"a": 2}, version="1")
+    assert (tmp_path / "config.json").read_text() == before
+    assert len([*tmp_path.iterdir()]) == 1
+
+
 def test_the_configuration_is_exact(output):
     config = json.loads((next(output.iterdir()) / "config.json").read_text())
     assert config["agent_class"] == "Reinforce"

@@ -113,9 +113,10 @@ def test_training_is_traced_under_strict_promotion(name):
 
     def everything(key):
         measure = optimum.measure if isinstance(env, rljax.TokenMDP) else None
-        state, _ = rljax.train(agent, env, key, num_updates=2, measure=measure)
+        state, metrics = rljax.train(agent, env, key, num_updates=2, measure=measure)
         state = state.agent_state
-        found = [rljax.evaluate(agent, state, env, key, num_episodes=2, max_steps=9)]
+        found = [metrics.episode_return, metrics.episode_length]
+        found += [rljax.evaluate(agent, state, env, key, num_episodes=2, max_steps=9)]
         if isinstance(agent, rljax.tabular.agent.TabularAgent):
             found.append(agent.behaviour_policy(state))
         if isinstance(env, Bandit):
@@ -130,6 +131,43 @@ def test_training_is_traced_under_strict_promotion(name):
         jax.numpy_rank_promotion("raise"),
     ):
         jax.eval_shape(everything, KEY)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        rljax.planning.value_iteration,
+        rljax.planning.policy_iteration,
+        rljax.planning.modified_policy_iteration,
+    ],
+)
+@pytest.mark.parametrize("discount", [0.9, 1.0])
+def test_planning_is_traced_under_strict_promotion(plan, discount):
+    with (
+        enable_x64(),
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+    ):
+        mdp = LAKE.to_mdp()
+        jax.eval_shape(lambda mdp: plan(mdp, discount), mdp)
+
+
+def test_exact_returns_are_traced_under_strict_promotion():
+    agent = rljax.QLearning(rollout_length=4)
+    with (
+        enable_x64(),
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+    ):
+        train = rljax.regret.train_with_exact_returns
+        jax.eval_shape(lambda key: train(agent, GRID, key, num_updates=2)[2], KEY)
+
+
+def test_a_mean_of_no_episodes_is_no_fault_while_nans_are_looked_for():
+    zero = jnp.zeros(2)
+    metrics = rljax.Metrics(jnp.array([0, 1]), zero, zero, {})
+    with jax.debug_nans(True):
+        np.testing.assert_array_equal(metrics.episode_return, [np.nan, 0])
 
 
 def test_models_and_preferences_are_traced_under_strict_promotion():

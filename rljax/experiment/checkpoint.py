@@ -14,6 +14,7 @@ import itertools
 import json
 import logging
 import operator
+import reprlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,10 +27,12 @@ import numpy as np
 from rljax import checks
 from rljax.random import is_typed_key
 
-FORMAT = 1
+FORMAT = 2
 """Number of the format, to be increased when older versions would misread a new one."""
-_MARKS = ("description", "arrays", "_CHECKPOINT_METADATA")
+_MARKS = ("description", "arrays", "_CHECKPOINT_METADATA", "commit_success.txt")
 """Any of these names in a folder marks it as a checkpoint, even a damaged one."""
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
+"""Of errors that say nothing against what was saved before."""
 
 
 class CheckpointError(RuntimeError):
@@ -93,10 +96,23 @@ class Checkpoints:
         self._last_save = time.monotonic()
 
     def steps(self) -> list[int]:
-        """The steps of all complete checkpoints, in ascending order."""
-        if not self.folder.is_dir():
-            return []
-        names = (path.name for path in self.folder.iterdir() if path.is_dir())
+        """The steps of all complete checkpoints, in ascending order.
+
+        An empty folder does not count: a process that is killed while it deletes an old
+        checkpoint leaves one.
+
+        Raises:
+          CheckpointError: the folder can't be read.
+        """
+        try:
+            if not self.folder.is_dir():
+                return []
+            paths = [path for path in self.folder.iterdir() if path.is_dir()]
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.folder} can't be read: {error.strerror}."
+            ) from error
+        names = (path.name for path in paths if not _is_empty(path))
         # 007 does not count: as a step it is 7, which would be looked for in folder 7.
         return sorted(int(n) for n in names if n.isdecimal() and str(int(n)) == n)
 
@@ -127,10 +143,15 @@ class Checkpoints:
         # Orbax takes any folder with a number as its name for a checkpoint, and would
         # delete the oldest of them.
         for there in steps:
-            if not any((self.folder / str(there) / name).exists() for name in _MARKS):
+            path = self.folder / str(there)
+            try:
+                is_ours = any((path / name).exists() for name in _MARKS)
+            except OSError as error:
+                raise SaveError(f"{path} can't be read: {error.strerror}.") from error
+            if not is_ours:
                 raise SaveError(
-                    f"{self.folder / str(there)} is no checkpoint of rljax, but named "
-                    "like one. Choose another folder, or move it away."
+                    f"{path} is no checkpoint of rljax, but named like one. Choose "
+                    "another folder, or move it away."
                 )
         if steps and step <= steps[-1]:
             raise SaveError(
@@ -140,12 +161,13 @@ class Checkpoints:
         arrays, leaves = _flatten(tree)
         try:
             user = dict(description or {})
-            content = {"format": FORMAT, "leaves": leaves, "user": user}
+            content = {"format": FORMAT, "step": step, "leaves": leaves, "user": user}
+            content = json.loads(json.dumps(content))  # keys become strings
             content["digest"] = _digest_json(content)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(
                 "description must be a dictionary that JSON can hold, got "
-                f"{description!r}: {error}."
+                f"{reprlib.repr(description)}: {error}."
             ) from None
         args = self._orbax.args
         try:
@@ -163,11 +185,17 @@ class Checkpoints:
         except Exception as error:
             for path in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
                 shutil.rmtree(path, ignore_errors=True)
-            kept = f"step {steps[-1]} is there and whole" if steps else "there is none"
+            kept = f"step {steps[-1]} is there" if steps else "there is none"
+            remedy = "See that there is space and that the folder can be written"
+            if steps and _is_of_the_disk(error):
+                kept += " and whole"
+            elif steps:
+                remedy += (
+                    "; or an older one is damaged: move it away, or pass fall_back=True"
+                )
             raise SaveError(
                 f"checkpoint {step} could not be written in {self.folder}: "
-                f"{_first_line(error)}. Of older ones, {kept}. See that there is "
-                "space and that the folder can be written, then resume."
+                f"{_first_line(error)}. Of older ones, {kept}. {remedy}. Then resume."
             ) from error
         self._last_save = time.monotonic()
 
@@ -208,8 +236,13 @@ class Checkpoints:
                 return Checkpoint(candidate, tree, description, tuple(skipped))
             except CheckpointError as error:
                 skipped.append(str(error))
-                if not self.fall_back:
+                if not self.fall_back and candidate == steps[0]:
                     raise
+                if not self.fall_back:
+                    raise CheckpointError(
+                        f"{str(error).rstrip('.')}. Pass fall_back=True (--fall-back) "
+                        "to go on from an older checkpoint."
+                    ) from error
         raise CheckpointError("no checkpoint can be used. " + " ".join(skipped))
 
     def describe(self, step: int) -> dict[str, Any]:
@@ -224,7 +257,11 @@ class Checkpoints:
 
     def _describe(self, step: int) -> dict[str, Any]:
         path = self.folder / str(step)
-        if not (path / "description").is_dir():
+        try:
+            is_described = (path / "description").is_dir()
+        except OSError as error:
+            raise CheckpointError(f"{path} can't be read: {error.strerror}.") from error
+        if not is_described:
             raise CheckpointError(
                 f"{path} is no checkpoint of rljax: it has no description."
             )
@@ -242,6 +279,11 @@ class Checkpoints:
         if content.pop("digest", None) != _digest_json(content):
             raise CheckpointError(
                 f"{path} is damaged: its description is not what was saved."
+            )
+        if content.get("step") != step:
+            raise CheckpointError(
+                f"{path} is the checkpoint of step {content.get('step')}, copied or "
+                "renamed."
             )
         return content
 
@@ -375,6 +417,21 @@ def _reader(orbax: Any) -> Any:
     )
 
 
+def _is_empty(path: Any) -> bool:
+    try:
+        return not any(path.iterdir())
+    except OSError:
+        return False  # there is something that can't be read
+
+
+def _is_of_the_disk(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _as_step(step: Any) -> int:
     try:
         index = operator.index(step)
@@ -394,6 +451,8 @@ def _flatten(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise ValueError(f"tree must have leaves to save, got {tree!r}.")
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path)
+        if name in leaves:
+            raise ValueError(f"tree has two leaves named {name}.")
         leaf = _as_array(name, leaf)
         array = np.asarray(jax.random.key_data(leaf) if is_typed_key(leaf) else leaf)
         if array.size:  # Orbax refuses empty arrays
@@ -414,6 +473,8 @@ def _as_array(name: str, leaf: Any) -> Any:
             f"the leaf {name or 'of the tree'} must be an array of numbers, got dtype "
             f"{leaf.dtype}: {leaf!r}."
         )
+    if isinstance(leaf, np.ndarray) and not leaf.dtype.isnative:
+        return leaf.astype(leaf.dtype.newbyteorder("="))  # as storage returns it
     return leaf
 
 

@@ -181,7 +181,15 @@ def write_config(folder: Path, config: Mapping[str, Any], *, version: str) -> No
         },
     }
     text = json.dumps(content, indent=2, default=_describe)
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    path, new = folder / "config.json", folder / "config.json.new"
+    try:
+        new.write_text(text + "\n", encoding="utf-8")
+        os.replace(new, path)  # never half written, not even on a full disk
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise OSError(
+            error.errno, f"{path} could not be written: {error.strerror}"
+        ) from error
 
 
 def _without_resume(given: list[str]) -> list[str]:

@@ -103,6 +103,7 @@ class Runner:
         history = self._parts(0, self.done)
         description = {
             "identity": self.identity,
+            "jax": jax.__version__,
             "num_devices": self.num_devices,
             "batch_sizes": [p.layout.batch_size for p in self.populations],
         }

@@ -11,11 +11,12 @@ import numpy as np
 from jax.core import Tracer
 from jax.experimental import multihost_utils
 
-from rljax import checks
+from rljax import checks, random
 from rljax.evaluation import Evaluation, KeepBest
 from rljax.experiment import signals
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.fingerprint import check_same, describe
+from rljax.experiment.population import CONFIG
 from rljax.experiment.reports import Report, updates_at
 from rljax.experiment.results import SweepResult
 from rljax.experiment.runner import Runner
@@ -407,6 +408,13 @@ def _check_host_arguments(
     if stop is not None and not callable(stop):
         raise TypeError(f"stop must be a function without arguments, got {stop!r}.")
     checks.key(key)
+    if random.words_depend_on_batch(key):
+        warnings.warn(
+            f"{who} was given a key of kind {jax.random.key_impl(key)!r}, whose words "
+            "under vmap depend on how runs are batched: results will depend on "
+            "batch_size and devices. Keys of jax.random.key(seed) don't.",
+            stacklevel=3,
+        )
 
 
 def _saved(
@@ -430,15 +438,27 @@ def _saved(
     for step in reversed(steps):
         try:
             saved = checkpoints.describe(step)
-        except CheckpointError:
+        except CheckpointError as error:
             if checkpoints.fall_back and step != steps[0]:
                 continue
+            if step != steps[0]:
+                raise CheckpointError(
+                    f"{str(error).rstrip('.')}. Pass fall_back=True (--fall-back) to "
+                    "go on from an older checkpoint."
+                ) from error
             raise
         check_same(checkpoints.folder, saved.get("identity"), identity)
         if step > num_updates:
             raise CheckpointError(
                 f"{checkpoints.folder / str(step)} is of update {step}, but "
                 f"num_updates is {num_updates}. Ask for as many or more."
+            )
+        if saved.get("jax") != jax.__version__:
+            warnings.warn(
+                f"{checkpoints.folder / str(step)} was saved with jax "
+                f"{saved.get('jax')}, this is {jax.__version__}: what is done from "
+                "here on may differ from an uninterrupted run by more than rounding.",
+                stacklevel=4,
             )
         return saved
     return None
@@ -479,6 +499,7 @@ def _identity(
         "num_seeds": num_seeds,
         "key": describe(key),
         "key_dtype": str(key.dtype),
+        "jax_settings": {n: describe(getattr(jax.config, n), n) for n in CONFIG},
     }
 
 

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class _RowWriter:
             Rows of updates that will be done again are dropped, and rows that were lost
             come back.
         """
-        self.path = checks.path("path", path)
+        self.path = checks.path("path", path).resolve()  # to write where a link points
         self._left: tuple[int, int, int] | None = None  # where, and of which size
 
     def prepare(self, resumed: bool) -> None:
@@ -91,10 +92,15 @@ class _RowWriter:
                 )
             new = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
             mode = "wb"
-        with open(new, mode) as file:
-            file.write(content)
-        self._left = _identity(new.stat())
-        os.replace(new, self.path)
+        try:
+            with open(new, mode) as file:
+                file.write(content)
+            self._left = _identity(new.stat())
+            os.replace(new, self.path)
+        except OSError as error:
+            if new != self.path:
+                new.unlink(missing_ok=True)
+            raise _of_file(error, self.path) from error
 
     def _go_on(self, left: tuple[int, int, int], lines: str) -> None:
         remedy = (
@@ -113,8 +119,12 @@ class _RowWriter:
                     f"{self.path} was {what} while the sweep was writing it: it has "
                     f"{found[2]} bytes, {left[2]} were written. {remedy}"
                 )
-            file.seek(0, os.SEEK_END)
-            file.write(lines.encode())
+            try:
+                file.seek(0, os.SEEK_END)
+                file.write(lines.encode())
+                file.flush()
+            except OSError as error:
+                raise _of_file(error, self.path) from error
         self._left = (*left[:2], left[2] + len(lines.encode()))
 
     def _header(self, columns: list[str]) -> str:
@@ -143,6 +153,11 @@ class JSONLinesWriter(_RowWriter):
     def _format(self, row, columns):
         values = {name: row.get(name) for name in columns}
         return json.dumps({k: _finite(v) for k, v in values.items()}) + "\n"
+
+
+def _of_file(error: OSError, path: Path) -> OSError:
+    """The error with the name of the file, which one of `write` lacks."""
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:

@@ -41,6 +41,7 @@ def check_agent(agent: Agent, env: EnvLike, key: jax.Array) -> None:
       TypeError, ValueError: an argument is not what its name says.
     """
     contract.require(agent, env, key)
+    common.require_key(key)
     _check_pytree(agent)
     _check_signatures(agent)
     key_init, key_reset, key_act, key_train = jax.random.split(key, 4)
@@ -135,7 +136,8 @@ def _check_decide(agent: Agent, state: Any, obs: Any, key: jax.Array) -> None:
 def _check_learning(agent: Agent, env: EnvLike, key: jax.Array) -> None:
     keys = jax.random.split(key, 2)
     gather = jax.jit(lambda k: _experience(agent, env, k))
-    cases = [(*gather(k), k) for k in keys]
+    # Of a key that has been used, as `update` draws nothing that `gather` has drawn.
+    cases = [(*gather(k), jax.random.clone(k)) for k in keys]
     learned = jax.eval_shape(agent.update, *cases[0])
     require(
         common.is_pair(learned), f"update must return (state, metrics), got {learned!r}"

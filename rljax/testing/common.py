@@ -7,14 +7,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rljax import spaces
-from rljax.random import is_typed_key
+from rljax import checks, spaces
+from rljax.random import is_typed_key, words_depend_on_batch
 
 
 def require(condition: Any, message: str) -> None:
     """Raises AssertionError unless `condition` holds; -O would drop a plain assert."""
     if not condition:
         raise AssertionError(message)
+
+
+def require_key(key: jax.Array) -> None:
+    """Raises ValueError for a key whose words under vmap are others than without."""
+    checks.key(key)
+    if words_depend_on_batch(key):
+        raise ValueError(
+            "key must be of a kind whose words are the same under vmap and without, "
+            f"such as jax.random.key(0), got one of {jax.random.key_impl(key)!r}."
+        )
 
 
 def is_pair(value: Any) -> bool:

@@ -63,7 +63,7 @@ def check_env(env: EnvLike, key: jax.Array, *, num_steps: int = 200) -> None:
       TypeError, ValueError: an argument is not what its name says.
     """
     contract.require_env(env)
-    checks.key(key)
+    common.require_key(key)
     num_steps = checks.integer("num_steps", num_steps, minimum=1)
     _check_signatures(env)
     key_reset, key_action, key_step, key_play, key_fresh = jax.random.split(key, 5)

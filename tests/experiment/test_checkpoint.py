@@ -175,10 +175,10 @@ def test_foreign_and_older_ones_are_refused(saved, tmp_path):
     folder = saved.folder / "3"
     rewrite_description(folder, format=0)
     with pytest.raises(
-        CheckpointError, match="/3 has format 0, this version .* format 1"
+        CheckpointError, match="/3 has format 0, this version .* format 2"
     ):
         saved.restore(TREE)
-    rewrite_description(folder, format=1, user={"note": "forged"})
+    rewrite_description(folder, format=2, user={"note": "forged"})
     with pytest.raises(CheckpointError, match="/3 is damaged: its description is not"):
         saved.restore(TREE)
     (folder / "description" / "metadata").write_text('{"something": "else"}')
@@ -251,6 +251,82 @@ def test_a_folder_that_turns_read_only_leaves_what_is_saved_intact(disk):
     with pytest.raises(SaveError, match="Read-only file system.* step 1 is there and"):
         checkpoints.save(2, TREE)
     assert equal(checkpoints.restore(TREE).tree, TREE)
+
+
+def test_a_kill_in_the_middle_of_a_deletion_does_not_stop_the_next_save(saved):
+    # The old checkpoint's folder is emptied first; what is left of it may be nothing,
+    # or the last file of all.
+    shutil.rmtree(saved.folder / "2")
+    (saved.folder / "2").mkdir()
+    assert saved.steps() == [3]
+    saved.save(4, TREE)
+    assert saved.steps() == [3, 4]
+    for path in (saved.folder / "3").iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (saved.folder / "3" / "commit_success.txt").touch()
+    saved.save(5, TREE)
+    assert saved.restore(TREE).step == 5
+
+
+def test_a_checkpoint_knows_its_step(saved):
+    shutil.copytree(saved.folder / "2", saved.folder / "9")
+    with pytest.raises(CheckpointError, match="9 is the checkpoint of step 2, copied"):
+        saved.restore(TREE)
+    saved.fall_back = True
+    assert saved.restore(TREE).step == 3
+
+
+def test_what_json_and_storage_change_comes_back_all_the_same(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    tree = {"big_endian": np.arange(3, dtype=">f4")}
+    checkpoints.save(1, tree, {"scores": {9: 0.1, 10: 0.2}})
+    found = checkpoints.restore(tree)
+    np.testing.assert_array_equal(found.tree["big_endian"], [0, 1, 2])
+    assert found.description == {"scores": {"9": 0.1, "10": 0.2}}
+
+
+def test_a_description_that_is_nested_too_deeply_is_refused(tmp_path):
+    nested = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(TypeError, match="description must be a dictionary that JSON"):
+        Checkpoints(tmp_path).save(1, TREE, {"x": nested})
+
+
+def test_two_leaves_of_one_name_are_refused(tmp_path):
+    class Key:
+        def __init__(self, number):
+            self.number = number
+
+        def __repr__(self):
+            return "key"
+
+        def __lt__(self, other):
+            return self.number < other.number
+
+    with pytest.raises(ValueError, match=r"tree has two leaves named \[key\]"):
+        Checkpoints(tmp_path).save(1, {Key(1): np.ones(1), Key(2): np.ones(1)})
+
+
+def test_what_this_user_may_not_read_is_passed_over_or_said(saved, monkeypatch):
+    original = type(saved.folder).is_dir
+
+    def is_dir(path):
+        if path.parent.name == "3":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr(type(saved.folder), "is_dir", is_dir)
+    with pytest.raises(CheckpointError, match="3 can't be read: Permission.*fall_back"):
+        saved.restore(TREE)
+    saved.fall_back = True
+    assert saved.restore(TREE).step == 2
+
+
+def test_damage_says_how_to_go_on(saved):
+    shutil.rmtree(saved.folder / "3" / "description")
+    with pytest.raises(CheckpointError, match=r"no description. Pass fall_back=True"):
+        saved.restore(TREE)
 
 
 def test_folders_of_others_are_not_counted_and_deleted(tmp_path):

@@ -123,6 +123,32 @@ def test_evaluation_episodes_that_were_cut_are_counted(result):
     np.testing.assert_array_equal(without.num_cut, [0, 0, 0])
 
 
+def test_a_sweep_is_not_resumed_under_other_settings_of_jax(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    arguments = {"settings": None, "checkpoints": checkpoints, "resume": True}
+    sweep(num_updates=1, **arguments)
+    before = jax.config.jax_threefry_partitionable
+    jax.config.update("jax_threefry_partitionable", not before)
+    try:
+        with pytest.raises(CheckpointError, match="jax_threefry_partitionable is"):
+            sweep(num_updates=2, **arguments)
+    finally:
+        jax.config.update("jax_threefry_partitionable", before)
+    monkeypatch.setattr(jax, "__version__", "0.0.1")
+    with pytest.warns(UserWarning, match="was saved with jax .*, this is 0.0.1"):
+        sweep(num_updates=2, **arguments)
+
+
+def test_keys_whose_words_depend_on_the_batch_are_warned_of():
+    with pytest.warns(UserWarning, match="key of kind 'rbg', whose words under vmap"):
+        sweep(
+            key=jax.random.key(0, impl="rbg"),
+            num_updates=1,
+            num_seeds=1,
+            settings=None,
+        )
+
+
 def test_a_setting_is_found_by_its_values(result):
     first = {"learning_rate": 1e-3, "env.gravity": 9.8}
     assert result[first] is result[0]
@@ -869,6 +895,34 @@ def test_of_two_processes_on_one_file_the_last_to_start_has_all_its_rows(
     alone(report(0, 9))
     assert (tmp_path / "file").read_text() == (tmp_path / "alone").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"file", "alone"}
+
+
+@pytest.mark.parametrize("writer", [writers.CSVWriter, writers.JSONLinesWriter])
+def test_a_file_that_can_not_be_written_is_named_and_leaves_nothing(
+    writer, tmp_path, monkeypatch
+):
+    path = tmp_path / "file"
+    writer(path)(report(0, 2))
+    content = path.read_text()
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writers.os, "replace", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
+        writer(path)(report(0, 2, resumed=True))
+    assert path.read_text() == content
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / "rows", tmp_path / "link"
+    target.touch()
+    link.symlink_to(target)
+    writers.CSVWriter(link)(report(0, 2, resumed=True))
+    assert link.is_symlink()
+    assert len(target.read_text().splitlines()) == 5
 
 
 def test_writers_refuse_what_is_no_path_and_no_report(tmp_path):

@@ -37,6 +37,15 @@ def test_names_keep_the_contract_in_x64(name):
         testing.check_env(rljax.make(name), jax.random.key(0), num_steps=20)
 
 
+def test_keys_that_can_not_tell_right_from_wrong_are_refused():
+    env, agent = rljax.make("GridWorld-5x5"), rljax.QLearning()
+    key = jax.random.key(0, impl="rbg")
+    with pytest.raises(ValueError, match="the same under vmap and without, .* 'rbg'"):
+        testing.check_env(env, key)
+    with pytest.raises(ValueError, match="the same under vmap and without, .* 'rbg'"):
+        testing.check_agent(agent, env, key)
+
+
 @pytest.mark.parametrize("name", ENVS)
 def test_legacy_keys_give_the_same_numbers(name):
     env = rljax.make(name)

@@ -66,7 +66,7 @@ def infinite_part(transitions: jax.Array | SparseTransitions, values: jax.Array)
         weights = transitions.probabilities
         successors = values[transitions.next_states]
     else:
-        weights, successors = transitions, values
+        weights, successors = transitions, jnp.broadcast_to(values, transitions.shape)
     counted = (weights > 0) & ~jnp.isfinite(successors)
     return jnp.sum(jnp.where(counted, successors, 0), axis=-1)
 
@@ -169,14 +169,14 @@ def solve(mdp: MDP, policy: jax.Array, discount: jax.typing.ArrayLike) -> jax.Ar
     weights = jnp.where(mdp.terminal, 0, discount)
     leaving = expectation(transitions, 1 - weights) + _deficit(transitions)
     augmented = -jnp.concatenate(
-        [transitions * weights, leaving[:, None], -rewards[:, None]], axis=1
+        [transitions * weights[None, :], leaving[:, None], -rewards[:, None]], axis=1
     )
 
     def eliminate(pivot, augmented):
         row = augmented[pivot].at[pivot].set(0)
         row = row / -jnp.sum(row[:-1])
         column = augmented[:, pivot, None]
-        others = augmented.at[:, pivot].set(0) - column * row
+        others = augmented.at[:, pivot].set(0) - column * row[None, :]
         return others.at[pivot].set(row)
 
     return jax.lax.fori_loop(0, num_states, eliminate, augmented)[:, -1]

@@ -103,7 +103,7 @@ def settle(
 
     # ahead = reaching(taken), leaving = reaching(~ahead), endless = reaching(~leaving):
     # one loop compiles faster than three.
-    taken &= ~mdp.terminal & undiscounted
+    taken &= (~mdp.terminal & undiscounted)[None]
     _, (ahead, _, endless) = jax.lax.scan(step, ~taken, length=3)
     gains, losses = endless
     infinite = jnp.where(gains, jnp.inf, 0) + jnp.where(losses, -jnp.inf, 0)
