@@ -4,14 +4,56 @@ What a user's `reset` and `step` return is looked at as it is traced, so that a 
 shows where it is made and not as a shape error deep inside of JAX.
 """
 
+import contextlib
+import linecache
+import os
+import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rljax import checks, spaces
+from rljax import checks, display, spaces
 from rljax.types import Agent, Env, EnvLike, RolloutPlan, TimeStep
+
+_UNTRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+_NOT_THE_USERS = tuple(
+    os.path.dirname(file) + os.sep for file in (__file__, jax.__file__, np.__file__)
+)
+
+
+@contextlib.contextmanager
+def naming_branches(who: str, kind: type[Exception] = TypeError) -> Iterator[None]:
+    """Says whose Python code asked for the value of a traced array, and what to do.
+
+    Args:
+      who: what is called, for the message if no line of the user's is found.
+      kind: of the error.
+    """
+    try:
+        yield
+    except _UNTRACEABLE as error:
+        frames = [
+            (frame, line)
+            for frame, line in traceback.walk_tb(error.__traceback__)
+            if not frame.f_code.co_filename.startswith(_NOT_THE_USERS)
+        ]
+        if frames:
+            code, line = frames[-1][0].f_code, frames[-1][1]
+            text = linecache.getline(code.co_filename, line).strip()
+            who = f"{code.co_qualname} ({code.co_filename}:{line}: {text})"
+        raise kind(
+            f"{who} asks for the value of a traced array, which is not known yet, as "
+            "Python's if, while, and, or, int(), float() and functions of NumPy do. "
+            "Use jnp.where(condition, a, b), jax.lax.cond or jax.lax.while_loop, and "
+            "jnp in the place of np."
+        ) from error
 
 
 def draw_noise(env: EnvLike, shape: tuple[int, ...], key: jax.Array) -> Any:
@@ -26,9 +68,14 @@ def reset(env: EnvLike, key: jax.Array) -> tuple[Any, Any]:
       TypeError, ValueError: it is not; see the message.
     """
     who = f"{type(env).__name__}.reset"
-    returned = env.reset(key)
+    with naming_branches(who):
+        returned = env.reset(key)
     if not isinstance(returned, tuple) or len(returned) != 2:
-        raise _breach(TypeError, who, f"must return (state, obs), returned {returned}")
+        raise _breach(
+            TypeError,
+            who,
+            f"must return (state, obs), returned {display.in_words(returned)}",
+        )
     _check_obs(env, who, returned[1])
     return returned
 
@@ -43,21 +90,20 @@ def advance(env: EnvLike, state: Any, action: Any, noise: Any) -> tuple[Any, Tim
     Raises:
       TypeError, ValueError: what the environment returned breaks the contract.
     """
-    if isinstance(env, Env):
-        named = type(env).advance is not Env.advance
-        who, returned = (
-            "advance" if named else "step",
-            env.advance(state, action, noise),
-        )
-    else:
-        who, returned = "step", env.step(state, action, noise)
-    who = f"{type(env).__name__}.{who}"
+    named = isinstance(env, Env) and type(env).advance is not Env.advance
+    who = f"{type(env).__name__}.{'advance' if named else 'step'}"
+    with naming_branches(who):
+        if isinstance(env, Env):
+            returned = env.advance(state, action, noise)
+        else:
+            returned = env.step(state, action, noise)
     if (
         not isinstance(returned, tuple)
         or len(returned) != 2
         or not isinstance(returned[1], TimeStep)
     ):
-        what = f"must return (state, rljax.TimeStep(…)), returned {returned}"
+        found = display.in_words(returned)
+        what = f"must return (state, rljax.TimeStep(…)), returned {found}"
         raise _breach(TypeError, who, what)
     state, time_step = returned
     reward = _scalar(who, "reward", time_step.reward, "real", jnp.integer, jnp.floating)
@@ -91,10 +137,12 @@ def decide(
     Raises:
       TypeError, ValueError: it does not; see the message.
     """
-    returned = agent.decide(state, obs, noise, memory)
     who = f"{type(agent).__name__}.decide"
+    with naming_branches(who):
+        returned = agent.decide(state, obs, noise, memory)
     if not isinstance(returned, tuple) or len(returned) != 3:
-        what = f"(action, extras, memory) or act (action, extras), returned {returned}"
+        what = "(action, extras, memory) or act (action, extras), returned "
+        what += display.in_words(returned)
         raise TypeError(f"{who} must return {what}.")
     check_alike(f"{who}'s memory", returned[2], memory, "init_memory")
     return returned
@@ -108,13 +156,14 @@ def update(
     Raises:
       TypeError: it does not; see the message.
     """
-    returned = agent.update(state, trajectory, key)
     who = f"{type(agent).__name__}.update"
+    with naming_branches(who):
+        returned = agent.update(state, trajectory, key)
     pair = isinstance(returned, tuple | list) and len(returned) == 2
     if not pair or not isinstance(returned[1], dict):
         raise TypeError(
             f"{who} must return (state, metrics), the metrics a dictionary of scalars "
-            f"by name, returned {returned}."
+            f"by name, returned {display.in_words(returned)}."
         )
     for name, value in returned[1].items():
         number = isinstance(value, int | float | np.generic | np.ndarray | jax.Array)
@@ -173,7 +222,9 @@ def _check_obs(env: EnvLike, who: str, obs: Any) -> None:
         parts = tree.flatten_up_to(obs)
     except ValueError as error:
         what = f"must return observations with the structure of its space {whole}"
-        raise _breach(ValueError, who, f"{what}, returned {obs}: {error}") from error
+        raise _breach(
+            ValueError, who, f"{what}, returned {display.in_words(obs)}: {error}"
+        ) from error
     for space, part in zip(tree.flatten_up_to(whole), parts, strict=True):
         _check_part(space, who, part)
 

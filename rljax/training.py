@@ -286,7 +286,8 @@ def _measured(measure, agent, env, agent_state, metrics):
     """The agent's metrics, and what `measure` says besides."""
     if measure is None:
         return metrics
-    found = measure(agent, env, agent_state)
+    with contract.naming_branches("measure"):
+        found = measure(agent, env, agent_state)
     if not isinstance(found, dict) or not all(isinstance(n, str) for n in found):
         raise TypeError(
             f"measure must return a dictionary of scalars by name, returned {found!r}."

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "rljax"
 # between them. Each imports from those before it.
 FLOORS = [
     ["display", "struct", "checks", "random", "spaces", "mdp", "types", "contract"],
-    ["distributions", "networks", "returns", "losses"],
+    ["distributions", "modules", "networks", "returns", "losses"],
     ["envs"],
     ["kernels"],
     ["agents"],

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from rljax import checks, distributions, networks, returns, spaces, struct
+from rljax import checks, distributions, modules, networks, returns, spaces, struct
 from rljax.types import Agent, EnvLike, Transition
 
 
@@ -69,9 +69,10 @@ class PolicyAgent(Agent):
     """Adam's ε, for the optimiser that stands here by default."""
     optimizer: Callable[..., optax.GradientTransformation] = struct.static(default=adam)
     """Builds the optimiser from the learning rate: optax.sgd, say."""
-    network: networks.Network | None = struct.static(default=None)
+    network: Any = struct.static(default=None)
     """An init/apply pair for one observation that returns what the agent's own network
-    does, logits [A] or (logits [A], value []); None: MLPs of hidden_sizes."""
+    does, logits [A] or (logits [A], value []); or what builds such a module of flax.nnx
+    (from `rngs`) or Equinox (from a key); None: MLPs of hidden_sizes."""
 
     def __post_init__(self):
         checks.ints(self, "num_envs", "rollout_length", minimum=1)
@@ -94,13 +95,19 @@ class PolicyAgent(Agent):
                 f"optax.sgd, not an optimiser built already, got {self.optimizer!r}."
             )
         network = self.network
+        if modules.builds_a_module(network):
+            network = modules.Built(network)
+            object.__setattr__(self, "network", network)
         is_class = isinstance(network, type)
         if network is not None and (
             is_class or not isinstance(network, networks.Network)
         ):
             raise TypeError(
                 f"{who}.network must have init(key, obs) and apply(params, obs), as a "
-                f"flax module has, got {network!r}."
+                "flax.linen module has; or be a class or function that builds a module "
+                "of flax.nnx from rngs, or of Equinox from a key, for each seed anew. "
+                f"Got {'the class' if is_class else 'a'} "
+                f"{network.__name__ if is_class else type(network).__name__}."
             )
 
     def init(self, key: jax.Array, env: EnvLike) -> Any:
@@ -208,9 +215,8 @@ class PolicyAgent(Agent):
         `outputs` is the tree of shapes that `apply` must return.
         """
         who, network, space = type(self).__name__, self.network, env.observation_space
-        assert network is not None
-        if isinstance(network, networks.SizedNetwork):
-            network.check_observations(space, f"{who}.network")
+        if isinstance(self.network, networks.SizedNetwork):
+            self.network.check_observations(space, f"{who}.network")
         if isinstance(space, spaces.Discrete | spaces.Box):
             obs = jnp.zeros(space.shape, space.dtype)
         else:  # a space of the user's, perhaps of several arrays

@@ -1,12 +1,13 @@
 """`check_agent`: whether an agent keeps the contract."""
 
-import inspect
+import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from rljax import contract, rollout, struct
+from rljax.display import in_words
 from rljax.testing import common
 from rljax.testing.common import require
 from rljax.training import init_train, train_step
@@ -42,6 +43,11 @@ def check_agent(agent: Agent, env: EnvLike, key: jax.Array) -> None:
     """
     contract.require(agent, env, key)
     common.require_key(key)
+    with contract.naming_branches(type(agent).__name__, AssertionError):
+        _check_agent(agent, env, key)
+
+
+def _check_agent(agent: Agent, env: EnvLike, key: jax.Array) -> None:
     _check_pytree(agent)
     _check_signatures(agent)
     key_init, key_reset, key_act, key_train = jax.random.split(key, 4)
@@ -85,8 +91,7 @@ def _check_signatures(agent: Agent) -> None:
         "update": ["state", "trajectory", "key"],
     }
     for method, arguments in expected.items():
-        names = list(inspect.signature(getattr(agent, method)).parameters)
-        require(names == arguments, f"{method} takes {names}, the contract {arguments}")
+        common.require_arguments(agent, method, arguments)
 
 
 def _check_actions(
@@ -94,8 +99,10 @@ def _check_actions(
 ) -> None:
     keys = jax.random.split(key, 3)
     acted = agent.act(state, obs, key)
-    require(common.is_pair(acted), f"act must return (action, extras), got {acted!r}")
+    found = f"got {in_words(acted)}"
+    require(common.is_pair(acted), f"act must return (action, extras), {found}")
     common.require_arrays(acted, "act")
+    _warn_if_key_is_ignored(agent, state, obs, key)
     shapes = jax.eval_shape(agent.act, state, obs, key)
     common.require_strong(shapes, "what act returns, ")
     for i, k in enumerate(keys):
@@ -115,14 +122,14 @@ def _check_decide(agent: Agent, state: Any, obs: Any, key: jax.Array) -> None:
     decided = agent.decide(state, obs, agent.draw(state, (), key), memory)
     require(
         isinstance(decided, tuple) and len(decided) == 3,
-        f"decide must return (action, extras, memory), got {decided!r}",
+        f"decide must return (action, extras, memory), got {in_words(decided)}",
     )
     what = "decide instead of act differs"
     common.require_equal(decided[:2], agent.act(state, obs, key), what)
     best = agent.decide_greedily(state, obs, memory)
     require(
         common.is_pair(best),
-        f"decide_greedily must return (action, memory), got {best}",
+        f"decide_greedily must return (action, memory), got {in_words(best)}",
     )
     what = "decide_greedily instead of greedy differs"
     common.require_equal(best[0], agent.greedy(state, obs), what)
@@ -140,7 +147,8 @@ def _check_learning(agent: Agent, env: EnvLike, key: jax.Array) -> None:
     cases = [(*gather(k), jax.random.clone(k)) for k in keys]
     learned = jax.eval_shape(agent.update, *cases[0])
     require(
-        common.is_pair(learned), f"update must return (state, metrics), got {learned!r}"
+        common.is_pair(learned),
+        f"update must return (state, metrics), got {in_words(learned)}",
     )
     after, metrics = learned
     before = jax.eval_shape(lambda k: agent.init(k, env), key)
@@ -158,6 +166,7 @@ def _check_learning(agent: Agent, env: EnvLike, key: jax.Array) -> None:
         )
         common.require_strong(value, f"metric {metric!r}")
     common.require_pure(agent.update, cases, "update")
+    _warn_if_nothing_is_learned(agent, cases)
     import chex  # only here, as it would add a tenth to the time of importing rljax
 
     step = jax.jit(train_step)
@@ -182,6 +191,35 @@ def _check_learning(agent: Agent, env: EnvLike, key: jax.Array) -> None:
     common.require_element(env.action_space, action, "after 2 updates, act's action")
     greedy = agent.greedy(state, obs)
     common.require_element(env.action_space, greedy, "after 2 updates, greedy's action")
+
+
+def _warn_if_key_is_ignored(agent: Agent, state: Any, obs: Any, key: jax.Array) -> None:
+    """Warns of an `act` to which its key makes no difference at all."""
+    if not jax.tree.leaves(jax.eval_shape(lambda: agent.draw(state, (), key))):
+        return  # it says itself that it draws nothing
+    traced = jax.make_jaxpr(lambda k: agent.act(state, obs, k))(key).jaxpr
+    used = {id(x) for equation in traced.eqns for x in equation.invars}
+    used |= {id(x) for x in traced.outvars}
+    if not any(id(x) in used for x in traced.invars):
+        warnings.warn(
+            f"{type(agent).__name__}.act ignores its key, so it never explores by "
+            "chance. Where that is meant, let draw return ().",
+            stacklevel=6,
+        )
+
+
+def _warn_if_nothing_is_learned(agent: Agent, cases: list[tuple[Any, ...]]) -> None:
+    """Warns of an `update` after which the agent acts as it did."""
+    for state, trajectory, key in cases:
+        before = agent.learned(state)
+        after = agent.learned(agent.update(state, trajectory, key)[0])
+        if not common.equal(before, after):
+            return
+    warnings.warn(
+        f"{type(agent).__name__}.update changes nothing of what it has learned: the "
+        f"state after {len(cases)} updates is the one before.",
+        stacklevel=6,
+    )
 
 
 def _experience(agent: Agent, env: EnvLike, key: jax.Array) -> tuple[Any, Any]:

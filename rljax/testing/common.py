@@ -1,5 +1,6 @@
 """What the checks of both contracts share."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rljax import checks, spaces
+from rljax.display import in_words
 from rljax.random import is_typed_key, words_depend_on_batch
 
 
@@ -27,6 +29,21 @@ def require_key(key: jax.Array) -> None:
         )
 
 
+def require_arguments(obj: Any, name: str, expected: list[str]) -> None:
+    """Requires a method that can be called with these, by position; names are free."""
+    signature = inspect.signature(getattr(obj, name))
+    names = list(signature.parameters)
+    try:
+        signature.bind(*expected)
+        fits = names == expected or sorted(names) != sorted(expected)
+    except TypeError:
+        fits = False
+    require(
+        fits,
+        f"{name} takes {names}, but rollouts call it with {expected}, in this order",
+    )
+
+
 def is_pair(value: Any) -> bool:
     """Whether `value` is a tuple of two."""
     return isinstance(value, tuple) and len(value) == 2
@@ -38,7 +55,8 @@ def require_arrays(tree: Any, what: str) -> None:
         where = f"{jax.tree_util.keystr(path)} of what it returns"
         require(
             isinstance(leaf, jax.Array),
-            f"{what} must return arrays, but {where} is {leaf!r}",
+            f"{what} must return arrays, but {where} is {in_words(leaf)}; make it one "
+            "with a dtype, jnp.asarray(value, jnp.float32)",
         )
 
 
@@ -76,8 +94,18 @@ def require_strong(tree: Any, where: str) -> None:
         require(
             not leaf.weak_type,
             f"{where}{jax.tree_util.keystr(path) if tree is not leaf else ''} is "
-            "weakly typed; give its array a dtype",
+            "weakly typed, as Python's numbers make it, and JAX would compile twice; "
+            "give it a dtype, jnp.asarray(value, jnp.float32)",
         )
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two trees are equal to the last bit."""
+    try:
+        require_equal(a, b, "", exact=True)
+    except AssertionError:
+        return False
+    return True
 
 
 def require_draws(draw: Callable[[tuple[int, ...]], Any]) -> None:
@@ -103,10 +131,12 @@ def require_element(space: Any, value: Any, what: str) -> None:
             require_element(one, part, what)
         return
     expected = (space.shape, jnp.dtype(jnp.result_type(space.dtype)))
-    require(isinstance(value, jax.Array), f"{what} must be one array, is {value!r}")
+    is_array = isinstance(value, jax.Array)
+    require(is_array, f"{what} must be one array, is {in_words(value)}")
     got = (value.shape, value.dtype)
     require(got == expected, f"{what} has shape and dtype {got}, its space {expected}")
-    require(space.contains(value), f"{what} is outside its space: {value}")
+    inside = space.contains(value)
+    require(inside, f"{what} is outside its space {space}: {in_words(value)}")
 
 
 def require_finite(tree: Any, what: str, *, or_infinite: bool = False) -> None:
@@ -115,9 +145,12 @@ def require_finite(tree: Any, what: str, *, or_infinite: bool = False) -> None:
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             where = f"{what}{jax.tree_util.keystr(path)}"
             if or_infinite:
-                require(not jnp.isnan(leaf).any(), f"{where} holds NaN: {leaf}")
+                require(
+                    not jnp.isnan(leaf).any(), f"{where} holds NaN: {in_words(leaf)}"
+                )
             else:
-                require(jnp.isfinite(leaf).all(), f"{where} is not finite: {leaf}")
+                all_finite = jnp.isfinite(leaf).all()
+                require(all_finite, f"{where} is not finite: {in_words(leaf)}")
 
 
 def require_pure(fn: Callable[..., Any], cases: list[tuple[Any, ...]], name: str):

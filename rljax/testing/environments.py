@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import warnings
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rljax import checks, contract, spaces
+from rljax.display import in_words
 from rljax.mdp import MDP, SparseTransitions
 from rljax.testing import common
 from rljax.testing.common import require
@@ -65,20 +67,28 @@ def check_env(env: EnvLike, key: jax.Array, *, num_steps: int = 200) -> None:
     contract.require_env(env)
     common.require_key(key)
     num_steps = checks.integer("num_steps", num_steps, minimum=1)
+    with contract.naming_branches(type(env).__name__, AssertionError):
+        _check_env(env, key, num_steps)
+
+
+def _check_env(env: EnvLike, key: jax.Array, num_steps: int) -> None:
     _check_signatures(env)
     key_reset, key_action, key_step, key_play, key_fresh = jax.random.split(key, 5)
     first = env.reset(key_reset)
-    require(common.is_pair(first), f"reset must return (state, obs), got {first!r}")
+    found = f"got {in_words(first)}"
+    require(common.is_pair(first), f"reset must return (state, obs), {found}")
     state, obs = first
     action = env.action_space.sample(key_action)
     _check_no_call_of_reset(env, state, action, key_step)
     second = env.step(state, action, key_step)
     require(
         common.is_pair(second) and isinstance(second[1], TimeStep),
-        f"step must return (state, TimeStep), got {second!r}",
+        f"step must return (state, TimeStep), got {in_words(second)}",
     )
     for what, tree in (("reset", first), ("step", (second[0], tuple(second[1])))):
         common.require_arrays(tree, what)
+    jax.eval_shape(lambda *x: env.step(*x), state, action, key_step)
+    jax.eval_shape(lambda k: env.reset(k), key_reset)
     _check_is_argument(env, key)
     _check_reset_and_step_agree(env, key, action)
     common.require_element(env.observation_space, obs, "the observation of reset")
@@ -101,15 +111,8 @@ def _enumerates(env: EnvLike) -> bool:
 
 
 def _check_signatures(env: EnvLike) -> None:
-    for method, expected in (
-        (env.reset, ["key"]),
-        (env.step, ["state", "action", "key"]),
-    ):
-        names = list(inspect.signature(method).parameters)
-        require(
-            names == expected,
-            f"{method.__name__} takes {names}, the contract says {expected}",
-        )
+    common.require_arguments(env, "reset", ["key"])
+    common.require_arguments(env, "step", ["state", "action", "key"])
 
 
 def _check_reset_and_step_agree(env: EnvLike, key: jax.Array, action: Any) -> None:
@@ -238,18 +241,26 @@ def _check_no_reset_inside(steps: list[_Step], fresh: list[tuple[Any, Any]]) -> 
         return
 
     def is_fresh(step):
-        return any(_equal(step.next_state, state) for state, _ in fresh)
+        return any(common.equal(step.next_state, state) for state, _ in fresh)
 
     def says_so(step):
-        return any(_equal(step.time_step.obs, obs) for _, obs in fresh)
+        return any(common.equal(step.time_step.obs, obs) for _, obs in fresh)
 
     def depends_on_key(step):
-        return not _equal(step.next_state, step.with_other_key[0])
+        return not common.equal(step.next_state, step.with_other_key[0])
 
     remedy = (
         "step must never reset: return the true successor and its state; rollouts "
         "reset after a done step."
     )
+    alike = all(is_fresh(step) and says_so(step) for step in done)
+    if alike and not any(is_fresh(step) and says_so(step) for step in others):
+        warnings.warn(
+            f"all {len(done)} done steps, and no other one, lead to a state and an "
+            f"observation that reset returns. If step resets: {remedy} If episodes "
+            "truly end where they begin, all is well.",
+            stacklevel=5,
+        )
     require(
         # If the observation fits too, an episode may truly end in a state of reset.
         not all(map(is_fresh, done))
@@ -263,14 +274,6 @@ def _check_no_reset_inside(steps: list[_Step], fresh: list[tuple[Any, Any]]) -> 
         f"step {done[0].time}, which ended the episode, depends on its key, while no "
         f"other step does. {remedy}",
     )
-
-
-def _equal(a: Any, b: Any) -> bool:
-    try:
-        common.require_equal(a, b, "", exact=True)
-    except AssertionError:
-        return False
-    return True
 
 
 def _check_model(mdp: MDP, steps: list[_Step], fresh: list[tuple[Any, Any]]) -> None:

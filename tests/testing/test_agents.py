@@ -131,8 +131,8 @@ def numpy_noise(self, state, trajectory, key):
         ),
         ({"update": lambda self, state, trajectory, key: state}, "update must return"),
         (
-            {"update": lambda self, s, trajectory, key: (s, {})},
-            "update takes",
+            {"update": lambda self, state, trajectory: (state, {})},
+            r"update takes \['state', 'trajectory'\], but rollouts call it with",
         ),
         (
             {
@@ -185,6 +185,8 @@ def numpy_noise(self, state, trajectory, key):
         ({"update": numpy_noise}, r"update differs without and with jit: \[0\]\['tota"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Broken.act ignores its key")
+@pytest.mark.filterwarnings("ignore:Broken.update changes nothing")
 def test_a_broken_contract_is_named(methods, message, key):
     with pytest.raises(AssertionError, match=message):
         testing.check_agent(counter(**methods), probes.ActionDependent(), key)
@@ -202,3 +204,31 @@ def test_a_leaf_that_is_no_number_is_named(key):
     agent = Counter(step="fast")
     with pytest.raises(AssertionError, match=r"Counter.step is 'fast', a leaf that is"):
         testing.check_agent(agent, probes.ActionDependent(), key)
+
+
+def test_parameters_may_have_any_names(key):
+    agent = counter(
+        update=lambda self, s, t, k: (
+            {"total": s["total"] + t.reward.sum() + 1.0},
+            {"x": s["total"]},
+        )
+    )
+    testing.check_agent(agent, probes.ActionDependent(), key)
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (
+            {"act": lambda self, state, obs, key: (jnp.zeros((), jnp.int32), ())},
+            "Broken.act ignores its key, so it never explores by chance",
+        ),
+        (
+            {"update": lambda self, state, trajectory, key: (state, {})},
+            "Broken.update changes nothing of what it has learned",
+        ),
+    ],
+)
+def test_what_is_no_breach_but_hardly_meant_is_warned_of(methods, message, key):
+    with pytest.warns(UserWarning, match=message):
+        testing.check_agent(counter(**methods), probes.ActionDependent(), key)

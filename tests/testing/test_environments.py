@@ -215,9 +215,60 @@ class NoModel(probes.Probe):
         return state, rljax.TimeStep(state, jnp.zeros((), float), ends, ~ends)
 
 
-@pytest.mark.parametrize("env", [Ring(), rljax.TimeLimit(NoModel(), 5)], ids=str)
-def test_what_only_looks_like_a_break_passes(env, key):
-    testing.check_env(env, key, num_steps=20)
+def test_what_only_looks_like_a_break_passes(key):
+    testing.check_env(rljax.TimeLimit(NoModel(), 5), key, num_steps=20)
+    with pytest.warns(UserWarning, match="If episodes truly end where they begin, all"):
+        testing.check_env(Ring(), key, num_steps=20)
+
+
+@rljax.struct.dataclass
+class BackByItself(probes.Probe):
+    """Deterministic, and resets state and observation within step."""
+
+    def reset(self, key):
+        return probes.start(0.0)
+
+    def step(self, state, action, key):
+        done = state.time >= 3
+        place = jnp.where(done, 0, state.time + 1).astype(jnp.int32)
+        obs = jnp.reshape(place / 4, (1,)).astype(float)
+        return state._replace(obs=obs, time=place), probes.time_step(obs, 1.0, done)
+
+
+def test_a_reset_of_state_and_observation_within_step_is_found(key):
+    with pytest.warns(UserWarning, match="all 5 done steps, and no other one, lead to"):
+        testing.check_env(BackByItself(), key, num_steps=20)
+
+
+@rljax.struct.dataclass
+class Asking(probes.Probe):
+    """Asks for the value of a traced array."""
+
+    where: str = rljax.struct.static(default="step")
+
+    def reset(self, key):
+        if self.where == "reset" and jax.random.uniform(key) > 2:
+            return probes.start(1.0)
+        return probes.start(0.0)
+
+    def step(self, state, action, key):
+        if self.where == "step" and state.time > 3:
+            return state, probes.time_step(state.obs, 1.0, True)
+        array = np.asarray if self.where == "numpy" else jnp.asarray
+        return state, probes.time_step(array(state.obs), 1.0, False)
+
+
+@pytest.mark.parametrize("where", ["reset", "step", "numpy"])
+def test_a_python_branch_on_a_traced_array_is_named(where, key):
+    env = Asking(where)
+    method = "reset" if where == "reset" else "step"
+    line = "return state, .*array" if where == "numpy" else "if self.where"
+    message = rf"Asking.{method} \(.*test_environments.py:\d+: {line}.*where\("
+    agent = rljax.ActorCritic(num_envs=2, rollout_length=3, hidden_sizes=(2,))
+    with pytest.raises(TypeError, match=message):
+        rljax.train(agent, env, key, num_updates=1)
+    with pytest.raises(AssertionError, match=message):
+        testing.check_env(env, key, num_steps=20)
 
 
 class WrongModel(rljax.GridWorld):

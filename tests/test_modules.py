@@ -1,0 +1,158 @@
+"""Modules of flax.nnx and Equinox as networks, as they stand."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import rljax
+from rljax import modules, testing
+
+ENV = rljax.make("CartPole-v1")
+OBS = jnp.array([0.1, -0.2, 0.3, 0.4])
+SMALL = {"num_envs": 2, "rollout_length": 8}
+
+
+class NnxNet(nnx.Module):
+    def __init__(self, rngs, width=5):
+        self.hidden = nnx.Linear(4, width, rngs=rngs)
+        self.logits = nnx.Linear(width, 2, rngs=rngs)
+        self.value = nnx.Linear(width, 1, rngs=rngs)
+
+    def __call__(self, obs):
+        x = nnx.relu(self.hidden(obs))
+        return self.logits(x), self.value(x).squeeze(-1)
+
+
+class EqxNet(eqx.Module):
+    hidden: eqx.nn.Linear
+    logits: eqx.nn.Linear
+    value: eqx.nn.Linear
+    activation: object
+
+    def __init__(self, key, width=5):
+        keys = jax.random.split(key, 3)
+        self.hidden = eqx.nn.Linear(4, width, key=keys[0])
+        self.logits = eqx.nn.Linear(width, 2, key=keys[1])
+        self.value = eqx.nn.Linear(width, "scalar", key=keys[2])
+        self.activation = jax.nn.relu
+
+    def __call__(self, obs):
+        x = self.activation(self.hidden(obs))
+        return self.logits(x), self.value(x)
+
+
+class Normalised(NnxNet):
+    def __init__(self, rngs):
+        super().__init__(rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+
+
+def positional(key):
+    return EqxNet(key)
+
+
+MAKERS = [
+    (NnxNet, lambda key: NnxNet(nnx.Rngs(key))),
+    (lambda rngs: NnxNet(rngs, 3), lambda key: NnxNet(nnx.Rngs(key), 3)),
+    (functools.partial(NnxNet, width=4), lambda key: NnxNet(nnx.Rngs(key), 4)),
+    (EqxNet, EqxNet),
+    (lambda seed_key: EqxNet(seed_key, 3), lambda key: EqxNet(key, 3)),
+    (positional, EqxNet),
+]
+
+
+@pytest.mark.parametrize(("network", "build"), MAKERS)
+def test_what_is_applied_is_the_module_that_the_key_builds(network, build, key):
+    agent = rljax.PPO(network=network, num_minibatches=2, **SMALL)
+    params = agent.network.init(key, OBS)
+    for mine, theirs in zip(
+        agent.network.apply(params, OBS), build(key)(OBS), strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+    other = agent.network.init(jax.random.key(7), OBS)
+    assert jax.tree.structure(other) == jax.tree.structure(params)
+    leaves = zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True)
+    assert all(not np.array_equal(a, b) for a, b in leaves if a.ndim == 2)
+
+
+@pytest.mark.parametrize("network", [NnxNet, EqxNet])
+def test_modules_train_side_by_side_and_keep_the_contract(network, key):
+    agent = rljax.ActorCritic(network=network, **SMALL)
+    testing.check_agent(agent, ENV, key)
+    keys = jax.random.split(key, 3)
+    train = jax.vmap(lambda key: rljax.train(agent, ENV, key, num_updates=2))
+    state, _ = train(keys)
+    start = jax.vmap(lambda key: rljax.init_train(agent, ENV, key))(keys)
+    for before, after in zip(
+        jax.tree.leaves(start.agent_state.params),
+        jax.tree.leaves(state.agent_state.params),
+        strict=True,
+    ):
+        assert before.shape[0] == 3
+        assert not np.array_equal(before, after)
+
+
+def test_equal_networks_are_one_structure():
+    # So that a second agent like the first compiles nothing.
+    first, second = (rljax.PPO(network=NnxNet) for _ in range(2))
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    assert hash(jax.tree.structure(first)) == hash(jax.tree.structure(second))
+
+
+def test_a_swept_module_goes_on_from_its_checkpoint(tmp_path, key):
+    checkpoints = rljax.experiment.Checkpoints(tmp_path)
+    agent = rljax.ActorCritic(network=EqxNet, **SMALL)
+    arguments = {"num_seeds": 2, "checkpoints": checkpoints, "resume": True}
+    for num_updates in (1, 2):
+        result = rljax.sweep(agent, ENV, key, num_updates=num_updates, **arguments)
+    whole = rljax.sweep(agent, ENV, key, num_updates=2, num_seeds=2)
+    for mine, theirs in zip(
+        jax.tree.leaves(result[0].agent_state.params),
+        jax.tree.leaves(whole[0].agent_state.params),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Normalised, r"parameters alone, .*; Normalised holds \['norm'\] besides"),
+        (lambda key: 5, "must build a module that is called with an .*, built a int"),
+        (lambda: NnxNet(nnx.Rngs(0)), "takes 0 positional arguments"),
+    ],
+)
+def test_what_builds_no_network_is_refused(network, message, key):
+    agent = rljax.PPO(network=network, num_minibatches=2, **SMALL)
+    with pytest.raises(TypeError, match=message):
+        rljax.train(agent, ENV, key, num_updates=1)
+
+
+@pytest.mark.parametrize(
+    "network", [NnxNet(nnx.Rngs(0)), EqxNet(jax.random.key(0)), 3], ids=type
+)
+def test_a_module_that_is_built_already_is_refused_in_few_words(network):
+    # Every seed would start from the same parameters.
+    with pytest.raises(
+        TypeError, match="builds a module of flax.nnx from rngs, or"
+    ) as e:
+        rljax.PPO(network=network)
+    assert len(str(e.value)) < 300
+
+
+def test_an_init_apply_pair_is_taken_as_it_is():
+    class Pair:
+        def init(self, key, obs):
+            return jnp.zeros(())
+
+        def apply(self, params, obs):
+            return jnp.zeros(2), params
+
+    pair = Pair()
+    assert rljax.PPO(network=pair).network is pair
+    assert isinstance(rljax.PPO(network=EqxNet).network, modules.Built)
