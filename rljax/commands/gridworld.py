@@ -39,6 +39,14 @@ RULES = {
     "ucb1": exploration.UCB1,
 }
 
+PARAMETERS = {
+    "epsilon-greedy": ("epsilon", "ε"),
+    "softmax": ("temperature", "τ"),
+    "ucb": ("c", "c"),
+    "ucb1": ("scale", "scale"),
+}
+"""Of each rule: the name of its field, and the usual one."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -204,13 +212,25 @@ def run(
         q_values[0],
         steps,
         curve,
-        title=f"{config.agent}, {config.num_seeds} seeds",
+        title=heading(config, agent),
     )
     console.print(regret_table(steps, curve))
     for words in advice(agent, q_values, curve):
         say(console, words)
     say(console, f"{seconds:.1f} s, compilation included. Saved in {folder}")
     return 0
+
+
+def heading(config: Config, agent: Any) -> str:
+    """What was run, in one line."""
+    name = config.env if config.map is None else config.map.name
+    alpha = "α falling" if callable(agent.step_size) else f"α = {agent.step_size:g}"
+    value = getattr(agent.exploration, PARAMETERS[config.exploration][0])
+    rule = f"{config.exploration}, {PARAMETERS[config.exploration][1]} = {value:g}"
+    return (
+        f"{config.agent} on {name}: {alpha}, γ = {config.discount:g}, "
+        f"{rule}, {config.num_seeds} seeds"
+    )
 
 
 def advice(agent: Any, q_values: np.ndarray, curve: Any) -> list[str]:

@@ -135,9 +135,10 @@ def save_bandit_curves(
 ) -> None:
     """Draws the regret of exploration rules over pulls to a picture file.
 
-    Three panels show the expected regret, the realised regret and the share of optimal
-    pulls of each rule's first setting. The fourth shows the final expected regret of
-    all settings. All are means over bandits with pointwise 95 % intervals.
+    Two panels show the expected regret and the share of optimal pulls of each rule's
+    best setting, that with the least expected regret at the end. The third shows the
+    latter of all settings, the best on top. All are means over bandits with pointwise
+    95 % intervals.
 
     Args:
       path: file to write; its ending chooses the format.
@@ -155,46 +156,54 @@ def save_bandit_curves(
         if lower_bound is not None:
             checks.same_shape(lower_bound=lower_bound, pulls=curve.pulls)
     _check_names("labels", labels, curves)
-    figure = Figure(figsize=(13, 8.5), layout="constrained")
+    figure = Figure(figsize=(13, 8), layout="constrained")
     figure.suptitle(title)
-    (expected, realised), (optimal, settings) = figure.subplots(2, 2)
-    ticks = []
+    panels = [["expected", "settings"], ["optimal", "settings"]]
+    axes_of = figure.subplot_mosaic(panels, width_ratios=[1.3, 1])
+    expected, optimal, settings = (
+        axes_of[name] for name in ("expected", "optimal", "settings")
+    )
+    ends = []  # of all settings: (mean, low, high, name, colour)
     for i, (name, curve) in enumerate(curves.items()):
         color = f"C{i}"
+        mean, low, high = mean_interval(curve.expected_regret[..., -1])
+        names = [f"{name}, {label}" for label in labels[name]]
+        ends += zip(mean, low, high, names, [color] * len(names), strict=True)
+        best = int(np.argmin(mean))
         pulls = curve.pulls
         shares = np.diff(curve.optimal_pulls, axis=-1, prepend=0) / np.diff(
             pulls, prepend=0
         )
-        label = f"{name}, {labels[name][0]}"
         for axes, scores in (
             (expected, curve.expected_regret),
-            (realised, curve.realised_regret),
             (optimal, 100 * shares),
         ):
-            mean, low, high = mean_interval(scores[:, 0])
-            axes.plot(pulls, mean, color=color, label=label)
-            axes.fill_between(pulls, low, high, color=color, alpha=0.25, linewidth=0)
-        mean, low, high = mean_interval(curve.expected_regret[..., -1])
-        x = len(ticks) + np.arange(len(mean))
-        settings.errorbar(
-            x, mean, [mean - low, high - mean], color=color, fmt="o", capsize=3
-        )
-        ticks += [f"{name} {label}" for label in labels[name]]
+            mean, low, high = mean_interval(scores[:, best])
+            axes.plot(pulls, mean, color=color, label=names[best])
+            axes.fill_between(pulls, low, high, color=color, alpha=0.2, linewidth=0)
+    ends.sort(reverse=True, key=lambda end: end[0])
+    for y, (mean, low, high, _, color) in enumerate(ends):
+        bars = [[mean - low], [high - mean]]
+        settings.errorbar([mean], [y], xerr=bars, color=color, fmt="o", capsize=3)
+    settings.set_yticks(range(len(ends)), [name for *_, name, _ in ends], fontsize=9)
     if lower_bound is not None:
         pulls = next(iter(curves.values())).pulls
         style: Any = {"color": "black", "linestyle": "--"}
         label = "Lai–Robbins, each arm's term at most Δ·t"
         expected.plot(pulls, lower_bound, label=label, **style)
-        settings.axhline(lower_bound[-1], **style)
-    expected.set(ylabel="expected regret", xlabel="pulls", yscale="log")
-    realised.set(ylabel="realised regret", xlabel="pulls")
+        settings.axvline(lower_bound[-1], **style)
+    expected.set(title="each rule's best setting", ylabel="expected regret")
+    expected.set(yscale="log", xlabel="pulls")
     optimal.set(ylabel="optimal pulls, %", xlabel="pulls", ylim=(0, 100))
-    settings.set(ylabel="expected regret at the end", yscale="log")
-    settings.set_xticks(range(len(ticks)), ticks, rotation=90, fontsize=7)
-    for axes in (expected, realised, optimal, settings):
+    settings.set(title="all settings", xlabel="expected regret at the end")
+    settings.set(xscale="log", ylim=(-0.7, len(ends) - 0.3))
+    for axes in (expected, optimal, settings):
+        axes.title.set_fontsize(11)
         axes.grid(alpha=0.3)
     handles, names = expected.get_legend_handles_labels()
-    optimal.legend(handles, names, loc="lower right", ncols=2, fontsize=8)
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=9
+    )
     figure.savefig(path, dpi=150)
 
 
@@ -213,7 +222,7 @@ def save_gridworld(
     Two panels show the values and the greedy actions, as arrows: those of the plan and
     those of one learned table. The third shows the exact regret of the greedy and of
     the behaviour policy over steps: the mean over seeds with its pointwise 95 %
-    interval, and a thin line for the greedy policy of each seed.
+    interval, and of the greedy policy the range of the middle 90 % of seeds.
 
     Args:
       path: file to write; its ending chooses the format.
@@ -221,10 +230,14 @@ def save_gridworld(
       plan: from `planning`.
       q_values: [S, A] the learned table.
       steps: [K] environment steps at the curve's points.
-      curve: exact returns of all seeds, leaves [num_seeds, …].
+      curve: exact returns of all seeds, leaves [num_seeds, K].
       title: heading.
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     path = checks.path("path", path)
     checks.instance("grid", grid, GridWorld, "rljax.make('GridWorld-5x5')")
@@ -233,20 +246,37 @@ def save_gridworld(
         "curve", curve, ExactReturns, "regret.train_with_exact_returns returns"
     )
     checks.same_shape(q_values=q_values, plan=plan.q_values)
+    if np.ndim(curve.greedy) != 2:
+        raise ValueError(
+            "curve must be of several seeds, leaves [num_seeds, K], got returns of "
+            f"shape {np.shape(curve.greedy)}. Of one seed, add the axis: "
+            "jax.tree.map(lambda x: x[None], curve)."
+        )
     checks.same_shape(steps=steps, curve=curve.greedy[0])
-    figure = Figure(figsize=(14, 4.8), layout="constrained")
+    rows, columns = grid.shape
+    wide = columns > 2 * rows  # such as the cliff: one above the other
+    figure = Figure(figsize=(13, 4.6), layout="constrained")
     figure.suptitle(title)
-    planned, learned, regrets = figure.subplots(1, 3)
+    places, widths = [["planned", "learned", "regrets"]], [1, 1, 1.4]
+    if wide:
+        places, widths = [["planned", "regrets"], ["learned", "regrets"]], [1.3, 1]
+    axes_of = figure.subplot_mosaic(places, width_ratios=widths)
+    planned, learned, regrets = (axes_of[n] for n in ("planned", "learned", "regrets"))
     q_values = np.asarray(q_values)
     low, high = np.min(plan.values), np.max(plan.values)
     for axes, values, policy, name in (
-        (planned, plan.values, plan.policy, "planned: V* and greedy policy"),
+        (planned, plan.values, plan.policy, "planned: V*"),
         (learned, q_values.max(-1), q_values.argmax(-1), "learned: max Q, first seed"),
     ):
-        _draw_grid(axes, grid, np.asarray(values), np.asarray(policy), (low, high))
-        axes.set_title(name)
+        image = _draw_grid(
+            axes, grid, np.asarray(values), np.asarray(policy), (low, high)
+        )
+        axes.set_title(name, fontsize=11)
+    if max(grid.shape) > _MOST_NUMBERS:
+        place: Any = {"location": "right" if wide else "bottom", "shrink": 0.7}
+        figure.colorbar(image, ax=[planned, learned], label="value", **place)
     behaviour, greedy = curve.behaviour_regret, curve.greedy_regret
-    regrets.plot(steps, greedy.T, color="tab:gray", linewidth=0.4, alpha=0.2)
+    highest = 0.0
     for scores, color, label in (
         (behaviour, "tab:orange", "behaviour policy"),
         (greedy, "tab:blue", "greedy policy"),
@@ -255,8 +285,21 @@ def save_gridworld(
         regrets.plot(steps, mean, color=color, label=f"{label}, mean")
         band: Any = {"color": color, "alpha": 0.25, "linewidth": 0}
         regrets.fill_between(steps, lower, upper, **band)
-    regrets.plot([], [], color="tab:gray", linewidth=0.7, label="greedy, one seed")
-    regrets.set(title="exact regret J(π*) − J(π)", xlabel="environment steps per seed")
+        # A behaviour that has found the cliff may cost far more at first than anything
+        # later, which the picture is of.
+        seen = mean[len(mean) // 10 :] if label == "behaviour policy" else mean
+        highest = max(highest, float(np.max(seen[np.isfinite(seen)], initial=0.0)))
+    middle = np.quantile(np.asarray(greedy), [0.05, 0.95], axis=0)
+    style: Any = {"color": "tab:blue", "alpha": 0.1, "linewidth": 0}
+    regrets.fill_between(steps, *middle, label="greedy, middle 90 % of seeds", **style)
+    regrets.set(
+        title="exact regret J(π*) − J(π)",
+        xlabel="environment steps per seed",
+        xlim=(0, steps[-1]),
+        ylim=(0, 1.15 * highest) if highest else None,
+    )
+    regrets.title.set_fontsize(11)
+    regrets.xaxis.set_major_formatter(EngFormatter(sep=""))
     regrets.grid(alpha=0.3)
     regrets.legend(frameon=False)
     figure.savefig(path, dpi=150)
@@ -368,26 +411,49 @@ def _check_names(label: str, values: Any, others: Mapping[str, Any]) -> None:
         )
 
 
+_CELLS = {"G": "#3a923a", "P": "#8c2d2d", "C": "#8c2d2d", "#": "0.3"}
+"""Colours of goals, of pits and cliffs, and of walls."""
+_MOST_NUMBERS = 8
+"""Rows or columns of a grid whose cells have room for their values."""
+
+
 def _draw_grid(
     axes: Any,
     grid: GridWorld,
     values: np.ndarray,
     policy: np.ndarray,
     limits: tuple[Any, Any],
-) -> None:
-    """Draws values as colours and actions as arrows.
+) -> Any:
+    """Draws values as colours and numbers, and actions as arrows; returns the image.
 
-    Cells where nobody acts are dark; those that are no walls show their letter.
+    Cells where nobody acts have colours of their own, and their letters but for walls.
+    The start has a frame.
     """
+    from matplotlib.patches import Rectangle
+
     cells = np.array([list(row) for row in grid.layout])
-    shown = np.ma.masked_where(np.isin(cells, list("#GPC")), values.reshape(grid.shape))
-    axes.set_facecolor("0.25")
-    image = axes.imshow(shown, vmin=limits[0], vmax=limits[1], cmap="viridis")
-    axes.figure.colorbar(image, ax=axes, shrink=0.8)
-    arrows = {"color": "white", "ha": "center", "va": "center"}
-    size = min(14.0, 160 / max(grid.shape))
+    shown = np.ma.masked_where(np.isin(cells, list(_CELLS)), values.reshape(grid.shape))
+    image = axes.imshow(shown, vmin=limits[0], vmax=limits[1], cmap="cividis")
+    largest = max(grid.shape)
     for (row, column), cell in np.ndenumerate(cells):
+        corner = column - 0.5, row - 0.5
+        if cell in _CELLS:
+            axes.add_patch(Rectangle(corner, 1, 1, facecolor=_CELLS[cell]))
+        # Dark letters on light cells, and light ones on dark.
+        light = cell not in _CELLS and image.norm(shown[row, column]) > 0.55
+        style: Any = {"ha": "center", "va": "center"}
+        style["color"] = "black" if light else "white"
         action = ARROWS[policy[row * grid.shape[1] + column]]
-        text = {"#": "", "G": "G", "P": "P", "C": "C"}.get(cell, action)
-        axes.text(column, row, text, fontsize=size, **arrows)
+        text = "" if cell == "#" else cell if cell in _CELLS else action
+        up = 0.12 if cell not in _CELLS and largest <= _MOST_NUMBERS else 0.0
+        size = min(15.0, 110 / largest)
+        axes.text(column, row - up, text, fontsize=size, **style)
+        if up:
+            number = f"{values[row * grid.shape[1] + column]:.2f}"
+            axes.text(column, row + 0.28, number, fontsize=0.5 * size, **style)
+        if cell == "A":
+            frame: Any = {"fill": False, "edgecolor": "tab:red", "linewidth": 2}
+            inside = column - 0.46, row - 0.46
+            axes.add_patch(Rectangle(inside, 0.92, 0.92, **frame))
     axes.set(xticks=[], yticks=[])
+    return image

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 import rljax
@@ -114,26 +115,29 @@ def test_bandit_curves_are_means_over_bandits(drawn):
     curves["greedy"] = BanditCurves(pulls, *(x[:, :1] for x in curves["UCB"][1:]))
     labels = {"UCB": ["c=1", "c=2"], "greedy": ["ε=0"]}
     bound = np.array([0.5, 0.7, 0.9])
-    figure, (expected, second, share, settings) = drawn(
+    regrets[:, 0, -1] += 9  # so that the rule's second setting is its best
+    figure, (expected, settings, share) = drawn(
         plotting.save_bandit_curves, curves, labels, title="a title", lower_bound=bound
     )
     assert figure.get_suptitle() == "a title"
     for axes, values in (
         (expected, regrets),
-        (second, realised),
         (share, 100 * np.diff(optimal, prepend=0) / np.diff(pulls, prepend=0)),
     ):
-        found = line_named(axes, "UCB, c=1")
+        found = line_named(axes, "UCB, c=2")
         np.testing.assert_array_equal(found[:, 0], pulls)
-        np.testing.assert_allclose(found[:, 1], values[:, 0].mean(0))
+        np.testing.assert_allclose(found[:, 1], values[:, 1].mean(0))
     name = "Lai–Robbins, each arm's term at most Δ·t"
     np.testing.assert_array_equal(line_named(expected, name)[:, 1], bound)
-    ticks = [tick.get_text() for tick in settings.get_xticklabels()]
-    assert ticks == ["UCB c=1", "UCB c=2", "greedy ε=0"]
-    ends = np.concatenate([line.get_ydata() for line in settings.lines[:1]])
-    np.testing.assert_allclose(ends, regrets[..., -1].mean(0))
-    legend = [text.get_text() for text in share.get_legend().get_texts()]
-    assert legend == ["UCB, c=1", "greedy, ε=0", name]
+    # The best on top, below it those that do worse; "greedy" is UCB's first setting.
+    ticks = [tick.get_text() for tick in settings.get_yticklabels()]
+    assert ticks == ["UCB, c=1", "greedy, ε=0", "UCB, c=2"]
+    ends = [line.get_xdata()[0] for line in settings.lines if line.get_marker() == "o"]
+    means = regrets[..., -1].mean(0)
+    np.testing.assert_allclose(ends, [means[0], means[0], means[1]])
+    (legend,) = figure.legends
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words == ["UCB, c=2", "greedy, ε=0", name]
 
 
 def test_a_grid_shows_both_policies_and_the_regret(drawn):
@@ -149,15 +153,19 @@ def test_a_grid_shows_both_policies_and_the_regret(drawn):
         plotting.save_gridworld, grid, plan, q_values, steps, curve, title="a title"
     )
     planned, learned, regrets = axes[:3]
+    assert len(axes) == 3  # each value is in its cell, so there is no bar of colours
     arrows = rljax.envs.gridworld.ARROWS
-    assert [text.get_text() for text in learned.texts] == [
-        arrows[3],
-        "",
-        arrows[0],
-        "G",
-    ]
-    texts = [text.get_text() for text in planned.texts]
-    assert texts == [arrows[int(plan.policy[0])], "", arrows[int(plan.policy[2])], "G"]
+    for panel, actions, values in (
+        (learned, (3, 0), ("2.00", "3.00")),
+        (planned, plan.policy[jnp.array([0, 2])], ("0.89", "1.00")),
+    ):
+        texts = [text.get_text() for text in panel.texts]
+        first, second = (arrows[int(action)] for action in actions)
+        assert texts == [first, values[0], "", second, values[1], "G"]
+    # The wall and the goal have colours of their own, and the start a frame.
+    edges = [patch.get_edgecolor()[:3] for patch in learned.patches if not patch.fill]
+    assert len(learned.patches) == 3
+    assert edges == [to_rgb("tab:red")]
     shown = learned.images[0].get_array()
     np.testing.assert_array_equal(shown.mask, [[False, True], [False, True]])
     np.testing.assert_array_equal(shown.compressed(), [2.0, 3.0])
@@ -165,7 +173,30 @@ def test_a_grid_shows_both_policies_and_the_regret(drawn):
         found = line_named(regrets, f"{name} policy, mean")
         np.testing.assert_array_equal(found[:, 0], steps)
         np.testing.assert_allclose(found[:, 1], (1 - values).mean(0))
-    assert names_of(regrets)[-1] == "greedy, one seed"
+    assert names_of(regrets)[-1] == "greedy, middle 90 % of seeds"
+    with pytest.raises(ValueError, match=r"curve must be of several seeds, .* \(3,\)"):
+        plotting.save_gridworld(
+            "x.png",
+            grid,
+            plan,
+            q_values,
+            steps,
+            jax.tree.map(lambda x: x[0], curve),
+            title="",
+        )
+
+
+@pytest.mark.parametrize(("text", "bars"), [("A" + "." * 8 + "G", 1), ("A.G", 0)])
+def test_a_large_grid_has_a_bar_of_colours_in_the_place_of_numbers(drawn, text, bars):
+    grid = rljax.GridWorld((text,))
+    plan = planning.value_iteration(grid.to_mdp(), 0.9)
+    ones = np.ones((2, 3))
+    curve = regret.ExactReturns(np.arange(3), ones, ones, np.ones(2))
+    learned = plan.q_values, np.arange(3), curve
+    _, axes = drawn(plotting.save_gridworld, grid, plan, *learned, title="")
+    assert len(axes) == 3 + bars
+    numbers = [text for text in axes[0].texts if "." in text.get_text()]
+    assert len(numbers) == (0 if bars else 2)
 
 
 def test_alignment_shows_runs_beside_the_frontier(drawn):
