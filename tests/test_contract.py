@@ -344,6 +344,28 @@ def test_halves_of_a_contract_are_named(key):
                 return super().act(state, obs, key)
 
 
+def test_of_each_pair_of_methods_one_is_enough():
+    class Plain(rljax.Agent):
+        num_envs = rollout_length = 1
+        init = update = None
+        act, greedy = Pusher.act, Pusher.greedy
+
+    class Remembering(rljax.Agent):
+        num_envs = rollout_length = 1
+        init = update = None
+
+        def decide(self, state, obs, noise, memory=()):
+            return jnp.int32(1), (), memory
+
+        def decide_greedily(self, state, obs, memory):
+            return jnp.int32(1), memory
+
+    for kind in (Plain, Remembering):
+        jax.tree_util.register_static(kind)
+        assert contract.require_agent(kind()) == RolloutPlan(1, 1)
+        assert kind().greedy((), ZERO) == 1
+
+
 def test_an_agent_of_words_acts_as_one_of_keys(key):
     # `draw` and `decide`, or `act`: the same decisions where the words are the same.
     agent, obs = rljax.QLearning(), jnp.zeros((), jnp.int32)

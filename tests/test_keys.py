@@ -139,7 +139,13 @@ CASES = {
 
 
 # Half a second each.
-FAST = ("DoubleQLearning", "evaluate", "Box.sample", "play_bandit")
+FAST = (
+    "DoubleQLearning",
+    "evaluate",
+    "Box.sample",
+    "play_bandit",
+    "sample_preferences",
+)
 
 
 @pytest.mark.parametrize(

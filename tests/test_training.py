@@ -327,6 +327,7 @@ def test_bad_arguments_are_refused(changes, error, message):
         (rljax.ActorCritic, {"num_envs": 0}, ValueError, "ActorCritic.num_envs"),
         (rljax.ActorCritic, {"optimizer": 1}, TypeError, "ActorCritic.optimizer"),
         (rljax.Reinforce, {"discount": 3.0}, ValueError, "Reinforce.discount"),
+        (rljax.Reinforce, {"discount": -0.1}, ValueError, "Reinforce.discount"),
         (rljax.Reinforce, {"hidden_sizes": (-1,)}, ValueError, "hidden_sizes"),
         (rljax.Reinforce, {"optimizer": None}, TypeError, "Reinforce.optimizer"),
         (rljax.Reinforce, {"network": 3}, TypeError, "Reinforce.network"),

@@ -744,6 +744,29 @@ def test_bad_settings_are_refused(make, error, message):
         make()
 
 
+@pytest.mark.parametrize("scale", [0.5, 1e-3])
+def test_thompson_s_chances_of_two_normal_posteriors(scale):
+    # The difference of the draws is normal: P(the first is larger) = Φ(Δ / sqrt Σ s²).
+    rule = ex.ThompsonGaussian(0.0, 1.0, 1.0)
+    counts = np.round([1 / scale**2, 4 / scale**2])
+    q = np.array([1.0, 1.0 - scale])
+    means, scales = oracle.gaussian_posterior(q, counts, 0.0, 1.0, 1.0)
+    expected = stats.norm.cdf((means[0] - means[1]) / np.hypot(*scales))
+    with enable_x64():
+        found = rule.probabilities(jnp.array(q), jnp.array(counts), NOW)
+    np.testing.assert_allclose(found, [expected, 1 - expected], atol=1e-4)
+
+
+@pytest.mark.parametrize("won", [0.0, 1.0])
+def test_a_bernoulli_arm_starts_with_the_uniform_prior(won):
+    # After one win the density is 2μ: the mean, 2/3, is P(it beats a uniform draw).
+    found = ex.ThompsonBernoulli().probabilities(
+        jnp.array([won, 0.0]), jnp.array([1, 0]), NOW
+    )
+    chance = (1 + won) / 3
+    np.testing.assert_allclose(found, [chance, 1 - chance], atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num_others", [1, 10, 100])
 def test_thompson_s_probabilities_by_quadrature(num_others):

@@ -568,12 +568,12 @@ def test_gradients_of_the_expected_return_match_central_differences(x64):
     assert (jnp.abs(gradient) > 1e-2).all()
 
 
-def test_the_gradient_by_rewards_is_the_discounted_occupancy(x64):
+def test_the_gradients_by_rewards_and_transitions_are_those_of_the_occupancy(x64):
     arrays = random_arrays(1, 7, 2)
     mdp, policy = make_mdp(*arrays), stochastic_policy(1, 7, 2)
 
-    def expected(rewards):
-        moved = dataclasses.replace(mdp, rewards=rewards)
+    def expected(rewards, transitions):
+        moved = dataclasses.replace(mdp, rewards=rewards, transitions=transitions)
         return planning.expected_return(moved, policy, 0.9)
 
     # Σ_t γ^t P(s_t = s) solves d = ρ + γ P_πᵀ d, with the terminal rows of P at 0.
@@ -581,8 +581,15 @@ def test_the_gradient_by_rewards_is_the_discounted_occupancy(x64):
     chain = np.einsum("sa,sat->st", policy, arrays[0]) * live[:, None]
     visits = np.linalg.solve(np.eye(7) - 0.9 * chain.T, mdp.initial)
     occupancy = (visits * live)[:, None] * policy
+    by_rewards, by_transitions = jax.grad(expected, (0, 1))(
+        mdp.rewards, mdp.transitions
+    )
+    np.testing.assert_allclose(by_rewards, occupancy, rtol=1e-10, atol=1e-12)
+    # Each visit of s and a is followed by s' the more often, which is worth γ V(s').
+    rewards = np.sum(policy * arrays[1], axis=1) * live
+    values = np.linalg.solve(np.eye(7) - 0.9 * chain, rewards)
     np.testing.assert_allclose(
-        jax.grad(expected)(mdp.rewards), occupancy, rtol=1e-10, atol=1e-12
+        by_transitions, 0.9 * occupancy[..., None] * values, rtol=1e-10, atol=1e-12
     )
 
 

@@ -184,6 +184,15 @@ def test_rewards_that_can_be_gained_for_ever_are_worth_infinity():
     assert np.isinf(plan.error_bound)
 
 
+def test_small_rewards_are_told_apart_beside_infinite_values():
+    # What is infinite says nothing of how the finite values round.
+    arrays = moves([(0, -1), (0, -2)], [(2, 1e-9), (2, 2e-9)])
+    first = jnp.zeros(NUM_STATES, jnp.int32)
+    plan = planning.policy_evaluation(to_mdp(arrays), first, 1.0)
+    np.testing.assert_allclose(plan.values[:3], [-np.inf, 1e-9, 0], rtol=1e-6)
+    assert plan.policy[1] == 1  # the better action, which the greedy policy takes
+
+
 def test_the_gambler_plays_as_well_as_boldly(x64):
     # Sutton and Barto (2018), example 4.3. A stake of 0 is as good as any other.
     p, capital, stakes = 0.4, np.arange(101)[:, None], np.arange(51)
@@ -236,6 +245,21 @@ def chains():
         policy[sure] = np.eye(NUM_ACTIONS)[rng.integers(NUM_ACTIONS, size=sure.sum())]
         cases.append((arrays, policy, oracle.total_reward(*arrays, policy)))
     return cases
+
+
+@pytest.mark.parametrize("method", ["solve", "iterative"])
+def test_a_policy_may_be_worth_infinity_or_nobody_knows_what(method):
+    chains = [CHAINS["a gain for ever or a cost"], CHAINS["a gain, then rest"]]
+    mdp = stack([to_mdp(arrays) for arrays, _ in chains])
+    policy = jnp.full((NUM_STATES, NUM_ACTIONS), 0.25)
+
+    def evaluate(mdp):
+        return planning.policy_evaluation(mdp, policy, 1.0, method=method)
+
+    plan = jax.vmap(evaluate)(mdp)
+    for (_, values), found in zip(chains, plan.values, strict=True):
+        np.testing.assert_allclose(found[: len(values)], values)
+    assert np.isinf(plan.error_bound[0])
 
 
 @pytest.mark.slow

@@ -128,6 +128,16 @@ def test_even_at_a_kink_the_gradient_lies_between_the_slopes():
         testing.check_gradients(wrong_abs, (np.zeros(1),), allow_kinks=True)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_at_a_kink_the_tolerance_is_in_proportion_to_a_slope_of_either_sign(sign):
+    def bent(x):
+        # Of the flat side, the differences see a slope of 1e-7 · sign, jax.grad 0.
+        return jnp.sum(jax.nn.relu(sign * x) - 0.1 * x**2)
+
+    report = testing.check_gradients(bent, (np.zeros(1),), allow_kinks=True)
+    assert report.kinks[0].gradient == 0
+
+
 @pytest.mark.parametrize("allow_kinks", [False, True])
 def test_a_jump_is_reported(allow_kinks):
     def step(x):
