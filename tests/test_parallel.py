@@ -71,13 +71,18 @@ def test_one_cpu_device_per_core_unless_the_user_chose(monkeypatch):
 def test_the_threads_can_be_chosen_before_jax_starts(monkeypatch):
     early = (
         "import jax, os; from rljax import parallel; "
+        "jax.config.update('jax_num_cpu_devices', 3); "
+        "parallel.use_cpu_cores(1, num_threads=4); "
+        "print(jax.config.jax_num_cpu_devices); "
+        "jax.config.update('jax_num_cpu_devices', -1); "
         "parallel.use_cpu_cores(1, num_threads=2); print(os.environ['PJRT_NPROC']); "
         "parallel.use_cpu_cores(); print(jax.config.jax_num_cpu_devices)"
     )
     command = [sys.executable, "-c", early]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     out = subprocess.run(command, env=environment, check=True, capture_output=True)
-    assert out.stdout.split() == [b"2", b"1"]  # the one device had been chosen
+    # The user's three devices stay; so does the one that was chosen here.
+    assert out.stdout.split() == [b"3", b"2", b"1"]
     monkeypatch.setenv("PJRT_NPROC", "7")
     parallel.use_cpu_cores(1)
     with pytest.raises(RuntimeError, match="before"):

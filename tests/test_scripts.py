@@ -25,7 +25,7 @@ import pytest
 import rljax
 from rljax import commands
 from rljax.agents.base import AgentState
-from rljax.experiment import cli
+from rljax.experiment import cli, signals
 from rljax.experiment.checkpoint import CheckpointError
 from rljax.experiment.results import Outcome
 from tests.conftest import enable_x64
@@ -387,6 +387,34 @@ def test_the_table_counts_evaluation_episodes_that_were_cut(sweep_script):
     assert columns[0]["x"] == ["whole", "cut"]
     assert columns[0]["episodes cut"] == ["0", "3"]
     assert "episodes cut" not in columns[1]
+
+
+@pytest.mark.parametrize("best", [(), ({"w": np.ones(3)}, np.ones(3))])
+@pytest.mark.parametrize("greedy", [True, False])
+def test_an_evaluation_says_which_policy_and_parameters_played(best, greedy):
+    ones = np.ones((3, 2), bool)
+    evaluation = rljax.Evaluation(ones, ones, ones, greedy)
+    state = rljax.TrainState((), (), None)._replace(best=best)
+    words = cli.evaluation_title(Outcome({}, None, None, state, None, evaluation, None))
+    assert words.startswith("Greedy " if greedy else "Sampled ")
+    assert ("best parameters" in words) == (best != ())
+
+
+def test_a_command_that_was_interrupted_ends_as_the_signal_says(monkeypatch, tmp_path):
+    ends = []
+    monkeypatch.setattr(os, "_exit", ends.append)
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    asked = signals.Asked()
+    cli.report_end(tmp_path, interrupt, asked)
+    cli.report_end(tmp_path, lambda: cli.INTERRUPTED)
+    asked.number = signal.SIGTERM
+    cli.report_end(tmp_path, lambda: cli.INTERRUPTED, asked)
+    assert ends == [130, 130, 143]  # as shells write them
+    assert [cli.report_end(tmp_path, lambda s=s: s) for s in (0, 1, 2)] == [0, 1, 2]
+    assert len(ends) == 3
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,17 @@ def test_settings_are_drawn_with_the_best_on_top(drawn):
     _, (axes,) = drawn(plotting.save_sweep, tied, title="a title")
     top = axes.get_yticklabels()[-1].get_text()
     assert top == tied.best().label == "step_size=0.2"
+    # One without a score is below all others, even below one that broke.
+    nothing = rljax.Evaluation(*[np.full((3, 1), np.nan)] * 2, np.zeros((3, 1), bool))
+    several = (
+        outcomes[0],
+        outcomes[1]._replace(evaluation=nothing),
+        outcomes[2]._replace(fault_updates=np.ones(3, int)),
+    )
+    unknown = dataclasses.replace(result, outcomes=several)
+    _, (axes,) = drawn(plotting.save_sweep, unknown, title="a title")
+    ticks = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert ticks == ["step_size=0.2", "step_size=0.3 (3 broken)", "step_size=0.1"]
 
 
 def test_bandit_curves_are_means_over_bandits(drawn):

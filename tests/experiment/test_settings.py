@@ -104,6 +104,12 @@ def test_arrays_of_values_become_numbers():
             ValueError,
             r"agent=\{name: …\} \(there are none\), got 'ppo'",
         ),
+        (
+            {"agent": [""]},
+            ValueError,
+            r"agent=\{name: …\} \(there are none\), got ''",
+        ),
+        ([{"agent": ["ppo"]}], ValueError, r"\(there are none\), got \['ppo'\]"),
         ({"learning_rate.x": [1.0]}, ValueError, "float has no field"),
         ({3: [1.0]}, TypeError, "must be strings such as 'learning_rate' or .*, got 3"),
         ([{3: 1.0}], TypeError, "must be strings such as 'learning_rate' or .*, got 3"),

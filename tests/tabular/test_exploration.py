@@ -760,11 +760,23 @@ def test_thompson_s_chances_of_two_normal_posteriors(scale):
 @pytest.mark.parametrize("won", [0.0, 1.0])
 def test_a_bernoulli_arm_starts_with_the_uniform_prior(won):
     # After one win the density is 2μ: the mean, 2/3, is P(it beats a uniform draw).
-    found = ex.ThompsonBernoulli().probabilities(
-        jnp.array([won, 0.0]), jnp.array([1, 0]), NOW
-    )
+    with enable_x64():
+        q, counts = jnp.array([won, 0.0]), jnp.array([1, 0])
+        found = ex.ThompsonBernoulli().probabilities(q, counts, NOW)
     chance = (1 + won) / 3
     np.testing.assert_allclose(found, [chance, 1 - chance], atol=1e-4)
+
+
+def test_thompson_s_chances_of_beta_posteriors_narrower_than_a_cell():
+    # After ten million pulls they are normal to four digits, and a third of the 2048th
+    # part of [0, 1] wide.
+    pulls, q = 10**7, np.array([0.5, 0.5001])
+    posteriors = stats.beta(1 + pulls * q, 1 + pulls * (1 - q))
+    z = np.diff(posteriors.mean()) / np.hypot(*posteriors.std())
+    with enable_x64():
+        counts = jnp.full(2, pulls)
+        found = ex.ThompsonBernoulli().probabilities(jnp.array(q), counts, NOW)
+    np.testing.assert_allclose(found[1], stats.norm.cdf(z)[0], atol=1e-3)
 
 
 @pytest.mark.slow

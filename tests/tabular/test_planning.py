@@ -878,6 +878,17 @@ def test_a_model_that_rounds_is_accepted():
     assert (mdp.num_states, mdp.num_actions) == (64, 4)
 
 
+def test_what_rows_lack_of_1_ends_the_episode(x64):
+    # A model may be off by 1e-3, and its own equation is what is solved.
+    transitions, rewards, _ = random_arrays(0, 7, 2)
+    mdp = make_mdp(transitions * 0.9995, rewards, np.zeros(7, bool))
+    policy = stochastic_policy(0, 7, 2)
+    chain = np.einsum("sa,sat->st", policy, 0.9995 * transitions)
+    expected = np.linalg.solve(np.eye(7) - 0.999 * chain, (policy * rewards).sum(1))
+    found = planning.policy_evaluation(mdp, policy, 0.999).values
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
 @pytest.mark.parametrize("discount", [0.999, 0.9995, 0.9999])
 def test_policy_iteration_is_optimal_at_long_horizons_in_float32(discount):
     mdp = rljax.make("FrozenLake-8x8").to_mdp()
