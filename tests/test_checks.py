@@ -154,6 +154,16 @@ def test_shapes():
         checks.scalar(discount=np.ones(1))
 
 
+def test_what_becomes_numpy_s_floats():
+    for good in ([1, 2], jnp.array([1, 2], jnp.bfloat16), np.array([1.0, 2.0])):
+        found = checks.as_floats("x", good)
+        assert type(found) is np.ndarray and found.dtype == np.float64
+        np.testing.assert_array_equal(found, [1, 2])
+    for wrong in ("many", [[1.0], [1.0, 2.0]], [1j], lambda: 1.0):
+        with pytest.raises(TypeError, match="x must be real numbers, got "):
+            checks.as_floats("x", wrong)
+
+
 def test_keys():
     for good in (
         jax.random.key(0),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import rljax
+from rljax.experiment.presets import purejaxrl_settings
 from rljax.rlhf.rewards import TableReward
 
 TOKENS = rljax.TokenMDP(TableReward(jnp.zeros((1, 8**4)), vocabulary_size=8))
@@ -40,6 +41,19 @@ TOKENS = rljax.TokenMDP(TableReward(jnp.zeros((1, 8**4)), vocabulary_size=8))
                 "time_limit_is_termination": False,
                 "clip_value_loss": False,
             },
+        ),
+        # PureJaxRL's ppo.py, which took CleanRL's constants: 5e5 steps in all, and in
+        # its environments a time limit is one end among others.
+        (
+            purejaxrl_settings(),
+            {"num_envs": 4, "rollout_length": 128, "num_epochs": 4}
+            | {"num_minibatches": 4, "activation": "tanh", "shared_network": False}
+            | {"learning_rate": 2.5e-4, "discount": 0.99}
+            | {"gae_lambda": 0.95, "clip_epsilon": 0.2, "clip_value_loss": True}
+            | {"normalize_advantages": True, "entropy_coef": 0.01, "value_coef": 0.5}
+            | {"max_grad_norm": 0.5, "adam_epsilon": 1e-5}
+            | {"initialization": "orthogonal", "time_limit_is_termination": True}
+            | {"anneal_updates": 500_000 // (4 * 128)},
         ),
         # Williams (1992): plain returns. Kingma and Ba (2015): ε = 1e-8.
         (

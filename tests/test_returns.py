@@ -274,6 +274,20 @@ def test_arrays_in_another_order_are_refused():
         returns.first_episode(real, flags)
 
 
+def test_where_products_are_exact_returns_are_rounded_once():
+    # What rounding took away is discounted, too: by ½, which is a shift of the bits.
+    rewards = np.random.default_rng(0).normal(size=200).astype(np.float32)
+    exact = [rewards[t:] @ 0.5 ** np.arange(200 - t) for t in range(200)]
+    zeros, never = jnp.zeros(200), jnp.zeros(200, bool)
+    found = {
+        "discounted": returns.discounted_returns(rewards, zeros, never, never, 0.5),
+        "lambda": returns.lambda_returns(rewards, zeros, never, never, 0.5, 1.0),
+        "gae": returns.gae(rewards, zeros, zeros, never, never, 0.5, 1.0),
+    }
+    for name, value in found.items():
+        np.testing.assert_allclose(value, exact, rtol=2.0**-24, err_msg=name)
+
+
 def test_a_long_episode_s_returns_are_right_to_rounding():
     """In float32 the recursion itself would give −9865 at the first of 10⁶ steps."""
     length = 1_000_000
