@@ -1,6 +1,7 @@
 """Defaults that are somebody's published constants, or the public names' own."""
 
 import dataclasses
+import inspect
 import math
 
 import jax.numpy as jnp
@@ -103,3 +104,10 @@ TOKENS = rljax.TokenMDP(TableReward(jnp.zeros((1, 8**4)), vocabulary_size=8))
 def test_defaults_are_the_published_constants(value, published):
     fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     assert {name: fields[name] for name in published} == pytest.approx(published)
+
+
+def test_episodes_are_given_up_after_as_many_steps_everywhere():
+    # Scores of what is kept as best, of a sweep and of an evaluation are compared.
+    functions = (rljax.evaluate, rljax.sweep, rljax.KeepBest)
+    limits = [inspect.signature(f).parameters["max_steps"].default for f in functions]
+    assert len(set(limits)) == 1

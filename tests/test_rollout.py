@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import rljax
-from rljax import rollout, spaces, struct
+from rljax import returns, rollout, spaces, struct
+from rljax.types import RolloutPlan
 from tests import probes
 
 
@@ -157,6 +158,47 @@ def test_fresh_episodes_count_only_the_first_of_each_rollout(key):
     with pytest.warns(UserWarning, match="no episode ended"):
         _, metrics = rljax.train(cut, Counter(), key, num_updates=2)
     np.testing.assert_array_equal(metrics.num_episodes, [0, 0])
+
+
+class Dice(Counter):
+    """A throw of each reset says after how many steps, 1 to 6, the episode ends."""
+
+    def reset(self, key):
+        return jax.random.randint(key, (), 1, 7), jnp.zeros((), jnp.int32)
+
+    def step(self, state, action, key):
+        none = jnp.zeros((), jnp.int32)
+        time_step = rljax.TimeStep(none, jnp.ones(()), state == 1, jnp.bool_(False))
+        return state - 1, time_step
+
+
+jax.tree_util.register_static(Dice)
+
+
+class Watching(Pusher):
+    """Counts the steps of the first episodes, which are what it may learn from."""
+
+    @property
+    def rollout_plan(self):
+        return RolloutPlan(8, 6, fresh_episodes=True)
+
+    def update(self, state, trajectory, key):
+        mask = jax.vmap(returns.first_episode, 1, 1)(
+            trajectory.terminated, trajectory.truncated
+        )
+        return state, {"steps": jnp.sum(mask.astype(float))}
+
+
+jax.tree_util.register_static(Watching)
+
+
+def test_fresh_episodes_of_different_lengths_are_counted_in_full(key):
+    _, metrics = rljax.train(Watching(), Dice(), key, num_updates=4)
+    steps = metrics.agent["steps"]
+    assert len(np.unique(steps)) > 1 and (steps > 8).all()
+    np.testing.assert_array_equal(metrics.num_episodes, 8)
+    np.testing.assert_array_equal(metrics.episode_length_sum, steps)
+    np.testing.assert_array_equal(metrics.episode_return, steps / 8)
 
 
 @pytest.mark.parametrize(("length", "expected"), [(1, -1500), (300_000, -3000)])

@@ -297,6 +297,13 @@ def test_bad_arguments_are_refused(changes, error, message):
             ValueError,
             r"num_minibatches must divide .* 10 × 5 = 50, got 4. .* divisors: 1, 2, 5",
         ),
+        # A divisor above the root is the partner of one below it.
+        (
+            rljax.PPO,
+            {"num_envs": 5, "rollout_length": 2, "num_minibatches": 9},
+            ValueError,
+            r"num_minibatches must divide .* = 10, got 9. .* divisors: 2, 5, 10",
+        ),
         (rljax.PPO, {"discount": 1.01}, ValueError, r"discount must be in \[0, 1\]"),
         (rljax.PPO, {"discount": -0.1}, ValueError, "PPO.discount"),
         (rljax.PPO, {"discount": np.nan}, ValueError, "PPO.discount .* got nan"),

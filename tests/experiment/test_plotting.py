@@ -160,9 +160,10 @@ def test_a_grid_shows_both_policies_and_the_regret(drawn):
     greedy, behaviour = rng.uniform(0, 1, (2, 5, 3))
     curve = regret.ExactReturns(np.arange(3), greedy, behaviour, np.full(5, 1.0))
     steps = np.array([0, 10, 20])
-    _, axes = drawn(
+    figure, axes = drawn(
         plotting.save_gridworld, grid, plan, q_values, steps, curve, title="a title"
     )
+    assert figure.get_suptitle() == "a title"
     planned, learned, regrets = axes[:3]
     assert len(axes) == 3  # each value is in its cell, so there is no bar of colours
     arrows = rljax.envs.gridworld.ARROWS
@@ -219,7 +220,7 @@ def test_alignment_shows_runs_beside_the_frontier(drawn):
     frontier, runs = points(7), {"PPO": points(4), "RLOO": points(4)}
     gaps = {name: rng.uniform(0.1, 1, (4, 6)) for name in runs}
     proxy, trained = (points(3, 7), points(3, 7)), (points(3, 2), points(3, 2))
-    _, (pareto, learning, over) = drawn(
+    figure, (pareto, learning, over) = drawn(
         plotting.save_alignment,
         frontier,
         runs,
@@ -229,6 +230,7 @@ def test_alignment_shows_runs_beside_the_frontier(drawn):
         prices={0.1: (1.5, 1.25)},
         title="a title",
     )
+    assert figure.get_suptitle() == "a title"
     assert names_of(pareto) == ["exact frontier", "PPO", "RLOO"]
     np.testing.assert_array_equal(line_named(pareto, "exact frontier").T, frontier)
     np.testing.assert_array_equal(line_named(pareto, "RLOO").T, runs["RLOO"])

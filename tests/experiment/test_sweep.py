@@ -33,6 +33,7 @@ from rljax.experiment import (
 )
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.fingerprint import check_same, describe
+from rljax.experiment.settings import expand
 from rljax.experiment.sweep import _default_budget as default_budget
 from rljax.experiment.sweep import multihost_utils
 from tests import probes
@@ -481,8 +482,12 @@ def test_runs_are_taken_in_batches_that_fit_the_budget():
         population.Population(pairs, keys, **arguments, memory_budget=1000)
 
 
-@pytest.mark.parametrize(("room", "batch_size"), [(3200, 32), (950, 8), (100, 1)])
-def test_a_batch_is_as_large_as_a_budget_has_room_for(room, batch_size, monkeypatch):
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Nothing is compiled: programs take 100 bytes a run, beside 1000 bytes of states.
+
+    Returns the batch sizes for which memory was asked.
+    """
     asked = []
 
     def memory(advance, layout):
@@ -490,13 +495,16 @@ def test_a_batch_is_as_large_as_a_budget_has_room_for(room, batch_size, monkeypa
         assert len(asked) < 40, asked  # it would go on for ever
         return 1000 + 100 * layout.batch_size, 100 * layout.batch_size
 
-    # A program that takes 100 bytes for a run, beside the 1000 bytes of all states. Of
-    # 32 runs, 9 at a time take as many batches as 8 do.
     monkeypatch.setattr(programs, "compile_training", lambda *_: (None, None))
     monkeypatch.setattr(programs, "memory", memory)
+    return asked
 
+
+# Of 32 runs, 9 at a time take as many batches as 8 do.
+@pytest.mark.parametrize(("room", "batch_size"), [(3200, 32), (950, 8), (100, 1)])
+def test_a_batch_is_as_large_as_a_budget_has_room_for(room, batch_size, stand_in):
     def lay_out(budget):
-        asked.clear()
+        stand_in.clear()
         keys, devices = jax.random.split(KEY, 32), jax.devices()[:1]
         return population.Population(
             [(AGENT, ENV)], keys, devices=devices, batch_size=32, memory_budget=budget
@@ -577,7 +585,25 @@ def test_the_memory_of_a_program_is_that_of_all_its_devices():
     assert programs.memory(silent, layout) == (0, 0)
 
 
-@pytest.mark.slow
+def test_no_more_is_reserved_than_the_states_of_others(stand_in):
+    keys = jax.random.split(KEY, 8)
+    settings = {"hidden_sizes": [(8,), (64, 64)]}
+    expansion = expand(AGENT, ENV, settings)
+    small, large = (
+        8 * population.state_bytes(pair, keys, None) for pair in expansion.built
+    )
+    assert small < large
+
+    def start(budget):
+        arguments = {"devices": jax.devices()[:1], "batch_sizes": 1, "identity": {}}
+        runner.Runner(expansion, keys, 1, memory_budget=budget, **arguments)
+
+    start(1100 + large)
+    with pytest.raises(MemoryError, match="Sweep over fewer seeds or settings"):
+        start(1100 + large - 1)
+
+
+@pytest.mark.usefixtures("stand_in", "two_devices")
 def test_a_core_s_cache_bounds_the_batches_on_a_cpu():
     def batch_size(agent, env, num_seeds):
         keys = jax.random.split(KEY, num_seeds)
@@ -1082,8 +1108,7 @@ def test_tensorboard_has_a_run_per_setting_and_seed(tmp_path):
     assert "learning_rate=0.001, env.gravity=9.8/seed_1" in folders
 
 
-@pytest.mark.slow
-def test_weights_and_biases_has_a_run_per_setting_and_seed(monkeypatch):
+def test_weights_and_biases_has_a_run_per_setting_and_seed(result, monkeypatch):
     """With a stand-in for wandb, which needs a server or starts one."""
 
     class Run:
@@ -1104,10 +1129,10 @@ def test_weights_and_biases_has_a_run_per_setting_and_seed(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
     writer = writers.WandBWriter("project", tags=["x"])
-    swept = sweep(callbacks=[writer], num_seeds=2)
-    assert len(runs) == 4 * 2
+    sweep(callbacks=[writer])
+    assert len(runs) == 4 * 3
     assert all(run.finished for run in runs)
-    run = runs[3]
+    run = runs[3 + 1]
     assert run.arguments == {
         "project": "project",
         "tags": ["x"],
@@ -1117,7 +1142,7 @@ def test_weights_and_biases_has_a_run_per_setting_and_seed(monkeypatch):
         "reinit": "create_new",
     }
     assert [step for step, _ in run.logged] == [1, 2, 3, 4]
-    loss = swept[1].metrics.agent["policy_loss"][1]
+    loss = result[1].metrics.agent["policy_loss"][1]
     assert [values["policy_loss"] for _, values in run.logged] == [
         float(x) for x in loss
     ]

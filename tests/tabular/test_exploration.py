@@ -753,6 +753,25 @@ def test_bad_settings_are_refused(make, error, message):
         make()
 
 
+@pytest.mark.parametrize(
+    "decide",
+    [
+        lambda q, n: ex.ucb(q, n, 5, 1.0),
+        lambda q, n: ex.ucb1(q, n, 5),
+        lambda q, n: ex.kl_ucb(q, n, 5),
+        lambda q, n: ex.thompson_gaussian(q, n, jax.random.key(0)),
+        lambda q, n: ex.thompson_bernoulli(q, n, jax.random.key(0)),
+    ],
+)
+def test_counts_that_do_not_fit_are_refused_by_name(decide):
+    with pytest.raises(ValueError, match=r"q_values \(3,\), counts \(2,\)"):
+        decide(jnp.zeros(3), jnp.ones(2))
+    with pytest.raises(TypeError, match=r"counts must be real numbers.*, got bool"):
+        decide(jnp.zeros(3), jnp.ones(3, bool))
+    with pytest.raises(TypeError, match=r"q_values must be real numbers.*, got bool"):
+        decide(jnp.zeros(3, bool), jnp.ones(3))
+
+
 @pytest.mark.parametrize("scale", [0.5, 1e-3])
 def test_thompson_s_chances_of_two_normal_posteriors(scale):
     # The difference of the draws is normal: P(the first is larger) = Φ(Δ / sqrt Σ s²).
