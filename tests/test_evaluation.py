@@ -105,7 +105,7 @@ def test_only_what_is_learned_must_fit(key):
 
 
 def test_a_sampled_evaluation_explores_anew_in_every_step(key):
-    rule = rljax.exploration.EpsilonGreedy(0.6)
+    rule = rljax.exploration.EpsilonGreedy(0.6, ties="first")
     agent, env = rljax.QLearning(exploration=rule), Payer(1.0, 8)
     state = agent.init(key, env)
     best = rljax.evaluate(agent, state, env, key, num_episodes=2)

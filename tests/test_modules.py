@@ -80,10 +80,17 @@ def test_what_is_applied_is_the_module_that_the_key_builds(network, build, key):
     assert all(not np.array_equal(a, b) for a, b in leaves if a.ndim == 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [NnxNet, EqxNet])
-def test_modules_train_side_by_side_and_keep_the_contract(network, key):
+def test_modules_keep_the_contract(network, key):
+    testing.check_agent(rljax.ActorCritic(network=network, **SMALL), ENV, key)
+
+
+@pytest.mark.parametrize(
+    "network", [pytest.param(NnxNet, marks=pytest.mark.slow), EqxNet]
+)
+def test_modules_train_side_by_side(network, key):
     agent = rljax.ActorCritic(network=network, **SMALL)
-    testing.check_agent(agent, ENV, key)
     keys = jax.random.split(key, 3)
     train = jax.vmap(lambda key: rljax.train(agent, ENV, key, num_updates=2))
     state, _ = train(keys)

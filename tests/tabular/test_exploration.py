@@ -368,8 +368,10 @@ def test_no_nan_arises_where_nothing_was_tried(rule):
     # Not even where it counts for nothing: who looks for a NaN would find that one.
     with jax.debug_nans(True):
         for counts in ([0, 0, 0], [1, 0, 0], [3, 0, 2]):
-            action = rule.select(jnp.full(3, 0.5), jnp.array(counts), NOW, ())
-            assert action == counts.index(0)
+            for value in (0.0, 0.5, 1.0):
+                q_values = jnp.full(3, value)
+                action = rule.select(q_values, jnp.array(counts), NOW, ())
+                assert action == counts.index(0)
 
 
 def test_ucb_follows_the_published_formula_at_every_count():

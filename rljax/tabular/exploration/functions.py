@@ -127,8 +127,7 @@ def bernoulli_kl_upper_bound(mean: jax.Array, divergence: jax.Array) -> jax.Arra
     # Closer to 1 than this, 1 − m would be nothing but a rounding error.
     highest = 1 - jnp.finfo(dtype).eps
     most = jnp.maximum(highest - p, 0)
-    xlogy = jax.scipy.special.xlogy
-    entropy = xlogy(p, p) + xlogy(1 - p, 1 - p)
+    entropy = _xlogx(p) + _xlogx(1 - p)
 
     def newton(_, gap):
         m = p + gap
@@ -143,6 +142,11 @@ def bernoulli_kl_upper_bound(mean: jax.Array, divergence: jax.Array) -> jax.Arra
     num_steps = 8 if jnp.finfo(dtype).bits <= 32 else 30
     gap = jax.lax.fori_loop(0, num_steps, newton, start)
     return jnp.where(p >= highest, 1, p + gap)
+
+
+def _xlogx(x: jax.Array) -> jax.Array:
+    """x ln x, 0 at 0. XLA's own xlogy makes a NaN there before it hides it."""
+    return x * jnp.log(jnp.where(x > 0, x, 1))
 
 
 def bernoulli_kl(mean: jax.Array, gap: jax.Array) -> jax.Array:
