@@ -158,7 +158,7 @@ def save_bandit_curves(
     _check_names("labels", labels, curves)
     figure = Figure(figsize=(13, 8), layout="constrained")
     figure.suptitle(title)
-    panels = [["expected", "settings"], ["optimal", "settings"]]
+    panels: Any = [["expected", "settings"], ["optimal", "settings"]]
     axes_of = figure.subplot_mosaic(panels, width_ratios=[1.3, 1])
     expected, optimal, settings = (
         axes_of[name] for name in ("expected", "optimal", "settings")
@@ -257,7 +257,8 @@ def save_gridworld(
     wide = columns > 2 * rows  # such as the cliff: one above the other
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     figure.suptitle(title)
-    places, widths = [["planned", "learned", "regrets"]], [1, 1, 1.4]
+    places: Any = [["planned", "learned", "regrets"]]
+    widths = [1, 1, 1.4]
     if wide:
         places, widths = [["planned", "regrets"], ["learned", "regrets"]], [1.3, 1]
     axes_of = figure.subplot_mosaic(places, width_ratios=widths)
