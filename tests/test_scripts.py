@@ -36,6 +36,15 @@ SCRIPT = ROOT / "scripts" / "train.py"
 TINY = ["--num-envs", "2", "--rollout-length", "40", "--hidden-sizes", "8"]
 
 
+# A script that Ctrl-C reaches as in a terminal: tests that run in the background of a
+# shell, as in CI, have it ignored, and so have their children.
+INTERRUPTIBLE = (
+    sys.executable,
+    "-c",
+    "import runpy, signal, sys;"
+    "signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')",
+)
 COMMANDS = ("train", "sweep", "gridworld", "bandits", "rlhf")
 
 
@@ -223,7 +232,7 @@ def test_a_second_process_finds_the_compiled_programs(tmp_path):
 
 def test_ctrl_c_while_compiling_ends_cleanly(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), "--output", str(tmp_path)],
+        [*INTERRUPTIBLE, str(SCRIPT), "--output", str(tmp_path)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -247,7 +256,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_where(tmp_path):
     arguments = ["--num-seeds", "2", "--num-updates", "400000"]
     arguments += ["--output", str(tmp_path)]
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), "actor-critic", *TINY, *arguments],
+        [*INTERRUPTIBLE, str(SCRIPT), "actor-critic", *TINY, *arguments],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,

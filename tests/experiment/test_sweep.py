@@ -1249,6 +1249,8 @@ def test_a_signal_ends_a_sweep_when_all_is_saved(number, tmp_path):
 import os, signal, sys
 import jax, rljax
 from rljax.experiment import Checkpoints
+# As in a terminal: in the background of a shell it would be ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def send(report):
     if report.num_updates == 3:
         os.kill(os.getpid(), {int(number)})
@@ -1274,8 +1276,15 @@ except KeyboardInterrupt as error:
     assert Checkpoints(tmp_path / "saved").steps() == [3]
 
 
+@pytest.fixture
+def interruptible():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_without_checkpoints_and_for_other_handlers_signals_do_what_they_did():
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     def interrupt(report):
         signal.raise_signal(signal.SIGINT)
@@ -1288,3 +1297,8 @@ def test_without_checkpoints_and_for_other_handlers_signals_do_what_they_did():
         assert (asked.number, inner.number) == (signal.SIGTERM, None)
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # the next one acts
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with signals.deferred() as asked:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with signals.deferred() as inner:
+            signal.raise_signal(signal.SIGINT)  # ignored, as before
+    assert (asked.number, inner.number) == (None, None)

@@ -114,6 +114,7 @@ def test_training_is_as_without_kernels(fields, key):
     assert metrics.num_episodes.sum() > 0  # so that resets have been compared
 
 
+@pytest.mark.slow
 def test_as_much_with_legacy_keys_and_strict_promotion():
     with jax.numpy_dtype_promotion("strict"):
         want, got = both(
@@ -138,6 +139,7 @@ def test_seeds_and_settings_are_vmapped(key):
     assert_alike(run("interpret"), run("never"))
 
 
+@pytest.mark.slow
 def test_derivatives_are_those_without_kernels(key):
     def last_weight(rate, how):
         chosen = agent(learning_rate=rate, kernels=how, num_epochs=1)
