@@ -3,6 +3,7 @@
 A class gets both by `__repr__ = display.text` and `_repr_html_ = display.html`.
 """
 
+import contextlib
 import dataclasses
 import html as html_
 from collections.abc import Iterable, Sequence
@@ -45,8 +46,12 @@ def fields_of(obj: Any) -> list[tuple[str, str]]:
         names = [field.name for field in dataclasses.fields(obj)]
     else:
         names = list(obj._fields)
-    names += getattr(obj, "_also", ())
-    return [(name, in_words(getattr(obj, name))) for name in names]
+    rows = [(name, in_words(getattr(obj, name))) for name in names]
+    for name in getattr(obj, "_also", ()):
+        # Where it holds shapes alone, say, there is nothing to compute it from.
+        with contextlib.suppress(TypeError, AttributeError):
+            rows.append((name, in_words(getattr(obj, name))))
+    return rows
 
 
 def in_words(value: Any) -> str:
@@ -58,11 +63,14 @@ def in_words(value: Any) -> str:
         kinds = found.pop() if len(found) == 1 else f"{len(value)} entries"
         return _short(f"{kinds} by name: {', '.join(map(str, value))}")
     leaves = jax.tree.leaves(value)
-    if isinstance(value, tuple) and leaves:
-        numbers = sum(int(np.size(x)) for x in leaves if hasattr(x, "shape"))
-        arrays = f"{len(leaves)} array{'s' * (len(leaves) > 1)}"
-        return f"{type(value).__name__} of {arrays}, {numbers:,} numbers"
-    return _short(repr(value))
+    if type(value) is tuple and value:
+        return _short(f"({', '.join(map(in_words, value))})")
+    if leaves and leaves[0] is not value:
+        arrays = [x for x in leaves if hasattr(x, "shape")]
+        numbers = sum(int(np.size(x)) for x in arrays)
+        count = f"{len(arrays)} array{'s' * (len(arrays) != 1)}"
+        return f"{type(value).__name__} of {count}, {numbers:,} numbers"
+    return _short(" ".join(repr(value).split()))
 
 
 def _array_in_words(x: Any, *, of_values: bool = True) -> str:

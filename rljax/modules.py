@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -125,5 +126,12 @@ def _of_nnx(module: Any) -> Parts:
 def _of_tree(module: Any) -> Parts:
     leaves, structure = jax.tree.flatten(module)
     arrays = [x for x in leaves if hasattr(x, "dtype")]
+    for x in arrays:
+        if not isinstance(x, jax.Array) or not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(
+                "network must hold parameters alone, floating arrays of JAX; "
+                f"{type(module).__name__} holds a {type(x).__name__} of {x.dtype} "
+                f"{list(x.shape)}. Make it a static field, or a constant in __call__."
+            )
     rest = tuple(None if hasattr(x, "dtype") else x for x in leaves)
     return Parts(arrays, _Unflatten(structure, rest))

@@ -227,7 +227,9 @@ def count_updates(
     return -(-num_steps // steps_per_update)
 
 
-def warn_if_no_episode_ended(agent: Agent, metrics: Metrics, where: str = "") -> None:
+def warn_if_no_episode_ended(
+    agent: Agent, metrics: Metrics, where: str = "", *, stacklevel: int = 3
+) -> None:
     """Warns where an agent of whole episodes has only seen beginnings."""
     plan, counts = agent.rollout_plan, metrics.num_episodes
     if not plan.fresh_episodes or isinstance(counts, Tracer) or not counts.size:
@@ -237,7 +239,7 @@ def warn_if_no_episode_ended(agent: Agent, metrics: Metrics, where: str = "") ->
             f"{where}no episode ended in any update: {type(agent).__name__}."
             f"rollout_length = {plan.rollout_length} cuts them all, so it has learned "
             "from their first steps alone. Make it as long as an episode may be.",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
 
 

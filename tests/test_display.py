@@ -28,7 +28,8 @@ AGENT = rljax.QLearning(rollout_length=10)
         (None, "None"),
         ({"a": jnp.zeros(3), "b": jnp.ones(3)}, "float32[3] by name: a, b"),
         ({"a": jnp.zeros(3), "b": jnp.ones(2)}, "2 entries by name: a, b"),
-        ((jnp.zeros(3), jnp.ones((2, 2))), "tuple of 2 arrays, 7 numbers"),
+        ((jnp.zeros(3), 0.5), "(float32[3], 0 to 0, mean 0, 0.5)"),
+        ([jnp.zeros(3), jnp.ones((2, 2))], "list of 2 arrays, 7 numbers"),
         ("x" * 100, "'" + "x" * 69 + " …"),
     ],
     ids=lambda x: type(x).__name__ if not isinstance(x, str) else "",
@@ -60,6 +61,12 @@ def test_a_traced_result_shows_shapes(key):
     state = rljax.init_train(AGENT, ENV, key)
     jax.jit(lambda state: seen.append(repr(state)) or state.key)(state)
     assert "agent_state: TabularState of 2 arrays, 101 numbers" in seen[0]
+
+
+def test_shapes_alone_can_be_shown(key):
+    shapes = jax.eval_shape(lambda: rljax.train(AGENT, ENV, key, num_updates=3))
+    assert "num_episodes: int32[3]" in repr(shapes[1])
+    assert "episode_return:" not in repr(shapes[1])
 
 
 def test_cells_are_text():

@@ -52,6 +52,14 @@ class Normalised(NnxNet):
         self.norm = nnx.BatchNorm(4, rngs=rngs)
 
 
+class WithConstants(EqxNet):
+    mean: np.ndarray
+
+    def __init__(self, key):
+        super().__init__(key)
+        self.mean = np.ones(4)
+
+
 def positional(key):
     return EqxNet(key)
 
@@ -131,6 +139,10 @@ def test_a_swept_module_goes_on_from_its_checkpoint(tmp_path, key):
     [
         (Normalised, r"parameters alone, .*; Normalised holds \['norm'\] besides"),
         (lambda key: 5, "must build a module that is called with an .*, built a int"),
+        (
+            WithConstants,
+            r"WithConstants holds a ndarray of float64 \[4\]. Make it",
+        ),
         (lambda: NnxNet(nnx.Rngs(0)), "takes 0 positional arguments"),
     ],
 )

@@ -316,6 +316,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one(train_script, tmp_path, capsy
     assert (part / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
 
 
+def test_another_length_takes_the_place_of_the_saved_one(tmp_path, monkeypatch):
+    content = {"subcommand": "train", "arguments": ["ppo", "--num-steps", "300"]}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    given = ["--resume", str(tmp_path)]
+    for more, saved in (
+        ([], ["ppo", "--num-steps", "300"]),
+        (["--num-updates", "4"], ["ppo"]),
+        (["--num-steps=600"], ["ppo"]),
+    ):
+        monkeypatch.setattr(sys, "argv", ["rljax train", *given, *more])
+        assert cli.arguments() == [*saved, *given, *more]
+
+
 def test_a_run_without_flags_has_none(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py"])
     assert cli.arguments() == []
@@ -432,6 +445,12 @@ def test_a_command_that_was_interrupted_ends_as_the_signal_says(monkeypatch, tmp
         (["--grid", "learning_rate"], "--grid takes name=value,value"),
         (["--grid", "mass=1"], "PPO has no field for 'mass'"),
         (["--grid", "learning_rate=-1"], "PPO.learning_rate must be"),
+        (["--num-updates", "2", "--num-steps", "9"], "say the same, give one of them"),
+        (["--keep-best", "9", "--num-updates", "2"], "--keep-best must be at most the"),
+        (
+            ["--grid", "num_envs=1,9", "--num-steps", "9"],
+            "--num-steps must be at least",
+        ),
         (["--grid", "activation=tanh,sin"], "PPO.activation must be one of"),
         (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         (["--keep-checkpoints", "0"], "--keep-checkpoints must be at least 1, got 0"),

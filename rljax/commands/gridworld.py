@@ -155,7 +155,7 @@ def main() -> int:
         return 2
     console = rich.console.Console(highlight=False)
     for warning in caught:  # about the map, not about a line of code
-        say(console, f"warning: {warning.message}")
+        cli.say(console, f"warning: {warning.message}")
     return cli.report_end(
         folder, lambda: run(config, agent, env, grid, folder, console)
     )
@@ -176,7 +176,7 @@ def run(
     mdp = grid.to_mdp(sparse=not is_small)
     plan = planning.value_iteration(mdp, config.discount)
     console.print(f"Value iteration: {plan.num_iterations} sweeps, values and policy")
-    say(
+    cli.say(
         console,
         beside(grid.render_values(plan.values), grid.render_policy(plan.policy)),
     )
@@ -198,9 +198,9 @@ def run(
         q_values, curve = jax.device_get(parallel.map_seeds(train)(keys))
     seconds = time.perf_counter() - start
     steps = curve.num_updates[0] * agent.rollout_length
-    say(console, f"\nLearned by {config.agent} in {steps[-1]:,} steps, first seed")
+    cli.say(console, f"\nLearned by {config.agent} in {steps[-1]:,} steps, first seed")
     greedy = q_values[0].argmax(-1)
-    say(
+    cli.say(
         console,
         beside(grid.render_values(q_values[0].max(-1)), grid.render_policy(greedy)),
     )
@@ -216,8 +216,8 @@ def run(
     )
     console.print(regret_table(steps, curve))
     for words in advice(agent, q_values, curve):
-        say(console, words)
-    say(console, f"{seconds:.1f} s, compilation included. Saved in {folder}")
+        cli.say(console, words)
+    cli.say(console, f"{seconds:.1f} s, compilation included. Saved in {folder}")
     return 0
 
 
@@ -253,11 +253,6 @@ def advice(agent: Any, q_values: np.ndarray, curve: Any) -> list[str]:
             "(--step-size) or another exploration (--exploration, --parameter)."
         ]
     return []
-
-
-def say(console: rich.console.Console, text: str) -> None:
-    """Prints text as it is: no wrapping, brackets are no markup."""
-    console.print(text, soft_wrap=True, markup=False)
 
 
 def beside(left: str, right: str) -> str:

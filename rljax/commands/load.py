@@ -106,6 +106,7 @@ def load_run(
     *,
     setting: int | str | Mapping[str, Any] | None = None,
     seed: int = 0,
+    fall_back: bool = False,
 ) -> Run:
     """A run that `rljax train` or `rljax sweep` left in its folder. Needs extra `cli`.
 
@@ -120,6 +121,7 @@ def load_run(
       setting: of a sweep, which of its settings, as `SweepResult` finds it; None: the
         best by the training's last returns.
       seed: which of the seeds, counted from 0.
+      fall_back: whether to take an older checkpoint if the last one is damaged.
 
     Raises:
       FileNotFoundError: there is no such run.
@@ -130,7 +132,7 @@ def load_run(
     folder = checks.path("folder", folder)
     config, name = _config(folder)
     command = importlib.import_module(f"rljax.commands.{name}")
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(folder / "checkpoints", fall_back=fall_back)
     steps = checkpoints.steps()
     if not steps:
         raise CheckpointError(
@@ -178,7 +180,13 @@ def _config(folder: Path) -> tuple[Any, str]:
             "`rljax train` and `rljax sweep` do."
         )
     command = importlib.import_module(f"rljax.commands.{name}")
-    return command.parse([str(x) for x in arguments]), name
+    try:
+        return command.parse([str(x) for x in arguments]), name
+    except SystemExit:
+        raise ValueError(
+            f"{path} has flags that this version of `rljax {name}` refuses: "
+            f"{arguments}."
+        ) from None
 
 
 def _name(path: Any) -> str:

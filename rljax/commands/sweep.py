@@ -103,10 +103,17 @@ def main() -> int:
         env = make_env(config)
         grid = dict(map(parse_axis, config.grid))
         expansion = settings_.expand(config.agent, env, grid)
-        shortest = min(agent.steps_per_update for agent, _ in expansion.built)
+        lengths = [agent.steps_per_update for agent, _ in expansion.built]
+        shortest = min(lengths)
         if config.num_updates is None and config.num_steps is None:
             config = dataclasses.replace(config, num_steps=100 * shortest)
         total = count_updates(shortest, config.num_updates, config.num_steps)
+        cli.check_keep_best(config.keep_best, total)
+        if config.num_steps is not None and 2 * config.num_steps < max(lengths):
+            raise ValueError(
+                f"--num-steps must be at least those of one update, {max(lengths)} of "
+                f"the longest, got {config.num_steps}."
+            )
         name = f"sweep_{type(config.agent).__name__}_{config.env}"
         folder = config.checkpoints.resume or cli.make_run_folder(config.output, name)
     except (ValueError, TypeError, OverflowError, OSError) as error:

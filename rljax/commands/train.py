@@ -117,6 +117,7 @@ def main() -> int:
     try:
         cli.cache_compilations(config.compilation_cache)
         env = make_env(config)
+        cli.check_keep_best(config.keep_best, config.updates)
         name = f"{type(config.agent).__name__}_{config.env}"
         folder = config.checkpoints.resume or cli.make_run_folder(config.output, name)
     except (ValueError, TypeError, OverflowError, OSError) as error:

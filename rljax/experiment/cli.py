@@ -6,8 +6,9 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.results import Outcome, SweepResult
 
 INTERRUPTED = 128 + signal.SIGINT
-"""Exit status of a run that Ctrl-C, or another signal, stopped."""
+"""What a run returns that a signal has stopped: the exit status for Ctrl-C."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,9 @@ def arguments() -> list[str]:
             ) from None
         if name != subcommand():
             raise ValueError(f"--resume: {folder} is a run of `rljax {name}`.")
+        lengths = ("--num-updates", "--num-steps")
+        if any(word.partition("=")[0] in lengths for word in given):
+            saved = _without(saved, lengths)
         return [*saved, *given]
     return given
 
@@ -166,7 +170,7 @@ def write_config(folder: Path, config: Mapping[str, Any], *, version: str) -> No
       config: values by name; those that JSON can't represent are written as strings.
       version: rljax.__version__.
     """
-    given = _without_resume(arguments())
+    given = _without(arguments(), ("--resume",))
     content = {
         "subcommand": subcommand(),
         "arguments": given,
@@ -192,12 +196,12 @@ def write_config(folder: Path, config: Mapping[str, Any], *, version: str) -> No
         ) from error
 
 
-def _without_resume(given: list[str]) -> list[str]:
-    """The arguments without `--resume` and its folder: the flags of the run alone."""
+def _without(given: list[str], flags: Collection[str]) -> list[str]:
+    """The arguments without these flags and the value of each."""
     kept = []
     following = False
     for argument in given:
-        is_flag = argument.partition("=")[0] == "--resume"
+        is_flag = argument.partition("=")[0] in flags
         if not following and not is_flag:
             kept.append(argument)
         following = is_flag and "=" not in argument
@@ -237,11 +241,22 @@ def say_interrupted(
 ) -> None:
     """Says how far an interrupted run has come and how to go on."""
     command = [*program(), "--resume", str(folder)]
+    on_windows = os.name == "nt"
+    words = subprocess.list2cmdline(command) if on_windows else shlex.join(command)
     say(
         console,
         f"Interrupted after {result.num_updates} of {total} updates, without the final "
-        f"evaluation. What was done is in\n{folder}\nGo on with: {shlex.join(command)}",
+        f"evaluation. What was done is in\n{folder}\nGo on with: {words}",
     )
+
+
+def check_keep_best(every: int | None, num_updates: int) -> None:
+    """Raises ValueError if the flag --keep-best would score no parameters."""
+    if every is not None and every > num_updates:
+        raise ValueError(
+            f"--keep-best must be at most the number of updates, {num_updates}, got "
+            f"{every}."
+        )
 
 
 def keep_best(every: int | None) -> KeepBest | None:

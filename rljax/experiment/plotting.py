@@ -137,8 +137,8 @@ def save_bandit_curves(
 
     Two panels show the expected regret and the share of optimal pulls of each rule's
     best setting, that with the least expected regret at the end. The third shows the
-    latter of all settings, the best on top. All are means over bandits with pointwise
-    95 % intervals.
+    expected regret at the end of every setting, the best on top. All are means over
+    bandits with pointwise 95 % intervals.
 
     Args:
       path: file to write; its ending chooses the format.

@@ -1,5 +1,6 @@
 """What a sweep returns: runs by setting and seed, and statistics over seeds."""
 
+import contextlib
 import dataclasses
 import difflib
 from collections.abc import Mapping
@@ -98,7 +99,7 @@ class SweepResult:
 
     def __repr__(self) -> str:
         best = ""
-        if not np.isnan(self.scores).any():
+        with contextlib.suppress(ImportError, ValueError):  # no SciPy, or no scores
             outcome = self.best()
             middle = statistics.interquartile_mean(outcome.scores)
             best = f", best: {outcome.label} with {middle:.4g}"
@@ -109,10 +110,14 @@ class SweepResult:
             f"{self.num_updates} updates{broken}{best})"
         )
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
+        try:
+            rows = self.summary()
+        except ImportError:  # SciPy is an extra
+            return None
         names = list(dict.fromkeys(n for o in self.outcomes for n in o.setting))
         heading = [*names, "IQM", "95 %", "worst", "best", "broken"]
-        rows = [
+        cells = [
             [
                 *(text(row[name]) if name in row else "" for name in names),
                 f"{row['iqm']:.4g}",
@@ -121,9 +126,9 @@ class SweepResult:
                 f"{row['max']:.4g}",
                 row["num_broken"],
             ]
-            for row in self.summary()
+            for row in rows
         ]
-        return display.table(heading, rows)
+        return display.table(heading, cells)
 
     def __getitem__(self, setting: int | str | Mapping[str, Any]) -> Outcome:
         if isinstance(setting, Mapping):

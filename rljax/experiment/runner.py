@@ -131,7 +131,7 @@ class Runner:
                     f"updates {steps.tolist()}. It must be one folder for all of them."
                 )
         for reason in found.skipped:
-            warnings.warn(f"passed over a checkpoint: {reason}", stacklevel=3)
+            warnings.warn(f"passed over a checkpoint: {reason}", stacklevel=4)
         states, history = found.tree
         for population, state in zip(self.populations, states, strict=True):
             population.from_host(state)
@@ -175,9 +175,12 @@ class Runner:
                 break
         return self.done < self.num_updates
 
-    def result(self, evaluations: Sequence[Evaluation] | None = None) -> SweepResult:
+    def result(
+        self, evaluations: Sequence[Evaluation] | None = None, *, buffers: bool = False
+    ) -> SweepResult:
         """What was done so far, by setting; `evaluations` has one per population."""
-        states = self._by_setting([p.to_host(buffers=False) for p in self.populations])
+        on_host = [p.to_host(buffers=buffers) for p in self.populations]
+        states = self._by_setting(on_host)
         metrics = self._by_setting(self._parts(0, self.done))
         evaluated: list[Any] = [None] * len(states)
         if evaluations is not None:
@@ -249,7 +252,7 @@ class Runner:
             self._raise_where(min(faults, key=lambda fault: fault.update))
         more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
         text = "; ".join(map(str, faults[:3]))
-        warnings.warn(f"{text}{more}", RuntimeWarning, stacklevel=4)
+        warnings.warn(f"{text}{more}", RuntimeWarning, stacklevel=5)
 
     def _raise_where(self, fault: Fault) -> NoReturn:
         """Repeats the update that broke a run, and raises an error that says where."""

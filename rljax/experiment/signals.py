@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -12,16 +13,22 @@ _DEFAULTS = {
 }
 
 
+SAME_SECONDS = 0.5
+"""Within so many of the first signal, another one is the same one, sent twice."""
+
+
 class Asked(threading.Event):
     """Set once a signal has asked for an end; it says which."""
 
     number: int | None = None
     """Of the first signal; None: none came."""
+    time: float = 0.0
+    """When that was, by the monotonic clock."""
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Asked]:
-    """An event that the first SIGINT or SIGTERM sets; a second one acts at once.
+    """An event that the first SIGINT or SIGTERM sets; a later one acts at once.
 
     Where a signal has a handler that is not Python's own, or this is not the main
     thread, which alone may handle signals, the signal does what it did.
@@ -37,11 +44,19 @@ def deferred() -> Iterator[Asked]:
             signal.signal(number, _DEFAULTS[number])
 
     def handle(number, _):
-        asked.number = number
+        # A wrapper may pass on what the terminal has sent to all of a group already.
+        if asked.is_set() and time.monotonic() - asked.time > SAME_SECONDS:
+            restore()
+            signal.raise_signal(number)
+            return
+        if asked.is_set():
+            return
+        asked.number, asked.time = number, time.monotonic()
         asked.set()
-        restore()
         again = " Ctrl-C again stops at once." if number == signal.SIGINT else ""
-        print(f"\nStopping as soon as all is saved.{again}", flush=True)
+        # Whoever reads the output may be gone by the same signal.
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            print(f"\nStopping as soon as all is saved.{again}", flush=True)
 
     for number in ours:
         signal.signal(number, handle)
@@ -59,6 +74,7 @@ def end(number: int, words: str) -> NoReturn:
     """
     if number == signal.SIGINT:
         raise KeyboardInterrupt(words)
-    print(words, flush=True)
+    with contextlib.suppress(OSError, ValueError):
+        print(words, flush=True)
     signal.raise_signal(number)
     raise SystemExit(128 + number)  # only where the signal has a handler

@@ -80,8 +80,8 @@ def sweep(
       agent, env: one, or alternatives by name.
       key: random key.
       num_seeds: runs of each setting, 1 or more.
-      num_updates: updates of each run, 0 or more. A warning says where settings so
-        differ in environment steps.
+      num_updates: updates of each run, 0 or more. Where the settings' updates differ in
+        length, so do their environment steps, and a warning says so.
       num_steps: in its place, environment steps of each run. The setting with the
         shortest updates does as many as take at least so many steps, every other one
         the number that comes nearest to that.
@@ -216,6 +216,7 @@ def run(
         key[None],
         num_updates,
         num_steps,
+        lone=True,
         measure=measure,
         keep_best=keep_best,
         callbacks=callbacks,
@@ -242,6 +243,7 @@ def _drive(
     num_steps: int | None,
     *,
     evaluate: Callable[[Runner], list[Evaluation]] | None = None,
+    lone: bool = False,
     measure: Measure | None,
     keep_best: KeepBest | None,
     devices: Sequence[Any] | None = None,
@@ -259,21 +261,26 @@ def _drive(
       key: what a checkpoint remembers of the random numbers.
       keys: [num_seeds] of training.
       evaluate: plays what `Outcome.evaluation` holds, or None.
+      lone: whether it is for `run`: the states keep the content of their buffers.
     """
     check_measure(measure)
     steps = [agent.rollout_plan.num_steps for agent, _ in expansion.built]
     equal_steps = num_steps is not None and len(set(steps)) > 1
     num_updates = count_updates(min(steps), num_updates, num_steps)
     fewest = _fewest_updates(expansion, steps, num_updates, num_steps)
-    check_keep_best(keep_best, fewest)
+    check_keep_best(keep_best, checks.LARGEST_INT)
     identity = {}
     if checkpoints is not None:
         functions = {"measure": measure, "keep_best": keep_best}
         identity = _identity(expansion, len(keys), key, functions)
         identity |= {"equal_steps": True} if equal_steps else {}
+        identity |= {"run": True} if lone else {}  # its key is used in another way
     if devices is not None:
         devices = check_devices(devices)
     saved = _saved(checkpoints, resume, identity, num_updates)
+    if saved is None:  # what has been begun may be looked at before it is far enough
+        _require_updates(expansion, steps, fewest, num_steps)
+        check_keep_best(keep_best, fewest)
     batch_sizes: Any = batch_size
     num_devices = len(devices or jax.devices())
     if batch_size is None and saved is not None and saved["num_devices"] == num_devices:
@@ -322,7 +329,7 @@ def _drive(
         played = None
         if evaluate is not None and not stopped and ended_by is None:
             played = evaluate(runner)
-        result = runner.result(played)
+        result = runner.result(played, buffers=lone)
     if ended_by is not None and checkpoints is not None:
         signals.end(
             ended_by,
@@ -331,18 +338,14 @@ def _drive(
         )
     for outcome in result.outcomes:
         where = f"in setting {outcome.label!r} "
-        warn_if_no_episode_ended(outcome.agent, outcome.metrics, where)
+        warn_if_no_episode_ended(outcome.agent, outcome.metrics, where, stacklevel=4)
     return result
 
 
 def _fewest_updates(
     expansion: Expansion, steps: list[int], num_updates: int, num_steps: int | None
 ) -> int:
-    """The fewest updates that a setting does; warns where the steps differ.
-
-    Raises:
-      ValueError: with `num_steps`, a setting would do none.
-    """
+    """The fewest updates that a setting does; warns where the steps differ."""
     names = [label(setting) for setting in expansion.settings]
     short, long = np.argmin(steps), np.argmax(steps)
     if num_steps is None:
@@ -352,16 +355,23 @@ def _fewest_updates(
                 f"{num_updates * steps[long]:,}, {names[short]!r} "
                 f"{num_updates * steps[short]:,}. Pass num_steps= in the place of "
                 "num_updates= to compare them after as many steps.",
-                stacklevel=3,
+                stacklevel=4,
             )
         return num_updates
-    fewest = updates_at(num_updates, steps, int(long))
+    return updates_at(num_updates, steps, int(long))
+
+
+def _require_updates(
+    expansion: Expansion, steps: list[int], fewest: int, num_steps: int | None
+) -> None:
+    """Raises ValueError where `num_steps` are too few for an update of some setting."""
     if num_steps and not fewest:
+        long = int(np.argmax(steps))
+        name = label(expansion.settings[long])
         raise ValueError(
             f"num_steps must be at least those of one update, {steps[long]:,} of "
-            f"setting {names[long]!r}, got {num_steps:,}."
+            f"setting {name!r}, got {num_steps:,}."
         )
-    return fewest
 
 
 def _saving_at_signals(
@@ -458,7 +468,7 @@ def _saved(
                 f"{checkpoints.folder / str(step)} was saved with jax "
                 f"{saved.get('jax')}, this is {jax.__version__}: what is done from "
                 "here on may differ from an uninterrupted run by more than rounding.",
-                stacklevel=4,
+                stacklevel=5,
             )
         return saved
     return None

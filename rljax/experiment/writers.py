@@ -167,7 +167,7 @@ def _identity(status: os.stat_result) -> tuple[int, int, int]:
 
 def _first_difference(old: bytes, new: bytes) -> int:
     """The number of the first line, from 1, in which two texts differ."""
-    pairs = itertools.zip_longest(old.splitlines(), new.splitlines())
+    pairs = itertools.zip_longest(old.split(b"\n"), new.split(b"\n"))
     return next(i for i, (a, b) in enumerate(pairs, 1) if a != b)
 
 

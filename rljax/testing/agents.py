@@ -143,7 +143,7 @@ def _check_decide(agent: Agent, state: Any, obs: Any, key: jax.Array) -> None:
 def _check_learning(agent: Agent, env: EnvLike, key: jax.Array) -> None:
     keys = jax.random.split(key, 2)
     gather = jax.jit(lambda k: _experience(agent, env, k))
-    # Of a key that has been used, as `update` draws nothing that `gather` has drawn.
+    # A clone, as `gather` has split these keys, and JAX can refuse to use one twice.
     cases = [(*gather(k), jax.random.clone(k)) for k in keys]
     learned = jax.eval_shape(agent.update, *cases[0])
     require(
@@ -204,7 +204,7 @@ def _warn_if_key_is_ignored(agent: Agent, state: Any, obs: Any, key: jax.Array) 
         warnings.warn(
             f"{type(agent).__name__}.act ignores its key, so it never explores by "
             "chance. Where that is meant, let draw return ().",
-            stacklevel=6,
+            stacklevel=5,
         )
 
 
@@ -218,7 +218,7 @@ def _warn_if_nothing_is_learned(agent: Agent, cases: list[tuple[Any, ...]]) -> N
     warnings.warn(
         f"{type(agent).__name__}.update changes nothing of what it has learned: the "
         f"state after {len(cases)} updates is the one before.",
-        stacklevel=6,
+        stacklevel=5,
     )
 
 

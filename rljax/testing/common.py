@@ -55,8 +55,9 @@ def require_arrays(tree: Any, what: str) -> None:
         where = f"{jax.tree_util.keystr(path)} of what it returns"
         require(
             isinstance(leaf, jax.Array),
-            f"{what} must return arrays, but {where} is {in_words(leaf)}; make it one "
-            "with a dtype, jnp.asarray(value, jnp.float32)",
+            f"{what} must return arrays, but {where} is of type "
+            f"{type(leaf).__name__}, {in_words(leaf)}; make it an array, "
+            "jnp.asarray(value, jnp.float32)",
         )
 
 

@@ -259,7 +259,7 @@ def _check_no_reset_inside(steps: list[_Step], fresh: list[tuple[Any, Any]]) -> 
             f"all {len(done)} done steps, and no other one, lead to a state and an "
             f"observation that reset returns. If step resets: {remedy} If episodes "
             "truly end where they begin, all is well.",
-            stacklevel=5,
+            stacklevel=4,
         )
     require(
         # If the observation fits too, an episode may truly end in a state of reset.

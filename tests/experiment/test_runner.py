@@ -13,6 +13,7 @@ import rljax
 from rljax.experiment import programs, runner
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.writers import CSVWriter
+from tests.agents import test_agents_to_come
 
 MAZE = rljax.make("GridWorld-5x5")
 AGENT = rljax.QLearning(
@@ -172,6 +173,36 @@ def test_a_run_in_chunks_is_that_of_train(make_key, tmp_path):
         AGENT, MAZE, key, num_steps=70, checkpoints=checkpoints, resume=True
     )
     assert_as_train(found, whole)
+
+
+def test_a_run_keeps_its_buffer_and_is_no_sweep_of_one_seed(tmp_path, key):
+    agent = test_agents_to_come.DQN(num_envs=2, rollout_length=4)
+    env = rljax.make("CartPole-v1")
+    checkpoints = Checkpoints(tmp_path)
+    found = rljax.run(agent, env, key, num_updates=2, checkpoints=checkpoints)
+    whole = rljax.train(agent, env, key, num_updates=2)
+    assert jax.tree.structure(found) == jax.tree.structure(whole)
+    with pytest.raises(CheckpointError, match="run"):
+        rljax.sweep(
+            agent,
+            env,
+            key,
+            num_seeds=1,
+            num_updates=3,
+            checkpoints=checkpoints,
+            resume=True,
+        )
+
+
+def test_what_was_stopped_early_can_be_looked_at(tmp_path):
+    checkpoints, key = Checkpoints(tmp_path), jax.random.key(0)
+    arguments = {"keep_best": rljax.KeepBest(every=5), "checkpoints": checkpoints}
+    counts = iter([False, True])
+    rljax.run(AGENT, MAZE, key, num_updates=9, stop=lambda: next(counts), **arguments)
+    (step,) = checkpoints.steps()
+    assert step < 5
+    _, metrics = rljax.run(AGENT, MAZE, key, num_updates=step, resume=True, **arguments)
+    assert len(metrics.num_episodes) == step
 
 
 def test_a_run_of_another_length_compiles_nothing():
