@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -198,16 +199,20 @@ def run(config: Config, folder: Path, console: rich.console.Console) -> int:
         f"{config.num_seeds} seeds × {config.num_updates} updates = {count} runs; "
         f"{problem.log_probs.size:,} sequences",
     )
-    result = rljax.sweep(
-        agents,
-        problem.env,
-        key_train,
-        num_seeds=config.num_seeds,
-        num_updates=config.num_updates,
-        settings={"agent": list(agents), "kl_coef": list(config.kl_coefs)},
-        measure=optimum.measure,
-        callbacks=[writers.ProgressBar(console)],
-    )
+    with warnings.catch_warnings():
+        # DPO learns from pairs that are given, so its environment steps are nothing to
+        # compare by.
+        warnings.filterwarnings("ignore", "settings differ in environment steps")
+        result = rljax.sweep(
+            agents,
+            problem.env,
+            key_train,
+            num_seeds=config.num_seeds,
+            num_updates=config.num_updates,
+            settings={"agent": list(agents), "kl_coef": list(config.kl_coefs)},
+            measure=optimum.measure,
+            callbacks=[writers.ProgressBar(console)],
+        )
     proxies = overoptimize(config, problem, agents["RLOO"], key_proxy, console)
     write_runs(folder / "runs.csv", result)
     draw(folder / "rlhf.png", config, problem, result, proxies)

@@ -166,7 +166,6 @@ def _check_learning(agent: Agent, env: EnvLike, key: jax.Array) -> None:
         )
         common.require_strong(value, f"metric {metric!r}")
     common.require_pure(agent.update, cases, "update")
-    _warn_if_nothing_is_learned(agent, cases)
     import chex  # only here, as it would add a tenth to the time of importing rljax
 
     step = jax.jit(train_step)
@@ -184,6 +183,7 @@ def _check_learning(agent: Agent, env: EnvLike, key: jax.Array) -> None:
             custom_message="An update must keep the types of all that training "
             "carries, or each one compiles anew",
         )
+    _warn_if_nothing_is_learned(agent, first.agent_state, train_state.agent_state)
     # After learning, too, its actions must lie in the action space.
     state = train_state.agent_state
     obs = jax.tree.map(lambda x: x[0], train_state.rollout_state.obs)
@@ -208,18 +208,14 @@ def _warn_if_key_is_ignored(agent: Agent, state: Any, obs: Any, key: jax.Array) 
         )
 
 
-def _warn_if_nothing_is_learned(agent: Agent, cases: list[tuple[Any, ...]]) -> None:
-    """Warns of an `update` after which the agent acts as it did."""
-    for state, trajectory, key in cases:
-        before = agent.learned(state)
-        after = agent.learned(agent.update(state, trajectory, key)[0])
-        if not common.equal(before, after):
-            return
-    warnings.warn(
-        f"{type(agent).__name__}.update changes nothing of what it has learned: the "
-        f"state after {len(cases)} updates is the one before.",
-        stacklevel=5,
-    )
+def _warn_if_nothing_is_learned(agent: Agent, before: Any, after: Any) -> None:
+    """Warns of updates after which the agent acts as it did."""
+    if common.equal(agent.learned(before), agent.learned(after)):
+        warnings.warn(
+            f"{type(agent).__name__}.update changes nothing of what it has learned: "
+            "after two updates of training it is what it was before.",
+            stacklevel=5,
+        )
 
 
 def _experience(agent: Agent, env: EnvLike, key: jax.Array) -> tuple[Any, Any]:

@@ -232,9 +232,9 @@ def test_other_values_compile_nothing(result):
 def test_static_alternatives_are_compiled_once_each():
     programs.compile_training.cache_clear()
     result = sweep(
-        {"ac": AGENT, "q": Q_LEARNING},
+        {"ac": AGENT, "q": dataclasses.replace(Q_LEARNING, rollout_length=16)},
         MAZE,
-        num_updates=2,
+        num_updates=2,  # of 16 steps each
         settings=[
             {"agent": "ac", "hidden_sizes": (4,)},
             {"agent": "q", "step_size": 0.1},
