@@ -183,7 +183,9 @@ def _check_learning(agent: Agent, env: EnvLike, key: jax.Array) -> None:
             custom_message="An update must keep the types of all that training "
             "carries, or each one compiles anew",
         )
-    _warn_if_nothing_is_learned(agent, first.agent_state, train_state.agent_state)
+    pairs = [(case[0], agent.update(*case)[0]) for case in cases]
+    pairs.append((first.agent_state, train_state.agent_state))
+    _warn_if_nothing_is_learned(agent, pairs)
     # After learning, too, its actions must lie in the action space.
     state = train_state.agent_state
     obs = jax.tree.map(lambda x: x[0], train_state.rollout_state.obs)
@@ -208,12 +210,16 @@ def _warn_if_key_is_ignored(agent: Agent, state: Any, obs: Any, key: jax.Array) 
         )
 
 
-def _warn_if_nothing_is_learned(agent: Agent, before: Any, after: Any) -> None:
-    """Warns of updates after which the agent acts as it did."""
-    if common.equal(agent.learned(before), agent.learned(after)):
+def _warn_if_nothing_is_learned(agent: Agent, pairs: list[tuple[Any, Any]]) -> None:
+    """Warns where the agent has learned nothing in any (state before, state after).
+
+    One pair would not do: an update may have to wait for the next step, as Sarsa's, and
+    rewards may cancel by chance.
+    """
+    if all(common.equal(*map(agent.learned, pair)) for pair in pairs):
         warnings.warn(
-            f"{type(agent).__name__}.update changes nothing of what it has learned: "
-            "after two updates of training it is what it was before.",
+            f"{type(agent).__name__}.update changes nothing of what it has learned, "
+            f"in any of {len(pairs)} trials.",
             stacklevel=5,
         )
 
