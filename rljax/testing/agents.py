@@ -183,7 +183,7 @@ def _check_learning(agent: Agent, env: EnvLike, key: jax.Array) -> None:
             custom_message="An update must keep the types of all that training "
             "carries, or each one compiles anew",
         )
-    pairs = [(case[0], agent.update(*case)[0]) for case in cases]
+    pairs = [(before, agent.update(before, *rest)[0]) for before, *rest in cases]
     pairs.append((first.agent_state, train_state.agent_state))
     _warn_if_nothing_is_learned(agent, pairs)
     # After learning, too, its actions must lie in the action space.
@@ -216,7 +216,8 @@ def _warn_if_nothing_is_learned(agent: Agent, pairs: list[tuple[Any, Any]]) -> N
     One pair would not do: an update may have to wait for the next step, as Sarsa's, and
     rewards may cancel by chance.
     """
-    if all(common.equal(*map(agent.learned, pair)) for pair in pairs):
+    learned = [(agent.learned(before), agent.learned(after)) for before, after in pairs]
+    if all(common.equal(before, after) for before, after in learned):
         warnings.warn(
             f"{type(agent).__name__}.update changes nothing of what it has learned, "
             f"in any of {len(pairs)} trials.",
