@@ -16,19 +16,10 @@ COMMANDS = {
 }
 # What a text says in letters that every encoding has.
 _PLAIN = {
-    **{
-        "←": "<",
-        "↑": "^",
-        "→": ">",
-        "↓": "v",
-        "−": "-",
-        "–": "-",
-        "·": ".",
-        "…": "...",
-    },
-    **{"α": "alpha", "β": "beta", "γ": "gamma", "ε": "epsilon", "λ": "lambda"},
-    **{"π": "pi", "σ": "sigma", "τ": "tau", "θ": "theta", "Δ": "Delta", "Σ": "sum"},
-    **{"×": "x", "±": "+-", "≤": "<=", "≥": ">=", "∞": "inf", "█": "#", "…": "..."},
+    **dict(zip("←↑→↓−–·×█", "<^>v--.x#", strict=True)),
+    **{"…": "...", "±": "+-", "≤": "<=", "≥": ">=", "∞": "inf", "Σ": "sum"},
+    **{"α": "alpha", "β": "beta", "γ": "gamma", "ε": "epsilon", "θ": "theta"},
+    **{"λ": "lambda", "π": "pi", "σ": "sigma", "τ": "tau", "Δ": "Delta"},
 }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 import rljax
 from rljax import checks
-from rljax.evaluation import KeepBest
+from rljax.experiment import cli
 from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.results import Outcome, SweepResult
 from rljax.training import Metrics, TrainState
@@ -138,12 +138,11 @@ def load_run(
         raise CheckpointError(
             f"{folder} holds no checkpoint: the run ended before its first."
         )
-    every = config.keep_best
     result = rljax.sweep(
         **command.swept(config, steps[-1]),
         key=jax.random.key(config.seed),
         num_seeds=config.num_seeds,
-        keep_best=None if every is None else KeepBest(every=every),
+        keep_best=cli.keep_best(config.keep_best),
         checkpoints=checkpoints,
         resume=True,
     )

@@ -23,11 +23,12 @@ from rljax import parallel
 from rljax.commands.train import TYRO, Agent, make_env
 from rljax.experiment import cli, plotting, signals, statistics, writers
 from rljax.experiment import settings as settings_
+from rljax.experiment.reports import updates_at
 from rljax.training import count_updates
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(cli.TrainingFlags):
     """Trains an agent over a grid of settings and compares them."""
 
     agent: Agent = dataclasses.field(default_factory=rljax.PPO)
@@ -35,38 +36,15 @@ class Config:
     grid: tuple[str, ...] = ("learning_rate=3e-4,1e-3,3e-3,1e-2",)
     """Name and values of each field to vary: learning_rate=1e-3,3e-3 env.gravity=9.8,20
     (fields of the environment begin with env.; all combinations are trained)."""
-    env: str = "CartPole-v1"
-    """Name of the environment, as for rljax.make."""
-    env_kwargs: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Parameters of the environment, name and value in turn: gravity 20."""
-    num_seeds: int = 8
-    """Independent runs per setting."""
     num_updates: int | None = None
     """Updates per run. None: num_steps."""
     num_steps: int | None = None
     """Environment steps per run, the last update done whole. None, as num_updates is:
     those of 100 updates, of the shortest ones if they differ."""
-    num_episodes: int = 100
-    """Evaluation episodes per run."""
-    greedy: bool = True
-    """Whether the greedy policy plays them, or else the one that explores."""
-    keep_best: int | None = None
-    """Updates from one scoring of a run's parameters to the next: the best ones are
-    kept and evaluated. None: the last ones are evaluated."""
-    seed: int = 0
-    """Seed of the random key that all runs are split from."""
     batch_size: int | None = None
     """Runs that one device vmaps together. None: as suits the device."""
     debug: bool = False
     """Stop at the first NaN and say which operation made it."""
-    output: Path = Path("runs")
-    """Folder in which the sweep gets a new folder of its own."""
-    compilation_cache: Path | None = None
-    """Folder that keeps compiled programs, so that the next run of the same shapes
-    starts without compiling. None: JAX's own setting, JAX_COMPILATION_CACHE_DIR."""
-    checkpoints: cli.CheckpointFlags = dataclasses.field(
-        default_factory=cli.CheckpointFlags
-    )
 
     def __post_init__(self):
         names = "num_seeds num_updates num_steps num_episodes batch_size keep_best"
@@ -109,7 +87,8 @@ def main() -> int:
             config = dataclasses.replace(config, num_steps=100 * shortest)
         total = count_updates(shortest, config.num_updates, config.num_steps)
         cli.check_keep_best(config.keep_best, total)
-        if config.num_steps is not None and 2 * config.num_steps < max(lengths):
+        longest = lengths.index(max(lengths))
+        if config.num_steps and not updates_at(total, lengths, longest):
             raise ValueError(
                 f"--num-steps must be at least those of one update, {max(lengths)} of "
                 f"the longest, got {config.num_steps}."

@@ -21,6 +21,7 @@ import rljax
 from rljax import parallel
 from rljax.experiment import cli, plotting, signals, writers
 from rljax.experiment.presets import purejaxrl_settings
+from rljax.training import count_updates
 
 AGENTS = {
     "ppo": rljax.PPO(),
@@ -47,40 +48,17 @@ TYRO = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(cli.TrainingFlags):
     """Trains an agent with many seeds at once and evaluates their policies."""
 
     agent: Agent = dataclasses.field(default_factory=rljax.PPO)
     """Learning rule and its hyperparameters."""
-    env: str = "CartPole-v1"
-    """Name of the environment, as for rljax.make."""
-    env_kwargs: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Parameters of the environment, name and value in turn: gravity 20."""
-    num_seeds: int = 8
-    """Independent runs, trained side by side."""
     num_updates: int | None = None
     """Updates per seed. None: num_steps, else anneal_updates where that is set, else
     200, which solves CartPole-v1."""
     num_steps: int | None = None
     """Environment steps per seed, in the place of num_updates; the last update is done
     whole."""
-    num_episodes: int = 100
-    """Evaluation episodes per seed."""
-    greedy: bool = True
-    """Whether the greedy policy plays them, or else the one that explores."""
-    keep_best: int | None = None
-    """Updates from one scoring of a seed's parameters to the next: the best ones are
-    kept and evaluated. None: the last ones are evaluated."""
-    seed: int = 0
-    """Seed of the random key that all runs are split from."""
-    output: Path = Path("runs")
-    """Folder in which the run gets a new folder of its own."""
-    compilation_cache: Path | None = None
-    """Folder that keeps compiled programs, so that the next run of the same shapes
-    starts without compiling. None: JAX's own setting, JAX_COMPILATION_CACHE_DIR."""
-    checkpoints: cli.CheckpointFlags = dataclasses.field(
-        default_factory=cli.CheckpointFlags
-    )
 
     def __post_init__(self):
         names = "num_seeds num_updates num_steps num_episodes keep_best"
@@ -91,7 +69,7 @@ class Config:
     def updates(self) -> int:
         """Updates per seed, the default filled in."""
         if self.num_steps is not None:
-            return -(-self.num_steps // self.agent.steps_per_update)
+            return count_updates(self.agent.steps_per_update, None, self.num_steps)
         anneal_updates = getattr(self.agent, "anneal_updates", None)
         return self.num_updates or int(anneal_updates or 200)
 

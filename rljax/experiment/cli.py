@@ -58,6 +58,33 @@ class CheckpointFlags:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingFlags:
+    """Flags of a script that trains with many seeds and then evaluates."""
+
+    env: str = "CartPole-v1"
+    """Name of the environment, as for rljax.make."""
+    env_kwargs: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Parameters of the environment, name and value in turn: gravity 20."""
+    num_seeds: int = 8
+    """Independent runs (of each setting), trained side by side."""
+    num_episodes: int = 100
+    """Evaluation episodes per run."""
+    greedy: bool = True
+    """Whether the greedy policy plays them, or else the one that explores."""
+    keep_best: int | None = None
+    """Updates from one scoring of a run's parameters to the next: the best ones are
+    kept and evaluated. None: the last ones are evaluated."""
+    seed: int = 0
+    """Seed of the random key that all runs are split from."""
+    output: Path = Path("runs")
+    """Folder in which the run gets a new folder of its own."""
+    compilation_cache: Path | None = None
+    """Folder that keeps compiled programs, so that the next run of the same shapes
+    starts without compiling. None: JAX's own setting, JAX_COMPILATION_CACHE_DIR."""
+    checkpoints: CheckpointFlags = dataclasses.field(default_factory=CheckpointFlags)
+
+
 def arguments() -> list[str]:
     """The arguments of the command line.
 

@@ -11,8 +11,6 @@ _DEFAULTS = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
-
-
 SAME_SECONDS = 0.5
 """Within so many of the first signal, another one is the same one, sent twice."""
 

@@ -226,7 +226,8 @@ def run(
         debug=debug,
     )
     (outcome,) = result.outcomes
-    return jax.tree.map(lambda x: jnp.asarray(x[0]), outcome[3:5])
+    found = outcome.train_state, outcome.metrics
+    return jax.tree.map(lambda x: jnp.asarray(x[0]), found)
 
 
 def _lone(name: str, value: Any) -> Any:
