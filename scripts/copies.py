@@ -37,8 +37,9 @@ def run_pytest(
     compiled: Path,
     timeout_s: float,
     variables: dict[str, str] | None = None,
+    marked: str = "not slow",
 ) -> subprocess.CompletedProcess:
-    """Runs fast tests in a copy; what no mistake touches is compiled once.
+    """Runs tests in a copy; what no mistake touches is compiled once.
 
     Args:
       copy: from `copy_tree`.
@@ -47,11 +48,12 @@ def run_pytest(
         half-written entry would look like a failing test.
       timeout_s: seconds after which it is killed.
       variables: added to the environment.
+      marked: pytest's -m.
 
     Raises:
       subprocess.TimeoutExpired: it took more than `timeout_s`.
     """
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marked]
     command += ["-p", "no:cacheprovider", "--color=no"]
     command += [f"--deselect=tests/{test}" for test in SEE_ALL] + [*arguments]
     paths = [str(copy), os.environ.get("PYTHONPATH", "")]

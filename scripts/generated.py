@@ -26,6 +26,7 @@ from mutants import Mutant, mutants
 EQUIVALENT = ROOT / "scripts" / "equivalent_mutants.toml"
 FOLDER = ROOT / "runs" / "mutation_check"
 NEAREST = 2  # files of tests that run before all others that reach a mistake
+SLOW_LIMIT_S = 1500
 
 
 class Outcome(NamedTuple):
@@ -35,7 +36,7 @@ class Outcome(NamedTuple):
     outcome: str
     """"caught", "timeout" (so caught, too), "survived" or "unreached" (by any test)."""
     by: str
-    """The first test that failed."""
+    """The first test that failed, after "slow: " if no fast one does."""
     seconds: float
 
 
@@ -117,8 +118,9 @@ def sources_of(modules: Sequence[str], near: bool, seed: int) -> dict[str, str]:
 class Runner:
     """Runs tests on mistakes; those of one slot share a folder of compiled programs."""
 
-    def __init__(self, scratch: Path, jobs: int):
+    def __init__(self, scratch: Path, jobs: int, slow: bool = False):
         self.scratch = scratch
+        self.slow = slow
         self.slots: queue.Queue[Path] = queue.Queue()
         for job in range(jobs):
             self.slots.put(FOLDER / "compiled" / str(job))
@@ -164,6 +166,23 @@ class Runner:
         nearest, later = ids[:NEAREST], ids[NEAREST:]
         return [[*chain(*nearest)], [*chain(*later, *rest)]]
 
+    def slow_files(self, mutant: Mutant) -> list[str]:
+        """Test files to run the slow tests of, the nearest first.
+
+        Those whose fast tests execute the function around the changed line, and those
+        that have slow tests only and so might.
+        """
+        source = (ROOT / mutant.file).read_text(encoding="utf-8")
+        _, scope, _ = reach.around(source, mutant.line)
+        named = tests_named_after(mutant.file)
+        found = []
+        for of_file in self.reaches:
+            reaching = of_file.reaching(mutant.file, scope)
+            if reaching or not of_file.seconds:
+                rank = (of_file.tests not in named, -len(reaching), of_file.tests)
+                found.append(rank)
+        return [tests for *_, tests in sorted(found)]
+
     def check(self, mutant: Mutant) -> Outcome:
         """Plants one mistake and runs what reaches it, until a test fails."""
         start, stages = time.perf_counter(), self.stages(mutant)
@@ -186,7 +205,30 @@ class Runner:
                 if done.returncode:
                     outcome, by = "caught", _first_failure(done)
                     break
+            if self.slow and outcome == "survived":
+                by = self.first_slow_failure(mutant, copy, compiled)
+                outcome = "caught" if by else outcome
         return Outcome(mutant, outcome, by, time.perf_counter() - start)
+
+    def first_slow_failure(self, mutant: Mutant, copy: Path, compiled: Path) -> str:
+        """The first slow test that fails with the mistake in; "" if none does.
+
+        How long they take without it isn't known, so running out of time says nothing.
+        """
+        end = time.monotonic() + SLOW_LIMIT_S
+        for tests in self.slow_files(mutant):
+            arguments = ["-x", "--tb=line", tests]
+            left = end - time.monotonic()
+            try:
+                done = run_pytest(copy, arguments, compiled, left, marked="slow")
+            except subprocess.TimeoutExpired:
+                break
+            if done.returncode == 5:  # it has no slow test
+                continue
+            _require_an_end(done)
+            if done.returncode:
+                return f"slow: {_first_failure(done)}"
+        return ""
 
 
 def _require_an_end(done: subprocess.CompletedProcess) -> None:
@@ -222,7 +264,7 @@ def run(config, console: rich.console.Console, each: Callable) -> int:
     writing = threading.Lock()
 
     with _alone(), tempfile.TemporaryDirectory(prefix="mutants_") as scratch:
-        runner = Runner(Path(scratch), config.jobs)
+        runner = Runner(Path(scratch), config.jobs, config.slow)
         if todo:
             finder = [lambda file=file: runner.find_reach(file) for file in files]
             runner.reaches = each("without a mistake", finder)
@@ -294,6 +336,9 @@ def report(outcomes: Sequence[Outcome], console: rich.console.Console) -> None:
         counts = (sampled, sampled - survived, survived)
         table.add_row(module, *map(str, counts), score)
     console.print(table)
+    by_slow = sum(outcome.by.startswith("slow: ") for outcome in outcomes)
+    if by_slow:
+        console.print(f"{by_slow} were caught by slow tests alone.")
     for mutant, outcome, _, _ in sorted(alive):
         words = f"{mutant.file}:{mutant.line}: {mutant.before} → {mutant.after}"
         note = " (no test reaches it)" if outcome == "unreached" else ""

@@ -62,6 +62,9 @@ class Config:
     """Generated mistakes: of one module alone, drawn of those with a test file of their
     name, and only this file is run. Takes minutes; another file might have caught the
     survivors."""
+    slow: bool = False
+    """Generated mistakes: what survives the fast tests meets the slow ones, too, of the
+    files that reach it."""
     minutes: float | None = None
     """Generated mistakes: none is begun later than this."""
     resume: Path | None = None
