@@ -1,6 +1,7 @@
 """The generator of mistakes: what it makes of small sources, and how it draws."""
 
 import json
+import shutil
 import subprocess
 import sys
 import types
@@ -244,6 +245,43 @@ def test_the_nearest_tests_run_first_and_all_that_reach_it_run(tmp_path, monkeyp
         ],
     ]
     assert runner.stages(of_g) == [["tests/test_slow.py::q"], ["tests/test_slow.py::p"]]
+    runner.reaches.append(reached("of_slow_tests_only", {}, {}))
+    of_f, of_g = runner.slow_files(of_f), runner.slow_files(of_g)
+    assert of_f[0] == "tests/test_a.py"
+    assert {*of_f[1:-1]} == {"tests/test_slow.py", "tests/test_quick.py"}
+    assert of_g == ["tests/test_slow.py", of_f[-1]]
+
+
+@pytest.mark.parametrize("failing", [None, "fast", "slow"])
+@pytest.mark.parametrize("slow", [False, True])
+def test_survivors_meet_the_slow_tests_if_asked(failing, slow, tmp_path, monkeypatch):
+    ran = []
+
+    def run_pytest(copy, arguments, compiled, limit, marked="fast"):
+        ran.append(marked)
+        printed = "FAILED tests/test_a.py::p" if failing == marked else ""
+        return subprocess.CompletedProcess([], int(bool(printed)), printed, "")
+
+    (tmp_path / "rljax").mkdir()
+    (tmp_path / "rljax/a.py").write_text("def f(x):\n    return x + 1\n")
+    monkeypatch.setattr(generated, "ROOT", tmp_path)
+    monkeypatch.setattr(generated, "FOLDER", tmp_path)
+    monkeypatch.setattr(generated, "run_pytest", run_pytest)
+    monkeypatch.setattr(
+        generated,
+        "copy_tree",
+        lambda folder: shutil.copytree(tmp_path / "rljax", folder / "rljax").parent,
+    )
+    runner = generated.Runner(tmp_path, 1, slow)
+    lines = {"rljax/a.py": {"2": ["p"]}}
+    runner.reaches = [reach.Reach("tests/test_a.py", {"p": 1.0}, lines)]
+    mutant = mutants.mutants((tmp_path / "rljax/a.py").read_text(), "rljax/a.py")[0]
+    outcome = runner.check(mutant)
+    meets_slow = slow and failing != "fast"
+    assert ran == (["fast", "slow"] if meets_slow else ["fast"])
+    caught = failing == "fast" or (slow and failing == "slow")
+    assert outcome.outcome == ("caught" if caught else "survived")
+    assert outcome.by.startswith("slow: ") == (slow and failing == "slow")
 
 
 @pytest.mark.parametrize(
@@ -279,7 +317,14 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     notes = tmp_path / "notes.jsonl"
     notes.touch()
     config = types.SimpleNamespace(
-        generate=10, seed=1, modules=(), near=False, minutes=None, jobs=1, resume=notes
+        generate=10,
+        seed=1,
+        modules=(),
+        near=False,
+        slow=False,
+        minutes=None,
+        jobs=1,
+        resume=notes,
     )
 
     def each(_, calls):
