@@ -3,6 +3,7 @@
 Shape letters: S states, A actions, K outcomes.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -28,12 +29,17 @@ class SparseTransitions:
 
     def dense(self, num_states: int) -> jax.Array:
         """[S, A, S], or [..., S] for leaves [..., K]."""
-        shape = self.next_states.shape
-        flat = self.next_states.reshape(-1, shape[-1])
-        rows = jnp.arange(len(flat))[:, None]
-        matrix = jnp.zeros((len(flat), num_states), self.probabilities.dtype)
-        matrix = matrix.at[rows, flat].add(self.probabilities.reshape(flat.shape))
-        return matrix.reshape(*shape[:-1], num_states)
+        return _dense(self, num_states)
+
+
+@functools.partial(jax.jit, static_argnames="num_states", inline=True)
+def _dense(listed: SparseTransitions, num_states: int) -> jax.Array:
+    shape = listed.next_states.shape
+    flat = listed.next_states.reshape(-1, shape[-1])
+    rows = jnp.arange(len(flat))[:, None]
+    matrix = jnp.zeros((len(flat), num_states), listed.probabilities.dtype)
+    matrix = matrix.at[rows, flat].add(listed.probabilities.reshape(flat.shape))
+    return matrix.reshape(*shape[:-1], num_states)
 
 
 @struct.dataclass

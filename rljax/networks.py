@@ -103,6 +103,7 @@ def _orthogonal_layers(
     return tuple(layers[i] for i in range(len(sizes)))
 
 
+@functools.partial(jax.jit, inline=True)  # a loop outside of jit compiles each time
 def orthonormal_columns(matrix: jax.Array) -> jax.Array:
     """Gram–Schmidt on the columns of [M, N], M ≥ N; each is projected twice.
 

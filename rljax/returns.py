@@ -11,12 +11,16 @@ values of half precision are summed up in float32, and so are the results.
 No function stops gradients: what is a constant in a loss comes in as an argument.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from rljax import checks
+
+# Outside of jit a scan is compiled at each call, unless a function around it is known.
+_compiled = functools.partial(jax.jit, inline=True)
 
 
 class RunningSum(NamedTuple):
@@ -91,13 +95,18 @@ def discounted_returns(
 
     Source: Sutton and Barto (2018), §3.3 and §13.3.
     """
-    rewards, next_values, terminated, truncated, discount = _one_trajectory(
+    arguments = _one_trajectory(
         rewards=rewards,
         next_values=next_values,
         terminated=terminated,
         truncated=truncated,
         discount=discount,
     )
+    return _discounted_returns(*arguments)
+
+
+@_compiled
+def _discounted_returns(rewards, next_values, terminated, truncated, discount):
     cut = truncated | _is_last(rewards)
 
     # This is not lambda_returns at λ = 1: there V is multiplied by 0, and a value that
@@ -143,7 +152,7 @@ def lambda_returns(
 
     Source: Sutton and Barto (2018), §12.1, recursive form of eq. 12.2.
     """
-    rewards, next_values, terminated, truncated, discount, lambda_ = _one_trajectory(
+    arguments = _one_trajectory(
         rewards=rewards,
         next_values=next_values,
         terminated=terminated,
@@ -151,6 +160,11 @@ def lambda_returns(
         discount=discount,
         lambda_=lambda_,
     )
+    return _lambda_returns(*arguments)
+
+
+@_compiled
+def _lambda_returns(rewards, next_values, terminated, truncated, discount, lambda_):
     cut = truncated | _is_last(rewards)
 
     def following(next_return, step):
@@ -199,17 +213,20 @@ def gae(
     Source: Schulman et al. (2016), arXiv:1506.02438, eq. 16, with the two ways in
     which an episode ends kept apart.
     """
-    rewards, values, next_values, terminated, truncated, discount, lambda_ = (
-        _one_trajectory(
-            rewards=rewards,
-            values=values,
-            next_values=next_values,
-            terminated=terminated,
-            truncated=truncated,
-            discount=discount,
-            lambda_=lambda_,
-        )
+    arguments = _one_trajectory(
+        rewards=rewards,
+        values=values,
+        next_values=next_values,
+        terminated=terminated,
+        truncated=truncated,
+        discount=discount,
+        lambda_=lambda_,
     )
+    return _gae(*arguments)
+
+
+@_compiled
+def _gae(rewards, values, next_values, terminated, truncated, discount, lambda_):
     td_errors = rewards + jnp.where(terminated, 0, discount * next_values) - values
 
     def following(next_advantage, done):

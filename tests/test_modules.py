@@ -94,9 +94,8 @@ def test_modules_keep_the_contract(network, key):
     testing.check_agent(rljax.ActorCritic(network=network, **SMALL), ENV, key)
 
 
-@pytest.mark.parametrize(
-    "network", [pytest.param(NnxNet, marks=pytest.mark.slow), EqxNet]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [NnxNet, EqxNet])
 def test_modules_train_side_by_side(network, key):
     agent = rljax.ActorCritic(network=network, **SMALL)
     keys = jax.random.split(key, 3)

@@ -168,7 +168,7 @@ def test_a_second_step_compiles_nothing():
     [
         slow(rljax.PPO(**SMALL, num_epochs=2, num_minibatches=2), "learning_rate"),
         slow(rljax.ActorCritic(**SMALL), "learning_rate"),
-        (rljax.ActorCritic(**SMALL, gae_lambda=0.9), "discount"),
+        slow(rljax.ActorCritic(**SMALL, gae_lambda=0.9), "discount"),
         (rljax.Reinforce(**SMALL), "learning_rate"),
         slow(rljax.Reinforce(**SMALL, optimizer=optax.sgd), "discount"),
     ],
@@ -463,7 +463,7 @@ def test_who_wrote_advance_reads_of_advance(key):
         rljax.train(rljax.QLearning(), Ahead(), key, num_updates=1)
 
 
-@pytest.mark.parametrize("num_envs", [1, 2])
+@pytest.mark.parametrize("num_envs", [slow(1), 2])
 def test_python_s_numbers_in_a_time_step_will_do(num_envs, key):
     for agent in (
         rljax.QLearning(rollout_length=4, num_envs=num_envs),

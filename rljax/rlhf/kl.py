@@ -36,6 +36,7 @@ r − β Σ_t k1_t is the same for all sequences of a prompt. A baseline that is
 other episodes then makes every advantage 0, so the gradient has no variance there.
 """
 
+import functools
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -228,15 +229,20 @@ def penalized_rewards(
     if credit != "sequence":
         raise ValueError(f"credit must be 'token' or 'sequence', got {credit!r}.")
     done = terminated | truncated
+    last = done | (jnp.arange(len(kl)) == len(kl) - 1)
+    return rewards - kl_coef * jnp.where(last, _so_far(kl, done), 0)
+
+
+@functools.partial(jax.jit, inline=True)  # a scan outside of jit compiles each time
+def _so_far(kl, done):
+    """The sum of an episode's k_i up to each step, [T]."""
 
     def forward(total, step):
         kl, done = step
         total = total + kl
         return jnp.where(done, 0, total), total
 
-    _, totals = jax.lax.scan(forward, jnp.zeros_like(kl, shape=()), (kl, done))
-    last = done | (jnp.arange(len(kl)) == len(kl) - 1)
-    return rewards - kl_coef * jnp.where(last, totals, 0)
+    return jax.lax.scan(forward, jnp.zeros_like(kl, shape=()), (kl, done))[1]
 
 
 def adapted_kl_coef(

@@ -1242,7 +1242,9 @@ def test_a_sweep_prepares_enters_and_leaves_its_callbacks():
     assert callback.noted[-1] == "exit"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_a_signal_ends_a_sweep_when_all_is_saved(number, tmp_path):
     # In a process of its own, as it ends as the signal asks.
     code = f"""

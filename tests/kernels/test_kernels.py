@@ -89,14 +89,17 @@ def assert_alike(got, want):
     "fields",
     [
         {},
-        {
-            "activation": "relu",
-            "hidden_sizes": (24,),
-            "clip_value_loss": True,
-            "anneal_updates": 5.0,
-            "max_grad_norm": None,
-            "dual_clip": 3.0,
-        },
+        pytest.param(
+            {
+                "activation": "relu",
+                "hidden_sizes": (24,),
+                "clip_value_loss": True,
+                "anneal_updates": 5.0,
+                "max_grad_norm": None,
+                "dual_clip": 3.0,
+            },
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"num_envs": 20, "num_minibatches": 4, "normalize_advantages": False},
             marks=pytest.mark.slow,
@@ -123,6 +126,7 @@ def test_as_much_with_legacy_keys_and_strict_promotion():
     assert_alike(got, want)
 
 
+@pytest.mark.slow
 def test_seeds_and_settings_are_vmapped(key):
     keys = jax.random.split(key, 2)
     envs = jax.vmap(lambda gravity: rljax.make("CartPole-v1", gravity=gravity))(

@@ -202,6 +202,7 @@ def test_the_expected_gradient_is_as_documented(x64, name, kl_in, estimator, cre
     assert error < 1e-10 if (kl_in, estimator) == ("reward", "k1") else error > 0.05
 
 
+@pytest.mark.slow
 def test_at_the_optimum_the_default_has_no_variance(x64):
     """r − β Σ k1 is the same for all texts there: no sample moves the policy."""
     env = env_of(REWARDS)

@@ -348,11 +348,12 @@ def test_thompson_sampling_equals_a_monte_carlo_of_the_posterior(rule, case):
 
 
 @DETERMINISTIC
-@pytest.mark.parametrize("num_actions", [1, 2, 5, 10])
+@pytest.mark.parametrize("num_actions", [1, 2, 5])
 def test_untried_actions_go_first_in_order(rule, num_actions):
+    select = jax.jit(lambda q, counts: rule.select(q, counts, NOW, ()))
     q, counts = np.zeros(num_actions), np.zeros(num_actions, int)
     for action in range(num_actions):
-        assert rule.select(jnp.asarray(q), jnp.asarray(counts), NOW, ()) == action
+        assert select(q, counts) == action
         q[action], counts[action] = 1.0, 1 + action
 
 

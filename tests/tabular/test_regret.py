@@ -180,6 +180,7 @@ def test_it_is_the_mean_discounted_return_of_many_episodes(record_property):
     record_property("evidence", f"exact returns: {'; '.join(lines)}")
 
 
+@pytest.mark.slow
 def test_the_iterative_method_and_a_sparse_model_agree_with_the_solution():
     solved = curves(QUICK)[2]
     with enable_x64():

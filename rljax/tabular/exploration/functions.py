@@ -3,6 +3,7 @@
 See the package's docstring for `q_values` and `counts`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +108,7 @@ def kl_ucb(
     return _optimistic(upper, counts, 0.0)
 
 
+@functools.partial(jax.jit, inline=True)  # a loop outside of jit compiles each time
 def bernoulli_kl_upper_bound(mean: jax.Array, divergence: jax.Array) -> jax.Array:
     """max{m in [p, 1] : kl(p, m) ≤ d}, kl(p, m) = p ln(p/m) + (1−p) ln((1−p)/(1−m)).
 
