@@ -27,6 +27,7 @@ try:
     import rich.table
     import tyro
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
     from scipy import stats
 except ImportError as error:
     sys.exit(f"{error}. Install the command-line extra: pip install -e '.[cli]'")
@@ -443,9 +444,10 @@ def save_picture(path: Path, curves: dict[str, rljax.Metrics], num_seeds: int) -
             unit = "updates" if mode == "batches" else "episodes"
             axes.set(title=mode, xlabel=unit, ylabel=label)
             axes.grid(alpha=0.3)
-        row[0].set_yscale("log")
+        row[0].set_yscale("linear" if mode == "batches" else "log")
+        row[0].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         row[0].axhline(1, color="black", linewidth=0.7, linestyle="--")
-        row[1].legend(frameon=False)
+    panels[0, 1].legend(frameon=False)
     figure.savefig(path, dpi=150)
 
 
