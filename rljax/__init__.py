@@ -57,13 +57,14 @@ from rljax.training import (
     TrainState,
     init_train,
     train,
+    train_for,
     train_step,
     train_steps,
 )
 from rljax.types import MDP, Agent, Env, RolloutPlan, TimeStep, Transition
 
 if TYPE_CHECKING:
-    from rljax import experiment, rlhf, testing
+    from rljax import experiment, plotting, rlhf, testing
     from rljax.commands.load import load_run
     from rljax.experiment.results import SweepResult
     from rljax.experiment.sweep import run, sweep
@@ -118,6 +119,7 @@ __all__ = [
     "networks",
     "parallel",
     "planning",
+    "plotting",
     "random",
     "regret",
     "returns",
@@ -130,15 +132,16 @@ __all__ = [
     "tabular",
     "testing",
     "train",
+    "train_for",
     "train_step",
     "train_steps",
     "training",
     "types",
 ]
 
-# Half of the time of importing rljax would be theirs, and few programs use all three.
+# Half of the time of importing rljax would be theirs, and few programs use them all.
 _MODULE_OF = {
-    **dict.fromkeys(("experiment", "rlhf", "testing")),
+    **dict.fromkeys(("experiment", "plotting", "rlhf", "testing")),
     **dict.fromkeys(("DPO", "GRPO", "PPOKL", "RLOO", "TokenMDP"), "rljax.rlhf"),
     "SweepResult": "rljax.experiment.results",
     **dict.fromkeys(("run", "sweep"), "rljax.experiment.sweep"),

@@ -61,6 +61,25 @@ def draw_noise(env: EnvLike, shape: tuple[int, ...], key: jax.Array) -> Any:
     return env.draw(shape, key) if isinstance(env, Env) else Env.draw(env, shape, key)  # pyright: ignore[reportArgumentType]
 
 
+def render(env: EnvLike, state: Any, *, size: int) -> np.ndarray:
+    """`env.render(state, size=size)`, if it is a picture, [H, W, 3] uint8.
+
+    Raises:
+      TypeError: the environment has no picture, or what it returns is none.
+    """
+    if isinstance(env, Env):
+        picture = env.render(state, size=size)
+    else:
+        picture = Env.render(env, state, size=size)  # pyright: ignore[reportArgumentType]
+    shape, dtype = np.shape(picture), getattr(picture, "dtype", None)
+    if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
+        raise TypeError(
+            f"{type(env).__name__}.render must return an array [H, W, 3] of uint8, "
+            f"returned {display.in_words(picture)}."
+        )
+    return np.asarray(picture)
+
+
 def reset(env: EnvLike, key: jax.Array) -> tuple[Any, Any]:
     """`env.reset(key)`, if what it returns is of the right kind: (state, obs).
 

@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from rljax import checks, contract, display, random, returns, struct
 from rljax.types import Agent, Best, EnvLike, TrainState, without_buffers
@@ -24,6 +25,22 @@ class Evaluation:
     """bool: False where `max_steps` stopped an episode that the environment had not."""
     greedy: bool = struct.static(default=True)
     """Whether the greedy policy played, or else the one that explores in training."""
+
+    __repr__ = display.text
+    _repr_html_ = display.html
+
+
+class Episode(NamedTuple):
+    """One episode, step by step, T steps in all."""
+
+    env_states: Any
+    """[T + 1, …] the environment's states, from the one after the reset to the last."""
+    actions: Any
+    """[T, …]"""
+    rewards: jax.Array
+    """[T] floating."""
+    finished: bool
+    """False where `max_steps` stopped an episode that the environment had not."""
 
     __repr__ = display.text
     _repr_html_ = display.html
@@ -63,19 +80,64 @@ def evaluate(
     Raises:
       TypeError, ValueError: an argument is wrong; the message names it.
     """
+    max_steps = _check(agent, agent_state, env, key, max_steps, greedy)
+    num_episodes = checks.integer("num_episodes", num_episodes, minimum=1)
+    return _evaluate(agent, agent_state, env, key, num_episodes, max_steps, greedy)
+
+
+def play_episode(
+    agent: Agent,
+    agent_state: Any,
+    env: EnvLike,
+    key: jax.Array,
+    *,
+    max_steps: int = 10_000,
+    greedy: bool = True,
+) -> Episode:
+    """Plays the episode that `evaluate` plays, and returns its steps.
+
+    That is, with the same key and `num_episodes=1`. As there are as many steps as the
+    episode has, this is for looking at one, and can't be called under jit or vmap.
+    While it runs, it takes memory for `max_steps` steps.
+
+    Args:
+      agent: learning rule, the one of training.
+      agent_state: from training, `train_state.agent_state`.
+      env: environment, not necessarily the one of training.
+      key: random key.
+      max_steps: steps after which the episode is given up.
+      greedy: whether the greedy policy plays, or else the one that explores.
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    max_steps = _check(agent, agent_state, env, key, max_steps, greedy)
+    played = _play(agent, agent_state, env, key, max_steps, greedy)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(played)):
+        raise TypeError(
+            "play_episode returns as many steps as the episode has, so it can't be "
+            "traced. Call it outside of jit and vmap, or use rljax.evaluate."
+        )
+    (env_states, actions, rewards), length, done = jax.device_get(played)
+    return Episode(
+        jax.tree.map(lambda x: x[: length + 1], env_states),
+        jax.tree.map(lambda x: x[:length], actions),
+        rewards[:length],
+        bool(done),
+    )
+
+
+def _check(agent, agent_state, env, key, max_steps, greedy) -> int:
+    """Raises unless these are what their names say; returns `max_steps` as an int."""
     contract.require(agent, env, key)
     if isinstance(agent_state, TrainState):
         raise TypeError(
             "agent_state must be the agent's own state, got a TrainState: pass "
             "train_state.agent_state."
         )
-    num_episodes = checks.integer("num_episodes", num_episodes, minimum=1)
-    max_steps = checks.integer(
-        "max_steps", max_steps, minimum=1, maximum=checks.LARGEST_INT
-    )
     if not isinstance(greedy, bool):
         raise TypeError(f"greedy must be True or False, got {greedy!r}.")
-    return _evaluate(agent, agent_state, env, key, num_episodes, max_steps, greedy)
+    return checks.integer("max_steps", max_steps, minimum=1, maximum=checks.LARGEST_INT)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
@@ -83,49 +145,96 @@ def _evaluate(agent, agent_state, env, key, num_episodes, max_steps, greedy):
     _check_agent_state(agent, agent_state, env, key)
 
     def episode(key):
-        key_reset, key_steps = jax.random.split(key)
-        env_state, obs = contract.reset(env, key_reset)
-        memory = agent.init_memory(agent_state)
-        # A third stream beside the two above, not drawn by a greedy policy.
-        key_act = jax.random.fold_in(key, 2)
-
-        def decide(obs, memory, length):
-            if greedy:
-                return agent.decide_greedily(agent_state, obs, memory)
-            noise = agent.draw(agent_state, (), jax.random.fold_in(key_act, length))
-            decided = contract.decide(agent, agent_state, obs, noise, memory)
-            return decided[0], decided[2]
-
-        action = jax.eval_shape(decide, obs, memory, jnp.zeros((), jnp.int32))[0]
-        shape = jax.tree.map(jnp.shape, action)
-        if shape != env.action_space.shape:
-            raise ValueError(
-                f"agent.{'greedy' if greedy else 'act'} returns actions of shape "
-                f"{shape}, the environment takes {env.action_space.shape}."
-            )
-
-        def running(carry):
-            *_, length, done = carry
-            return ~done & (length < max_steps)
-
-        def step(carry):
-            env_state, obs, memory, episode_return, length, _ = carry
-            action, memory = decide(obs, memory, length)
-            # The key is folded in rather than carried, so that the compiler can drop it
-            # where the environment is deterministic.
-            noise = contract.draw_noise(env, (), jax.random.fold_in(key_steps, length))
-            env_state, time_step = contract.advance(env, env_state, action, noise)
-            done = time_step.terminated | time_step.truncated
-            episode_return = episode_return.add(time_step.reward)
-            return env_state, time_step.obs, memory, episode_return, length + 1, done
-
-        start = (returns.empty_sum(), jnp.zeros((), jnp.int32), jnp.bool_(False))
+        start, running, step = _episode(agent, agent_state, env, key, max_steps, greedy)
         *_, episode_return, length, done = jax.lax.while_loop(
-            running, step, (env_state, obs, memory, *start)
+            running, lambda carry: step(carry)[0], start
         )
         return Evaluation(episode_return.value, length, done, greedy)
 
     return jax.vmap(episode)(random.split(key, num_episodes))
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def _play(agent, agent_state, env, key, max_steps, greedy):
+    """((env_states, actions, rewards), length, done), with room for all steps."""
+    _check_agent_state(agent, agent_state, env, key)
+    (key,) = random.split(key, 1)
+    start, running, step = _episode(agent, agent_state, env, key, max_steps, greedy)
+    # The room for states is filled with copies: of a random key there are no zeros.
+    env_states = jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (max_steps + 1, *jnp.shape(x))), start[0]
+    )
+    actions, rewards = jax.tree.map(
+        lambda x: jnp.zeros((max_steps, *x.shape), x.dtype),
+        jax.eval_shape(step, start)[1],
+    )
+
+    def record(carry_and_seen):
+        carry, (env_states, *steps) = carry_and_seen
+        *_, length, _ = carry
+        carry, taken = step(carry)
+        env_states = jax.tree.map(
+            lambda all_, x: all_.at[length + 1].set(x), env_states, carry[0]
+        )
+        steps = jax.tree.map(
+            lambda all_, x: all_.at[length].set(x), tuple(steps), taken
+        )
+        return carry, (env_states, *steps)
+
+    (*_, length, done), seen = jax.lax.while_loop(
+        lambda carry_and_seen: running(carry_and_seen[0]),
+        record,
+        (start, (env_states, actions, rewards)),
+    )
+    return seen, length, done
+
+
+def _episode(agent, agent_state, env, key, max_steps, greedy):
+    """One episode as a loop: what it carries at first, whether it goes on, its step.
+
+    Returns:
+      (start, running, step). Carried are (env_state, obs, memory, episode_return,
+      length, done); `step(carry)` is (carry, (action, reward)).
+    """
+    key_reset, key_steps = jax.random.split(key)
+    env_state, obs = contract.reset(env, key_reset)
+    memory = agent.init_memory(agent_state)
+    # A third stream beside the two above, not drawn by a greedy policy.
+    key_act = jax.random.fold_in(key, 2)
+
+    def decide(obs, memory, length):
+        if greedy:
+            return agent.decide_greedily(agent_state, obs, memory)
+        noise = agent.draw(agent_state, (), jax.random.fold_in(key_act, length))
+        decided = contract.decide(agent, agent_state, obs, noise, memory)
+        return decided[0], decided[2]
+
+    action = jax.eval_shape(decide, obs, memory, jnp.zeros((), jnp.int32))[0]
+    shape = jax.tree.map(jnp.shape, action)
+    if shape != env.action_space.shape:
+        raise ValueError(
+            f"agent.{'greedy' if greedy else 'act'} returns actions of shape "
+            f"{shape}, the environment takes {env.action_space.shape}."
+        )
+
+    def running(carry):
+        *_, length, done = carry
+        return ~done & (length < max_steps)
+
+    def step(carry):
+        env_state, obs, memory, episode_return, length, _ = carry
+        action, memory = decide(obs, memory, length)
+        # The key is folded in rather than carried, so that the compiler can drop it
+        # where the environment is deterministic.
+        noise = contract.draw_noise(env, (), jax.random.fold_in(key_steps, length))
+        env_state, time_step = contract.advance(env, env_state, action, noise)
+        done = time_step.terminated | time_step.truncated
+        episode_return = episode_return.add(time_step.reward)
+        carry = env_state, time_step.obs, memory, episode_return, length + 1, done
+        return carry, (action, time_step.reward)
+
+    start = (returns.empty_sum(), jnp.zeros((), jnp.int32), jnp.bool_(False))
+    return (env_state, obs, memory, *start), running, step
 
 
 def _check_agent_state(agent, agent_state, env, key):

@@ -140,6 +140,53 @@ def train_steps(
     return jax.lax.scan(update, train_state, numbers, length=num_updates)
 
 
+def train_for(
+    agent: Agent, env: EnvLike, train_state: TrainState, num_updates: Any
+) -> tuple[TrainState, Metrics]:
+    """Goes on training for a number of updates, in one program for all numbers.
+
+    For whoever looks at an agent between some updates and others, as a page or a
+    notebook does: one more, then ten, then a thousand compile nothing anew, and lead to
+    the state that `train` ends with after as many in all.
+
+    Args:
+      agent: learning rule. Another float, such as its step size, compiles nothing.
+      env: environment.
+      train_state: from `init_train` or an earlier call.
+      num_updates: scalar integer of 0 or more; may be traced.
+
+    Returns:
+      The state, and metrics [] over these updates: the sums of episodes, of their
+      returns and of their lengths, and the means of what the agent measured, NaN after
+      no update.
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    _check_train_state(agent, env, train_state)
+    if not isinstance(num_updates, Tracer | jax.Array):
+        num_updates = checks.integer("num_updates", num_updates, minimum=0)
+    return _train_for(agent, env, train_state, num_updates)
+
+
+@jax.jit
+def _train_for(agent, env, train_state, num_updates):
+    def update(_, carry):
+        state, totals = carry
+        state, metrics = train_step(agent, env, state)
+        return state, jax.tree.map(lambda t, m: t + m.astype(t.dtype), totals, metrics)
+
+    shapes = jax.eval_shape(lambda: train_step(agent, env, train_state)[1])
+    totals = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    # Floating, as a sum of integers could overflow where their mean does not.
+    totals = totals._replace(
+        agent={n: x.astype(jnp.result_type(float)) for n, x in totals.agent.items()}
+    )
+    state, totals = jax.lax.fori_loop(0, num_updates, update, (train_state, totals))
+    means = {n: total / num_updates for n, total in totals.agent.items()}
+    return state, totals._replace(agent=means)
+
+
 def train(
     agent: Agent,
     env: EnvLike,

@@ -9,6 +9,7 @@ import abc
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 
 from rljax import display, random, spaces
 from rljax.mdp import MDP, SparseTransitions
@@ -166,6 +167,26 @@ class Env(EnvLike):
         raise TypeError(
             f"{type(self).__name__} can't enumerate itself: it has no to_mdp. Define "
             "it, or pass a model of your own where one is asked for."
+        )
+
+    def render(self, state: Any, *, size: int = 400) -> np.ndarray:
+        """A picture of a state, [H, W, 3] uint8, for people to look at.
+
+        It is drawn on the host from the numbers of one state, so it can't be called
+        under jit or vmap. All pictures of an environment have one shape.
+
+        Args:
+          state: as `reset` and `step` return it, not batched.
+          size: about how many pixels the longer side has.
+
+        Raises:
+          TypeError: the environment has no picture, which is the default.
+        """
+        del state, size
+        raise TypeError(
+            f"{type(self).__name__} has no picture: it has no render. Derive it from "
+            "rljax.Env and define render(state, *, size=400), which returns an array "
+            "[H, W, 3] of uint8."
         )
 
 

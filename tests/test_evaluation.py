@@ -1,5 +1,7 @@
 """Evaluation: whole greedy episodes, each once."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 from scipy import stats
 
 import rljax
+from rljax import spaces, struct
+from rljax.evaluation import play_episode
 from tests import probes
 from tests.test_rollout import Counter, Payer, Pusher
 
@@ -128,3 +132,105 @@ def test_a_long_episode_adds_up_to_rounding(key):
     assert out.finished
     # Added one after the other in float32, they would give −3002.6.
     np.testing.assert_allclose(out.episode_returns, -3000, rtol=1e-6)
+
+
+# One episode, step by step.
+
+
+def test_an_episode_is_the_one_that_evaluate_plays(key):
+    env, agent = rljax.make("GridWorld-5x5", slip=0.3, max_steps=30), rljax.QLearning()
+    state = agent.init(key, env)
+    for greedy in (True, False):
+        for key in jax.random.split(jax.random.key(1), 3):
+            out = rljax.evaluate(agent, state, env, key, num_episodes=1, greedy=greedy)
+            episode = play_episode(agent, state, env, key, greedy=greedy)
+            num_steps = int(out.episode_lengths[0])
+            assert len(episode.actions) == len(episode.rewards) == num_steps
+            np.testing.assert_allclose(
+                episode.rewards.sum(), out.episode_returns[0], rtol=1e-6
+            )
+            assert episode.finished is True
+            np.testing.assert_array_equal(
+                episode.env_states.time, np.arange(num_steps + 1)
+            )
+
+
+def test_the_steps_of_an_episode_lead_from_state_to_state(key):
+    env = rljax.make("CartPole-v1")
+    episode = play_episode(Pusher(), (), env, key)
+    states = episode.env_states
+    np.testing.assert_array_equal(episode.actions, np.ones(len(episode.rewards), int))
+    for i in range(len(episode.actions)):
+        before, after = (jax.tree.map(lambda x, j=j: x[j], states) for j in (i, i + 1))
+        stepped, time_step = env.step(before, episode.actions[i], key)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+            stepped,
+            after,
+        )
+        assert bool(time_step.terminated) == (i == len(episode.actions) - 1)
+    assert np.abs(states.env_state.theta[0]) <= 0.05
+    assert "env_states: TimeLimitState of 5 arrays" in repr(episode)
+
+
+def test_an_episode_that_is_given_up_has_so_many_steps(key):
+    episode = play_episode(Pusher(), (), probes.Endless(), key, max_steps=7)
+    assert len(episode.rewards) == 7
+    assert episode.finished is False
+
+
+@struct.dataclass
+class KeyHolder:
+    """Its state is a random key, from which it draws whether to end."""
+
+    @property
+    def observation_space(self):
+        return spaces.Discrete(2)
+
+    action_space = observation_space
+
+    def reset(self, key):
+        return key, jnp.zeros((), jnp.int32)
+
+    def step(self, state, action, key):
+        state, key = jax.random.split(state)
+        obs, never = jnp.zeros((), jnp.int32), jnp.bool_(False)
+        end = jax.random.bernoulli(key, 0.01)
+        return state, rljax.TimeStep(obs, jnp.float32(1), end, never)
+
+
+def test_states_may_hold_random_keys(key):
+    states = play_episode(Pusher(), (), KeyHolder(), key, max_steps=9).env_states
+    assert len(states) > 3
+    for before, after in itertools.pairwise(states):
+        assert jax.random.split(before)[0] == after
+
+
+def test_an_episode_cannot_be_traced(key):
+    def play(key):
+        return play_episode(Pusher(), (), rljax.CartPole(), key)
+
+    for transformed, keys in (
+        (jax.jit(play), key),
+        (jax.vmap(play), jax.random.split(key, 2)),
+    ):
+        with pytest.raises(TypeError, match="can't be traced. Call it outside of jit"):
+            transformed(keys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_steps": 0}, "max_steps must be at least 1, got 0"),
+        ({"greedy": 1}, "greedy must be True or False, got 1"),
+        ({"env": 3}, "env must be an environment"),
+        (
+            {"agent": rljax.QLearning(), "agent_state": ()},
+            "agent_state must have the type",
+        ),
+    ],
+)
+def test_an_episode_refuses_wrong_arguments_by_name(arguments, message, key):
+    usual = {"agent": Pusher(), "agent_state": (), "env": Counter(), "key": key}
+    with pytest.raises((TypeError, ValueError), match=message):
+        play_episode(**{**usual, **arguments})

@@ -19,7 +19,9 @@ FLOORS = [
     ["tabular"],
     ["rlhf"],
     ["experiment"],
+    ["plotting"],
     ["testing"],
+    ["lab"],
     ["commands"],
     ["__main__"],
 ]

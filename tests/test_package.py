@@ -31,17 +31,18 @@ def test_import_touches_no_device():
 
 def test_import_pulls_in_no_optional_package():
     out = python("import rljax, sys; print(*sys.modules)").split()
-    optional = {"tyro", "rich", "matplotlib", "gymnasium", "flax", "pytest"}
+    optional = {"tyro", "rich", "matplotlib", "PIL", "gymnasium", "flax", "pytest"}
     assert not optional & {name.split(".")[0] for name in out}
 
 
 def test_parts_that_few_programs_use_are_imported_when_they_are_asked_for():
     out = python(
         "import rljax, sys; before = set(sys.modules); rljax.sweep; rljax.testing;"
+        "rljax.plotting;"
         "from rljax import PPOKL; print(*before, '|', *sys.modules, *dir(rljax))"
     )
     before, after = (set(words.split()) for words in out.split("|"))
-    later = {"rljax.experiment", "rljax.rlhf", "rljax.testing"}
+    later = {f"rljax.{x}" for x in ("experiment", "plotting", "rlhf", "testing")}
     assert not later & before
     assert later | set(rljax.__all__) <= after
 

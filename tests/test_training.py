@@ -11,7 +11,7 @@ import pytest
 
 import rljax
 from rljax.agents.base import standardize
-from rljax.training import _train
+from rljax.training import _train, _train_for
 from tests import probes
 from tests.conftest import enable_x64
 
@@ -82,6 +82,44 @@ def test_train_is_init_and_steps():
     whole_state, whole_metrics = rljax.train(agent, ENV, KEYS[0], num_updates=3)
     assert_close(state, whole_state)
     np.testing.assert_array_equal(whole_metrics.episode_length_sum, sums)
+
+
+def test_training_for_some_updates_more_compiles_once():
+    """Updates in any portions lead to train's end; another float compiles nothing."""
+    grid = rljax.make("GridWorld-5x5")
+    agent = rljax.QLearning(rollout_length=3, num_envs=2)
+    state = rljax.init_train(agent, grid, KEYS[0])
+    episodes = returns = lengths = 0
+    for number in (1, 0, 30, jnp.int32(9)):
+        state, metrics = rljax.train_for(agent, grid, state, number)
+        episodes += int(metrics.num_episodes)
+        returns += float(metrics.episode_return_sum)
+        lengths += float(metrics.episode_length_sum)
+        assert np.isnan(metrics.agent["abs_td_error"]) == (number == 0)
+    whole_state, whole = rljax.train(agent, grid, KEYS[0], num_updates=40)
+    assert_close(state, whole_state, 0, 0)
+    assert episodes == whole.num_episodes.sum() > 0
+    np.testing.assert_allclose(returns, whole.episode_return_sum.sum(), rtol=1e-6)
+    assert lengths == whole.episode_length_sum.sum()
+    np.testing.assert_allclose(
+        metrics.agent["abs_td_error"],
+        whole.agent["abs_td_error"][31:].mean(),
+        rtol=1e-6,
+    )
+    compiled = _train_for._cache_size()
+    rljax.train_for(dataclasses.replace(agent, step_size=0.3), grid, state, 5)
+    assert _train_for._cache_size() == compiled
+
+
+def test_training_for_some_updates_refuses_others():
+    grid, agent = rljax.make("GridWorld-5x5"), rljax.QLearning(rollout_length=3)
+    state = rljax.init_train(agent, grid, KEYS[0])
+    with pytest.raises(ValueError, match="num_updates must be at least 0, got -1"):
+        rljax.train_for(agent, grid, state, -1)
+    with pytest.raises(TypeError, match="num_updates must be an integer, got 1.5"):
+        rljax.train_for(agent, grid, state, 1.5)
+    with pytest.raises(TypeError, match="train_state must come from rljax.init_train"):
+        rljax.train_for(agent, grid, state.agent_state, 1)
 
 
 @pytest.mark.slow

@@ -20,8 +20,8 @@ import rich.table
 import tyro
 
 import rljax
-from rljax import parallel
-from rljax.experiment import cli, plotting, statistics
+from rljax import parallel, plotting
+from rljax.experiment import cli, statistics
 from rljax.tabular import bandits, exploration
 
 PUBLISHED = ("ε-greedy", "softmax", "UCB")

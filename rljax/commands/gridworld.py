@@ -22,8 +22,8 @@ import rich.table
 import tyro
 
 import rljax
-from rljax import parallel
-from rljax.experiment import cli, plotting, statistics
+from rljax import parallel, plotting
+from rljax.experiment import cli, statistics
 from rljax.tabular import exploration, planning, regret
 
 AGENTS = {

@@ -24,9 +24,9 @@ import scipy  # noqa: F401 (missed now, not after the work)
 import tyro
 
 import rljax
-from rljax import parallel
-from rljax.experiment import cli, plotting, statistics, writers
-from rljax.experiment.plotting import Alignment
+from rljax import parallel, plotting
+from rljax.experiment import cli, statistics, writers
+from rljax.plotting import Alignment
 from rljax.rlhf import networks as causal
 from rljax.rlhf import optimum, preferences, rewards, sequences
 

@@ -19,9 +19,9 @@ import rich.table
 import tyro
 
 import rljax
-from rljax import parallel
+from rljax import parallel, plotting
 from rljax.commands.train import TYRO, Agent, make_env
-from rljax.experiment import cli, plotting, signals, statistics, writers
+from rljax.experiment import cli, signals, statistics, writers
 from rljax.experiment import settings as settings_
 from rljax.experiment.reports import updates_at
 from rljax.training import count_updates

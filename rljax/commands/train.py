@@ -18,8 +18,8 @@ import rich.table
 import tyro
 
 import rljax
-from rljax import parallel
-from rljax.experiment import cli, plotting, signals, writers
+from rljax import parallel, plotting
+from rljax.experiment import cli, signals, writers
 from rljax.experiment.presets import purejaxrl_settings
 from rljax.training import count_updates
 

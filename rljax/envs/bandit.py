@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from rljax import checks, random, spaces, struct
+from rljax.envs import pictures
 from rljax.types import Env, TimeStep
 
 
@@ -73,6 +74,28 @@ class Bandit(Env):
         never = jnp.zeros((), bool)
         return state, TimeStep(jnp.zeros((), jnp.int32), reward, never, never)
 
+    def render(self, state: BanditState, *, size: int = 400) -> np.ndarray:
+        """A bar for each arm's true mean, [0.6 · size, size, 3] uint8.
+
+        The best arms are gold. A whisker is a standard deviation of the rewards to
+        either side, where all arms have the same. Which arm was pulled is not part of
+        the state.
+
+        Raises:
+          TypeError, ValueError: `state` is traced, batched, not finite or another
+            environment's; or `size` is not from 16 to 4096.
+        """
+        size = pictures.side(size)
+        checks.instance("state", state, BanditState, "env.reset(key)[0]")
+        means = pictures.concrete("state.means", state.means)
+        if means.shape != (self.num_arms,) or not np.isfinite(means).all():
+            raise ValueError(
+                f"state.means must be [{self.num_arms}] finite numbers, as the picture "
+                f"is of one bandit, has shape {means.shape}."
+            )
+        limits, spread = self._limits(means)
+        return pictures.bandit(means, spread=spread, limits=limits, size=size)
+
     def _check_arms(self, minimum: float, maximum: float) -> None:
         checks.ints(self, "num_arms", minimum=1)
         checks.reals(self, "drift_scale", minimum=0.0, optional=True)
@@ -101,6 +124,11 @@ class Bandit(Env):
 
     def _drifted(self, means: jax.Array) -> jax.Array:
         return means
+
+    def _limits(self, means: np.ndarray) -> tuple[tuple[float, float], float]:
+        """The range of numbers that a picture shows, and the rewards' σ or 0."""
+        del means
+        return (0.0, 1.0), 0.0
 
 
 @struct.dataclass
@@ -160,6 +188,21 @@ class GaussianBandit(Bandit):
 
     def _reward(self, mean: jax.Array, noise: jax.Array) -> jax.Array:
         return mean + self.noise_scale * noise
+
+    def _limits(self, means: np.ndarray) -> tuple[tuple[float, float], float]:
+        loc, scale, noise = (
+            pictures.number(f"GaussianBandit.{name}", getattr(self, name))
+            for name in ("mean_loc", "mean_scale", "noise_scale")
+        )
+        # Of what the arms may be at first, so that the picture of one that drifts
+        # stands still as long as its means are in that range.
+        likely = np.array([loc - 2 * scale, loc + 2 * scale])
+        if self.means is not None:
+            likely = pictures.concrete("GaussianBandit.means", self.means)
+        low = min(means.min(), likely.min()) - noise
+        high = max(means.max(), likely.max()) + noise
+        low, high = min(low, 0.0), max(high, 0.0)
+        return (low, high if high > low else 1.0), noise
 
 
 @struct.dataclass

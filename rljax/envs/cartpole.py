@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from rljax import checks, random, spaces, struct
+from rljax.envs import pictures
 from rljax.types import Env, TimeStep
 
 
@@ -122,6 +123,26 @@ class CartPole(Env):
             reward=jnp.ones_like(state.x),
             terminated=terminated,
             truncated=jnp.zeros_like(terminated),
+        )
+
+    def render(self, state: CartPoleState, *, size: int = 400) -> np.ndarray:
+        """Cart, pole and track, [size / 2, size, 3] uint8.
+
+        The two posts are the thresholds of x, the pale sector those of the angle. A
+        pole that has fallen, or whose cart has left the track, is dark red.
+
+        Raises:
+          TypeError, ValueError: `state` is traced, batched, not finite or another
+            environment's; or `size` is not from 16 to 4096.
+        """
+        size = pictures.side(size)
+        checks.instance("state", state, CartPoleState, "env.reset(key)[0]")
+        names = ("x_threshold", "theta_threshold", "half_length")
+        return pictures.cart_pole(
+            pictures.number("state.x", state.x),
+            pictures.number("state.theta", state.theta),
+            **{n: pictures.number(f"CartPole.{n}", getattr(self, n)) for n in names},
+            size=size,
         )
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rljax import checks, random, spaces, struct
+from rljax.envs import pictures
 from rljax.envs.gridmaps import (
     ARROWS,
     CLIFF,
@@ -261,26 +262,44 @@ class GridWorld(Env):
         Raises:
           ValueError: `policy` is not an action in [0, 4) for each cell.
         """
-        actions, num_cells = np.asarray(policy), self.observation_space.n
-        inside = (actions >= 0) & (actions < len(ARROWS))
-        if actions.dtype.kind not in "iu" or actions.shape != (num_cells,):
-            raise ValueError(
-                f"policy must be [{num_cells}] integers, an action for each cell, got "
-                f"{actions.dtype} {list(actions.shape)}."
-            )
-        if not inside.all():
-            raise ValueError(
-                f"policy must hold actions in [0, {len(ARROWS)}), got "
-                f"{actions[~inside][0]} in cell {np.flatnonzero(~inside)[0]}."
-            )
-        arrows = (ARROWS[int(action)] for action in actions)
+        arrows = (ARROWS[action] for action in check_policy(self, policy))
         return self._lines(self._where_one_acts(arrows), " ")
 
-    def render(self, state: jax.Array) -> str:
-        """The map with the agent (A) in it, one row per line; not under jit."""
+    def render_text(self, state: jax.Array) -> str:
+        """The map with the agent (A) in it, one row per line; not under jit.
+
+        Raises:
+          TypeError, ValueError: `state` is not the index of one of the cells.
+        """
         cells = list("".join(self.layout).replace(START, FREE))
-        cells[int(state)] = START
+        cells[self._cell(state)] = START
         return self._lines(cells, "")
+
+    def render(self, state: jax.Array, *, size: int = 400) -> np.ndarray:
+        """The map with the agent in it, a blue disc, [H, W, 3] uint8.
+
+        Goals are gold with a star, walls dark, pits and cliffs dark red with their
+        letter, the start is pale blue with a frame.
+
+        Args:
+          state: [] int, concrete: this does not work under jit.
+          size: pixels of the longer side. Cells have whole pixels, so it is shorter by
+            what is left over, or longer in a map of more cells than pixels.
+
+        Raises:
+          TypeError, ValueError: `state` is not the index of one of the cells, or
+            `size` is not from 16 to 4096.
+        """
+        size = pictures.side(size)
+        return pictures.grid(self.layout, self._cell(state), size=size)
+
+    def _cell(self, state: Any) -> int:
+        cell, num_cells = pictures.number("state", state), self.observation_space.n
+        if cell not in range(num_cells):
+            raise ValueError(
+                f"state must be the index of a cell, in [0, {num_cells}), got {state}."
+            )
+        return int(cell)
 
     def _where_one_acts(self, texts: Iterable[str]) -> list[str]:
         """The texts of the cells, with the map's letter where no action is taken."""
@@ -297,3 +316,24 @@ class GridWorld(Env):
             separator.join(cells[i : i + columns])
             for i in range(0, len(cells), columns)
         )
+
+
+def check_policy(grid: GridWorld, policy: Any) -> list[int]:
+    """The actions of a policy, one for each cell.
+
+    Raises:
+      ValueError: `policy` is not an action in [0, 4) for each cell.
+    """
+    actions, num_cells = np.asarray(policy), grid.observation_space.n
+    inside = (actions >= 0) & (actions < len(ARROWS))
+    if actions.dtype.kind not in "iu" or actions.shape != (num_cells,):
+        raise ValueError(
+            f"policy must be [{num_cells}] integers, an action for each cell, got "
+            f"{actions.dtype} {list(actions.shape)}."
+        )
+    if not inside.all():
+        raise ValueError(
+            f"policy must hold actions in [0, {len(ARROWS)}), got "
+            f"{actions[~inside][0]} in cell {np.flatnonzero(~inside)[0]}."
+        )
+    return actions.tolist()

@@ -96,3 +96,12 @@ class TimeLimit(Env):
         if isinstance(self.env, Env):
             return self.env.to_mdp(**kwargs)
         return Env.to_mdp(self.env, **kwargs)  # pyright: ignore[reportArgumentType]
+
+    def render(self, state: TimeLimitState, *, size: int = 400) -> np.ndarray:
+        """The picture of the wrapped environment, [H, W, 3] uint8.
+
+        Raises:
+          TypeError: the wrapped environment has none.
+        """
+        checks.instance("state", state, TimeLimitState, "env.reset(key)[0]")
+        return contract.render(self.env, state.env_state, size=size)

@@ -2,13 +2,13 @@
 
 `sweep.sweep` (`rljax.sweep`) trains agents × settings × environments × seeds. It hands
 a `reports.Report` to callbacks such as those in `writers`; `checkpoint` saves and
-restores its states. `statistics` summarises scores over seeds, `plotting` draws them.
+restores its states. `statistics` summarises scores over seeds, `rljax.plotting` draws
+them.
 """
 
 from rljax.experiment import (
     checkpoint,
     faults,
-    plotting,
     presets,
     reports,
     results,
@@ -37,7 +37,6 @@ __all__ = [
     "WandBWriter",
     "checkpoint",
     "faults",
-    "plotting",
     "presets",
     "reports",
     "results",

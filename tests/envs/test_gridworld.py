@@ -87,13 +87,13 @@ def test_steps_of_the_5x5_map_are_the_published_ones(key):
 def test_render_shows_the_agent_the_goal_and_the_walls(key):
     env = GridWorld()
     state, _ = env.reset(key)
-    assert env.render(state) == "A....\n.#.#.\n.#.#.\n.#...\n....G"
+    assert env.render_text(state) == "A....\n.#.#.\n.#.#.\n.#...\n....G"
     for action in (RIGHT, UP, RIGHT, LEFT):
         state, _ = env.step(state, action, key)
-    assert env.render(state) == ".A...\n.#.#.\n.#.#.\n.#...\n....G"
-    assert env.render(24) == ".....\n.#.#.\n.#.#.\n.#...\n....A"
+    assert env.render_text(state) == ".A...\n.#.#.\n.#.#.\n.#...\n....G"
+    assert env.render_text(24) == ".....\n.#.#.\n.#.#.\n.#...\n....A"
     # Of other starts only the agent's own cell is marked.
-    assert GridWorld(SLIPPERY).render(5 + 1) == "...P\n.#A.\n...G"
+    assert GridWorld(SLIPPERY).render_text(5 + 1) == "...P\n.#A.\n...G"
 
 
 @pytest.mark.parametrize(

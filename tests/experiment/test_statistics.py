@@ -1,13 +1,11 @@
-"""Statistics over seeds, and the picture they make."""
+"""Statistics over seeds."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from rljax.experiment import plotting
 from rljax.experiment import statistics as metrics
-from rljax.tabular.bandits import BanditCurves
 from rljax.training import Metrics
 
 
@@ -53,17 +51,9 @@ def test_metrics_of_a_lone_seed_need_their_axis():
         metrics.windowed_episode_returns(episodes([1, 3, 0, 0], [10, 90, 0, 0]), 2)
 
 
-def test_learning_curve_with_gaps_is_drawn(tmp_path):
-    data = episodes([[0, 3, 0, 0], [0, 0, 0, 2]], [[0, 90, 0, 0], [0, 0, 0, 8]])
-    path = tmp_path / "curve.png"
-    plotting.save_learning_curve(path, data, steps_per_update=10, title="test")
-    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-
-
 # rliable's own test cases, as [num_tasks, num_seeds].
 X = np.array([[1, 2, 1, 2], [2, 2, 1, 1]])
 Y = np.array([[1, 2, 3], [1, 2, 3]])
-CURVES = BanditCurves(np.arange(1, 4), *np.ones((3, 2, 1, 3)))
 
 
 def test_the_published_cases_of_rliable():
@@ -213,26 +203,6 @@ def stratified_interval(statistic, scores, **settings):
             metrics.windowed_episode_returns,
             {"metrics": episodes([[1]], [[1]]), "num_windows": "2"},
             "num_windows must be an integer",
-        ),
-        (
-            plotting.save_learning_curve,
-            {"path": 3, "metrics": X, "steps_per_update": 1, "title": ""},
-            "path must be a path, got 3",
-        ),
-        (
-            plotting.save_sweep,
-            {"path": "picture.png", "result": X, "title": ""},
-            "result must be a SweepResult, such as rljax.sweep returns",
-        ),
-        (
-            plotting.save_bandit_curves,
-            {"path": "picture.png", "curves": {"a": X}, "labels": {}, "title": ""},
-            "curves.'a'. must be a BanditCurves",
-        ),
-        (
-            plotting.save_bandit_curves,
-            {"path": "a.png", "curves": {"a": CURVES}, "labels": {}, "title": ""},
-            "labels must be a dictionary with 'a', got {}",
         ),
     ],
 )
