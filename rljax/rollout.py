@@ -53,8 +53,8 @@ class Experience(NamedTuple):
     """[T, N, …] what `record` returned, or None."""
 
 
-class _Noise(NamedTuple):
-    """All randomness of a rollout, drawn before it starts."""
+class Noise(NamedTuple):
+    """All randomness of a rollout, drawn before it starts, leaves [T, …]."""
 
     act: Any
     """Of the decisions."""
@@ -172,6 +172,48 @@ def interact(
     return done._replace(sums=sums)
 
 
+def draw(agent: Agent, agent_state: Any, env: EnvLike, key_unroll: jax.Array) -> Noise:
+    """The randomness of one rollout of the agent's plan, leaves [T, N, …].
+
+    It is what `interact` draws from the same key, for whoever wants to take the steps
+    one at a time, with `step_all`, and to stop between any two.
+    """
+    return _draw_all(agent, agent_state, env, key_unroll, agent.rollout_plan)
+
+
+def step_all(
+    agent: Agent,
+    agent_state: Any,
+    env: EnvLike,
+    rollout_state: RolloutState,
+    noise: Noise,
+) -> tuple[RolloutState, Transition, EpisodeSums]:
+    """One step of all environments, with a reset where it ended an episode.
+
+    `draw`, T of these, one for each element of the noise, and `agent.update` are what
+    `interact` does where its plan asks for one update: the same numbers, to rounding,
+    which may be another where a program is compiled apart.
+
+    Args:
+      agent: see `types.Agent`.
+      agent_state: from `agent.init` or an earlier update.
+      env: environment.
+      rollout_state: from `start_all` or an earlier call, leaves [N, …].
+      noise: one element of what `draw` returned, leaves [N, …].
+
+    Returns:
+      The state to go on from, the transitions, and the sums over the episodes that this
+      step ended, all with leaves [N, …].
+    """
+    state, transition = _over_envs(
+        lambda *one: _step(agent, agent_state, env, *one), rollout_state, noise
+    )
+    trajectory = jax.tree.map(lambda x: x[None], transition)
+    none = _no_episodes(state.episode_length.shape)
+    state, sums = _count(state, none, trajectory, first_only=False)
+    return state, transition, _episode_sums(sums)
+
+
 def _steps(agent, agent_state, env, state, sums, noise, plan, record) -> Any:
     """`plan.block` steps: ((state, sums), (trajectory, records)), [N] and [k, N]."""
 
@@ -231,7 +273,7 @@ def _repeat(block, agent_state, rollout_state, sums, noise, key, plan):
     return Experience(agent_state, rollout_state, sums, metrics, records)
 
 
-def _draw_all(agent, agent_state, env, key, plan) -> _Noise:
+def _draw_all(agent, agent_state, env, key, plan) -> Noise:
     """The noise of all environments' rollouts, leaves [T, N, …]."""
 
     def draw(key):
@@ -242,7 +284,7 @@ def _draw_all(agent, agent_state, env, key, plan) -> _Noise:
     return jax.vmap(draw, out_axes=1)(random.split(key, plan.num_envs))
 
 
-def _draw(agent, agent_state, env, key, length) -> _Noise:
+def _draw(agent, agent_state, env, key, length) -> Noise:
     """The noise of one environment's rollout, leaves [T, …].
 
     It is all drawn at once and before the loop, which spares the loop most of its
@@ -250,7 +292,7 @@ def _draw(agent, agent_state, env, key, length) -> _Noise:
     those that are not used.
     """
     key_act, key_step, key_reset = random.split(key, 3)
-    return _Noise(
+    return Noise(
         agent.draw(agent_state, (length,), key_act),
         contract.draw_noise(env, (length,), key_step),
         jax.vmap(env.reset)(random.split(key_reset, length)),

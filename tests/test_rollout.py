@@ -1,5 +1,6 @@
 """Unrolling: resets, true successors, and episode statistics, counted by hand."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -224,3 +225,37 @@ def test_counters_stop_at_the_largest_number(key):
     _, _, sums = rollout.unroll(Pusher(), (), env, state, key, length=8)
     assert sums.num_episodes == 2
     assert sums.episode_length_sum == last
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_steps_taken_one_at_a_time_are_those_of_interact(num_envs, key):
+    agent = rljax.Reinforce(num_envs=num_envs, rollout_length=7, hidden_sizes=(4,))
+    env = rljax.make("CartPole-v1", max_steps=3)
+    state = rljax.init_train(agent, env, key)
+    agent_state, start = state.agent_state, state.rollout_state
+
+    @jax.jit
+    def whole(key):
+        done = rollout.interact(agent, agent_state, env, start, key, key)
+        return done.agent_state, done.rollout_state
+
+    @jax.jit
+    def step(rollout_state, noise):
+        return rollout.step_all(agent, agent_state, env, rollout_state, noise)
+
+    noise = rollout.draw(agent, agent_state, env, key)
+    here, transitions, ended = start, [], 0
+    for time in range(7):
+        one = jax.tree.map(lambda x: x[time], noise)
+        here, transition, sums = step(here, one)
+        transitions.append(transition)
+        ended += sums.num_episodes
+        np.testing.assert_array_equal(sums.episode_length_sum, 3 * (time % 3 == 2))
+    trajectory = jax.tree.map(lambda *x: jnp.stack(x), *transitions)
+    learned, _ = jax.jit(agent.update)(agent_state, trajectory, key)
+    expected, end = whole(key)
+    # Programs that are compiled apart may round otherwise.
+    chex.assert_trees_all_close(here, end, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(learned, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(ended, 2)
+    np.testing.assert_array_equal(here.episode_length, 1)

@@ -3,9 +3,11 @@
 import builtins
 import csv
 import dis
+import functools
 import gzip
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import signal
@@ -21,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import stats
 
 import rljax
 from rljax import commands
@@ -28,6 +31,8 @@ from rljax.agents.base import AgentState
 from rljax.experiment import cli, signals
 from rljax.experiment.checkpoint import CheckpointError
 from rljax.experiment.results import Outcome
+from rljax.tabular.bandits import BanditCurves
+from rljax.training import Metrics
 from tests.conftest import enable_x64
 from tests.oracles import published
 
@@ -45,7 +50,7 @@ INTERRUPTIBLE = (
     "signal.signal(signal.SIGINT, signal.default_int_handler);"
     "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')",
 )
-COMMANDS = ("train", "sweep", "gridworld", "bandits", "rlhf")
+COMMANDS = ("train", "sweep", "gridworld", "bandits", "lab", "rlhf")
 
 
 def load(name):
@@ -112,6 +117,20 @@ def test_a_run_never_touches_an_older_one(output):
             "learning_curve.png",
             "checkpoints",
         }
+
+
+def test_a_second_full_of_runs_is_refused(tmp_path, monkeypatch):
+    tried = []
+
+    def taken(folder, **_):
+        tried.append(folder)
+        raise FileExistsError
+
+    monkeypatch.setattr(Path, "mkdir", taken)
+    with pytest.raises(FileExistsError, match=r"--output .* is full of runs named 2"):
+        cli.make_run_folder(tmp_path, "name")
+    assert len({*tried}) == len(tried) > 100
+    assert {folder.parent for folder in tried} == {tmp_path}
 
 
 def test_two_runs_of_one_configuration_are_equal(output):
@@ -635,11 +654,14 @@ def test_the_program_says_its_version_and_refuses_unknown_commands(capsys, monke
     assert "error: no command 'trian'" in printed.err
 
 
-def test_a_missing_extra_is_named():
-    code = "import sys; sys.modules['tyro'] = None; from rljax import commands;"
-    status, _, error = called("-c", f"{code} sys.exit(commands.main('train'))")
+@pytest.mark.parametrize(
+    ("package", "command", "extra"), [("tyro", "train", "cli"), ("bokeh", "lab", "lab")]
+)
+def test_a_missing_extra_is_named(package, command, extra):
+    code = f"import sys; sys.modules[{package!r}] = None; from rljax import commands;"
+    status, _, error = called("-c", f"{code} sys.exit(commands.main({command!r}))")
     assert status == 1
-    assert b"pip install 'rljax-core[cli]'" in error
+    assert f"pip install 'rljax-core[{extra}]'".encode() in error
 
 
 @pytest.mark.parametrize(
@@ -752,6 +774,189 @@ def test_bandits_compares_all_rules_and_saves(family, tmp_path, capsys):
         )
         assert low <= mean <= high
         assert 0 <= float(row["share_optimal"]) <= 1
+
+
+def documented():
+    """What is told of the numbers by the scripts, in one line."""
+    text = (ROOT / "scripts" / "README.md").read_text(encoding="utf-8")
+    return " ".join(text.split())
+
+
+def test_the_defaults_of_bandits_are_those_of_its_numbers():
+    script = load("bandits")
+    config = script.Config()
+    assert script.make_env(config) == rljax.GaussianBandit()
+    assert script.make_env(script.Config("bernoulli")) == rljax.BernoulliBandit()
+    words = f"with noise {config.noise_scale} and {config.num_pulls} pulls"
+    assert words in documented()
+    assert f"# {config.num_bandits:,} Gaussian bandits" in script.__doc__
+
+
+def rules_of(**flags):
+    """By rule, its settings by label."""
+    script = load("bandits")
+    rules = script.make_agents(script.Config(**flags))
+    assert {*rules} > {*script.PUBLISHED}
+    return rules
+
+
+@pytest.mark.parametrize(
+    ("loc", "scale", "noise"), [(1.0, 0.5, 0.3), (-2.0, 3.0, 0.7), (0.0, 0.1, 4.0)]
+)
+def test_rules_for_bandits_are_set_by_the_scale_of_the_rewards(loc, scale, noise):
+    rules = rules_of(mean_loc=loc, mean_scale=scale, noise_scale=noise, step_size=0.2)
+
+    def explorations(name):
+        return [agent.exploration for agent in rules[name].values()]
+
+    # The first is what it says, the others are smaller and larger ones.
+    scales = np.array([rule.scale for rule in explorations("UCB1")])
+    np.testing.assert_allclose(scales[0], 2 * (scale + noise))
+    np.testing.assert_allclose(scales / scales[0], [1, 0.1, 0.25, 2])
+    for name in ("KL-UCB", "Thompson"):
+        sigmas = [rule.noise_scale for rule in explorations(name)]
+        np.testing.assert_allclose(np.divide(sigmas, noise), [1, 1 / 3, 2, 5])
+    for rule in explorations("Thompson"):
+        assert (rule.prior_mean, rule.prior_scale) == (loc, scale)
+    # From what one arm in 44 is better than, up to what none is.
+    optimistic = [agent.initial_value for agent in rules["optimistic"].values()]
+    least = min(optimistic)
+    np.testing.assert_allclose(stats.norm(loc, scale).sf(least), stats.norm.sf(2))
+    np.testing.assert_allclose(np.subtract(optimistic, least), [1, 0, 3, 10])
+    assert {agent.step_size for agent in rules["UCB"].values()} == {0.2}
+
+
+@pytest.mark.parametrize("family", ["gaussian", "bernoulli"])
+def test_the_settings_of_a_rule_are_what_their_labels_say(family):
+    def number(name, agent):
+        rule = agent.exploration
+        return {
+            "ε-greedy": lambda: rule.epsilon,
+            "softmax": lambda: rule.temperature,
+            "UCB": lambda: rule.c,
+            "UCB1": lambda: rule.scale,
+            "gradient": lambda: agent.step_size,
+            "optimistic": lambda: agent.initial_value,
+            "KL-UCB": lambda: rule.c if family == "bernoulli" else rule.noise_scale,
+            "Thompson": lambda: (
+                rule.prior_wins if family == "bernoulli" else rule.noise_scale
+            ),
+        }[name]()
+
+    rules = rules_of(bandit=family)
+    for name, settings in rules.items():
+        assert len(settings) > 1
+        for label, agent in settings.items():
+            value = float(label.split("=")[1])
+            np.testing.assert_allclose(value, number(name, agent), rtol=1e-5)
+            assert agent.discount == 0
+    for name, settings in rules_of(bandit=family, grid=False).items():
+        assert [*settings] == [*rules[name]][:1]
+
+
+@pytest.mark.parametrize("family", ["gaussian", "bernoulli"])
+def test_the_lower_bound_of_bandits_is_that_of_each_arm_by_hand(family):
+    script = load("bandits")
+    means = np.random.default_rng(0).uniform(0.1, 0.9, (3, 4))
+    pulls = np.array([1, 4, 30, 100_000])
+    expected = np.zeros((3, 4))
+    for i, arms in enumerate(means):
+        for k, t in enumerate(pulls):
+            for arm in arms[arms < arms.max()]:
+                gap = arms.max() - arm
+                divergence = (
+                    stats.entropy([arm, 1 - arm], [arms.max(), 1 - arms.max()])
+                    if family == "bernoulli"
+                    else gap**2 / (2 * 0.4**2)
+                )
+                expected[i, k] += min(gap / divergence * np.log(t), gap * t)
+    bound = script.lower_bound(
+        script.Config(family, noise_scale=0.4),
+        {"rule": BanditCurves(pulls, *np.zeros((3, 3, 1, 4)))},
+        means,
+    )
+    np.testing.assert_allclose(bound, expected.mean(0), rtol=1e-4)
+
+
+@pytest.fixture
+def bandit_curves():
+    """What `bandits` has measured, made up: seven bandits, and two times."""
+    rng = np.random.default_rng(0)
+    labels = {"ε-greedy": ["a", "b", "c"], "softmax": ["d"], "UCB": ["e"]}
+
+    def curves(grid):
+        regrets = rng.uniform(1, 9, (2, 7, len(grid), 2))
+        optimal = rng.integers(1, 10, (7, len(grid), 2))
+        return BanditCurves(np.array([10, 40]), *regrets, optimal)
+
+    curves = {name: curves(grid) for name, grid in labels.items()}
+    curves["ε-greedy"].expected_regret[:, 1] /= 100  # its best setting
+    return curves, labels
+
+
+def test_the_table_of_bandits_is_where_the_curves_end(bandit_curves):
+    curves, labels = bandit_curves
+    script = load("bandits")
+    table = script.summary_table(script.Config(), *bandit_curves, np.array([1.0, 2.5]))
+    columns = {c.header.replace("\n", " "): list(c.cells) for c in table.columns}
+    assert columns["rule"] == ["ε-greedy", "", "", "softmax", "UCB", "Lai–Robbins"]
+    assert columns["setting"] == ["a", "b *", "c", "d", "e", ""]
+    assert columns["expected regret"].pop() == "2.5"
+    ends = [(curves[name], i) for name in labels for i in range(len(labels[name]))]
+    for row, (curve, i) in enumerate(ends):
+        for header, scores in (
+            ("expected regret", curve.expected_regret),
+            ("realised regret", curve.realised_regret),
+        ):
+            last = scores[:, i, 1]
+            half = stats.t.ppf(0.975, 6) * stats.sem(last)
+            assert columns[header][row] == f"{last.mean():.1f} ± {half:.1f}"
+        share = 100 * curve.optimal_pulls[:, i, 1].mean() / 40
+        assert columns["optimal"][row] == f"{share:.1f} %"
+    firsts = np.stack([c.expected_regret[:, 0, 1] for c in curves.values()])
+    wins = np.bincount(firsts.argmin(0), minlength=3) / 7
+    least = [columns["least"][i] for i in (0, 3, 4)]
+    assert least == [f"{100 * share:.0f} %" for share in wins]
+    for name, share in zip(labels, wins, strict=True):
+        assert f"{name} {100 * share:.1f} %" in table.caption
+
+
+def test_the_curves_of_bandits_are_written_with_their_intervals(
+    bandit_curves, tmp_path
+):
+    curves, labels = bandit_curves
+    load("bandits").write_curves(tmp_path / "curves.csv", *bandit_curves)
+    rows = iter(rows_of(tmp_path / "curves.csv"))
+    for name, curve in curves.items():
+        shares = curve.optimal_pulls / [10, 40]
+        for (i, label), (k, pulls) in itertools.product(
+            enumerate(labels[name]), enumerate((10, 40))
+        ):
+            row = next(rows)
+            assert (row["rule"], row["setting"]) == (name, label)
+            assert row["pulls"] == str(pulls)
+            for column, scores in (
+                ("expected_regret", curve.expected_regret),
+                ("realised_regret", curve.realised_regret),
+                ("share_optimal", shares),
+            ):
+                mean = scores[:, i, k].mean()
+                half = stats.t.ppf(0.975, 6) * stats.sem(scores[:, i, k])
+                found = [float(row[column + end]) for end in ("_low", "", "_high")]
+                expected = [mean - half, mean, mean + half]
+                np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert not [*rows]
+
+
+def test_bandits_on_which_rules_tie_are_shared():
+    def curves(*ends):  # of the first setting, and another that does not count
+        regrets = np.stack([ends, np.zeros(len(ends))], 1)[..., None]
+        return BanditCurves(np.ones(1), np.pad(regrets, 3 * ((0, 0),)), regrets, None)
+
+    shares = load("bandits").least_regret(
+        {"a": curves(1.0, 1.0, 5.0, 0.0), "b": curves(2.0, 1.0, 4.0, 1.0)}
+    )
+    assert shares == {"a": 0.625, "b": 0.375}
 
 
 @pytest.mark.parametrize(
@@ -1035,6 +1240,108 @@ def test_rlhf_compares_with_the_optimum_and_saves(tmp_path, capsys):
         np.testing.assert_allclose(value["exact_gap"], gap, atol=1e-4)
         if row["algorithm"] in ("PPO-KL", "RLOO", "GRPO"):
             assert gap < 0.1 * abs(value["exact_optimum"]) + 0.01
+
+
+def test_the_defaults_of_rlhf_are_those_of_its_table():
+    script = load("rlhf")
+    config = script.Config()
+    betas = "".join(f" β = {beta:g} |" for beta in config.kl_coefs)
+    for words in (
+        f"| updates | |{betas} |---",
+        f"(V = {config.vocabulary_size}, H = {config.horizon})",
+        f"over {config.num_seeds} seeds with 95 % bootstrap intervals "
+        f"({config.num_updates} updates, and",
+        f"a {config.policy}, {config.num_pairs:,} pairs",
+        f"models fitted to {config.num_proxy_pairs} preferences",
+        f"over {config.num_proxies} models)",
+    ):
+        assert words in documented(), words
+    sizes = f"× {len(config.kl_coefs)} β × {config.num_seeds} seeds"
+    assert sizes in script.__doc__
+
+
+def test_all_algorithms_of_rlhf_take_steps_that_suit_the_policy(key):
+    script = load("rlhf")
+    agents = {}
+
+    def make(kind, key):
+        sizes = {"vocabulary_size": 2, "horizon": 2, "num_updates": 7}
+        config = script.Config(policy=kind, **sizes)
+        made = script.make_agents(config, script.make_problem(config), key)
+        agents[kind] = {
+            name: (agent.learning_rate, agent.rollout_length, agent.anneal_updates)
+            for name, agent in made.items()
+        }
+
+    for kind in ("table", "mlp", "transformer"):
+        jax.eval_shape(functools.partial(make, kind), key)  # compiles nothing
+    for kind, share in (("mlp", 0.3), ("transformer", 0.1)):
+        assert {*agents[kind]} == {*agents["table"]}
+        for name, (rate, *lengths) in agents[kind].items():
+            np.testing.assert_allclose(rate, share * agents["table"][name][0])
+            assert lengths == [2, 7]
+
+
+@pytest.fixture
+def compared():
+    """What `rlhf` has measured, made up: two settings, four seeds and five updates."""
+    rng = np.random.default_rng(0)
+    names = ("optimum", "gap", "reward", "kl", "objective")
+    outcomes = []
+    for name, beta in (("RLOO", 0.2), ("DPO", 1.0)):
+        found = {f"exact_{n}": rng.uniform(1, 9, (4, 5)) for n in names}
+        found["exact_gap"][:2, -1] = 0.001  # two within 2 % of the optimum
+        metrics = Metrics(None, None, None, {"loss": np.zeros((4, 5)), **found})
+        setting = {"agent": name, "kl_coef": beta}
+        faults = np.full(4, -1)
+        outcomes.append(Outcome(setting, None, None, None, metrics, None, faults))
+    return types.SimpleNamespace(outcomes=outcomes)
+
+
+def test_the_table_of_rlhf_is_where_the_runs_ended(compared):
+    table = load("rlhf").summary_table(compared)
+    columns = {column.header: list(column.cells) for column in table.columns}
+    assert columns["algorithm"] == ["RLOO", "DPO"]
+    assert columns["β"] == ["0.2", "1"]
+    assert columns["≤ 2 %"] == ["2/4", "2/4"]
+    for i, outcome in enumerate(compared.outcomes):
+        last = {name: x[:, -1] for name, x in outcome.metrics.agent.items()}
+        for header, name, digits in (
+            ("J(π*)", "exact_optimum", 3),
+            (r"E\[r]", "exact_reward", 2),
+            ("KL", "exact_kl", 2),
+        ):
+            middle = stats.trim_mean(last[name], 0.25)
+            assert columns[header][i] == f"{middle:.{digits}f}"
+        shares = 100 * last["exact_gap"] / last["exact_optimum"]
+        middle, low, high = (
+            float(x.strip("[],")) for x in columns["gap, %"][i].split()
+        )
+        assert middle == pytest.approx(stats.trim_mean(shares, 0.25), rel=0.01)
+        assert shares.min() - 0.01 < low < middle < high < shares.max() * 1.01
+
+
+def test_the_runs_of_rlhf_are_written_as_they_ended(compared, tmp_path):
+    load("rlhf").write_runs(tmp_path / "runs.csv", compared)
+    rows = rows_of(tmp_path / "runs.csv")
+    assert [(r["algorithm"], r["kl_coef"], r["seed"]) for r in rows] == [
+        (name, beta, str(seed))
+        for name, beta in (("RLOO", "0.2"), ("DPO", "1.0"))
+        for seed in range(4)
+    ]
+    for i, row in enumerate(rows):
+        found = compared.outcomes[i // 4].metrics.agent
+        assert "loss" not in row
+        for name in ("exact_gap", "exact_kl", "exact_objective"):
+            np.testing.assert_allclose(float(row[name]), found[name][i % 4, -1], 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(0.00123, "0.12"), (0.0999, "9.99"), (0.1, "10.0"), (0.99, "99.0"), (1.0, "100")],
+)
+def test_percents_have_three_digits_at_most(share, words):
+    assert load("rlhf").percent(share) == words
 
 
 @pytest.mark.parametrize(

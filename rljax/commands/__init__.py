@@ -1,6 +1,7 @@
 """The command line: `rljax train`, `rljax sweep` and so on, one module for each.
 
-They need the extra `cli`, and are imported when they are called.
+They need the extra `cli`, `lab` an extra of its own, and are imported when they are
+called.
 """
 
 import codecs
@@ -12,8 +13,11 @@ COMMANDS = {
     "sweep": "train over a grid of settings and compare them",
     "gridworld": "plan and learn on a grid, with the exact regret",
     "bandits": "compare exploration rules on many bandits",
+    "lab": "play with agents that learn, on a page in the browser",
     "rlhf": "train policies on a reward less β × KL, beside the exact optimum",
 }
+_EXTRAS = {"lab": "lab"}
+"""What a command needs, if not `cli`."""
 # What a text says in letters that every encoding has.
 _PLAIN = {
     **dict(zip("←↑→↓−–·×█", "<^>v--.x#", strict=True)),
@@ -49,9 +53,10 @@ def main(name: str | None = None) -> int:
     try:
         command = importlib.import_module(f"rljax.commands.{name}")
     except ImportError as error:
+        extra = _EXTRAS.get(name, "cli")
         print(
-            f"error: {error}. Install the extra `cli`: pip install 'rljax-core[cli]', "
-            "or pip install -e '.[cli]' in a checkout.",
+            f"error: {error}. Install the extra `{extra}`: pip install "
+            f"'rljax-core[{extra}]', or pip install -e '.[{extra}]' in a checkout.",
             file=sys.stderr,
         )
         return 1

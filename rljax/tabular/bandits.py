@@ -1,6 +1,7 @@
 """Tabular agents on bandits: one bandit pull by pull, or thousands at once."""
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -62,8 +63,62 @@ def play_bandit(
     Raises:
       TypeError, ValueError: an argument is wrong; the message names it.
     """
+    num_pulls = _checked(agent, env, key, num_pulls)
+    agent_state, (pulls, _) = _play_bandit(agent, env, key, num_pulls)
+    return agent_state, pulls
+
+
+class Watched(NamedTuple):
+    """What happened on one bandit, how its arms were, and what the agent learned."""
+
+    pulls: Pulls
+    """As `play_bandit` returns them."""
+    means: jax.Array
+    """[num_pulls, A] floating: the arms' means at the time of each pull."""
+    agent_states: Any
+    """The agent's state after each pull, leaves [num_pulls, …]."""
+
+
+def watch_bandit(
+    agent: TabularAgent, env: EnvLike, key: jax.Array, *, num_pulls: int
+) -> Watched:
+    """`play_bandit` for whoever wants to see it pull by pull.
+
+    The pulls are those of `play_bandit` with the same arguments, bit for bit. The agent
+    learns from them once more, so the last of its states is that of `play_bandit` up to
+    rounding. All of them are kept: of a table that is 8 bytes for each pull and arm.
+
+    Raises:
+      TypeError, ValueError: as `play_bandit`.
+    """
+    num_pulls = _checked(agent, env, key, num_pulls)
+    _, (pulls, means) = _play_bandit(agent, env, key, num_pulls)
+    return Watched(pulls, means, _learned_from(agent, env, key, pulls))
+
+
+@jax.jit
+def _learned_from(agent, env, key, pulls):
+    """The agent's states after each pull: it learns from them once more.
+
+    Recorded while it plays, they would make XLA round rewards otherwise than it does in
+    `play_bandit`.
+    """
+    key_agent, key_reset, _ = _split_play_key(key)
+    _, obs = env.reset(key_reset)
+    never = jnp.zeros((), bool)
+
+    def learn(agent_state, pull):
+        step = Transition(obs, pull.actions, pull.rewards, never, never, obs, ())
+        trajectory = jax.tree.map(lambda x: x[None, None], step)
+        agent_state, _ = agent.update(agent_state, trajectory, key)
+        return agent_state, agent_state
+
+    return jax.lax.scan(learn, agent.init(key_agent, env), pulls)[1]
+
+
+def _checked(agent: Any, env: Any, key: Any, num_pulls: Any) -> int:
+    """The number of pulls, where all arguments are right."""
     contract.require(agent, env, key)
-    num_pulls = checks.integer("num_pulls", num_pulls, minimum=1)
     if not isinstance(agent, TabularAgent) or agent.num_envs != 1:
         raise TypeError(
             "agent must be a tabular agent with num_envs = 1, such as "
@@ -85,16 +140,18 @@ def play_bandit(
                 f"{rule!r} is for rewards in [0, 1], which those of {env!r} are not. "
                 "For normal rewards take KLUCB(noise_scale=σ) or ThompsonGaussian."
             )
-    return _play_bandit(agent, env, key, num_pulls)
+    return checks.integer("num_pulls", num_pulls, minimum=1)
 
 
 @functools.partial(jax.jit, static_argnums=3)
 def _play_bandit(agent, env, key, num_pulls):
-    def record(env_state: Any, transition: Transition) -> Pulls:
+    """The agent's last state, the pulls, and the arms' means at each."""
+
+    def record(env_state: Any, transition: Transition) -> Any:
         means = env_state.means
         best = jnp.max(means)
         gap = best - means[transition.action]
-        return Pulls(transition.action, transition.reward, gap, best)
+        return Pulls(transition.action, transition.reward, gap, best), means
 
     key_agent, key_reset, key_play = _split_play_key(key)
     start = jax.tree.map(lambda x: x[None], rollout.start(env, key_reset))
@@ -113,8 +170,9 @@ def _play_bandit(agent, env, key, num_pulls):
     key_update = jax.random.fold_in(key, 3)
     keys = (random.split(k, num_pulls // block) for k in (key_play, key_update))
     carry = (agent.init(key_agent, env), start)
-    (agent_state, _), pulls = jax.lax.scan(play, carry, tuple(keys))
-    return agent_state, jax.tree.map(lambda x: x.reshape(num_pulls), pulls)
+    (agent_state, _), seen = jax.lax.scan(play, carry, tuple(keys))
+    # From [blocks, pulls of one, 1 environment, …].
+    return agent_state, jax.tree.map(lambda x: x.reshape(num_pulls, *x.shape[3:]), seen)
 
 
 def _split_play_key(key: jax.Array) -> jax.Array:
@@ -157,8 +215,9 @@ def compare_bandits(
     """Plays all agents on the same bandits, in a program sharded over local devices.
 
     All agents meet the same bandits, with the same noise at the k-th pull, so their
-    differences are much less noisy than their values. Each call compiles. It needs 12
-    bytes of memory for each bandit, agent and point, and 16 for each bandit and pull.
+    differences are much less noisy than their values. A call with other numbers in the
+    agents or the bandit compiles nothing anew. It needs 12 bytes of memory for each
+    bandit, agent and point, and 16 for each bandit and pull.
 
     Args:
       agents: for each name, agents that differ only in numbers: settings of one rule.
@@ -183,9 +242,28 @@ def compare_bandits(
     num_bandits = checks.integer("num_bandits", num_bandits, minimum=1)
     num_pulls = checks.integer("num_pulls", num_pulls, minimum=1)
     num_points = checks.integer("num_points", num_points, minimum=1)
+    for agent in itertools.chain.from_iterable(agents.values()):
+        _checked(agent, env, key, num_pulls)
+    stacked = {name: _stacked(name, settings) for name, settings in agents.items()}
+    layout = parallel.lay_out(num_bandits, devices=jax.local_devices())
+    keys = jax.random.split(key, num_bandits)
+    keys = keys[np.minimum(np.arange(layout.num_padded), num_bandits - 1)]
     at = np.linspace(0, num_pulls, min(num_points, num_pulls) + 1).astype(int)[1:] - 1
+    compare = _comparison(layout, num_pulls, tuple(at.tolist()))
+    curves, means = jax.device_get(compare((stacked, env), keys))
+    curves, means = jax.tree.map(lambda x: x[:num_bandits], (curves, means))
+    # Restores the order of `agents`: jitted functions return dicts sorted by name.
+    return {name: BanditCurves(at + 1, *curves[name]) for name in agents}, means
 
-    def one_bandit(key):
+
+@functools.lru_cache(maxsize=16)
+def _comparison(layout: parallel.Layout, num_pulls: int, times: tuple) -> Any:
+    """The jitted program of `compare_bandits`; times are pulls counted from 0."""
+    at = np.array(times)
+
+    def one_bandit(shared, key):
+        agents, env = shared
+
         def play(agent):
             _, pulls = play_bandit(agent, env, key, num_pulls=num_pulls)
             optimal = jnp.cumsum(pulls.optimal, dtype=jnp.int32)
@@ -194,17 +272,13 @@ def compare_bandits(
 
         # One setting after another: memory holds the pulls of one at a time.
         curves = {
-            name: jax.lax.map(play, _stacked(name, settings))
-            for name, settings in agents.items()
+            name: jax.lax.map(play, settings) for name, settings in agents.items()
         }
         # play_bandit resets with this key, so these are the bandits that were played.
         env_state, _ = env.reset(_split_play_key(key)[1])
         return curves, env_state.means
 
-    keys = jax.random.split(key, num_bandits)
-    curves, means = jax.device_get(parallel.map_seeds(one_bandit)(keys))
-    # Restores the order of `agents`: jitted functions return dicts sorted by name.
-    return {name: BanditCurves(at + 1, *curves[name]) for name in agents}, means
+    return jax.jit(layout.map(one_bandit))
 
 
 def _stacked(name: str, agents: Sequence[Any]) -> Any:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import rljax
 from rljax.tabular import bandits
@@ -165,6 +166,21 @@ def test_lai_robbins_of_normal_arms_by_hand(x64):
     )
 
 
+@pytest.mark.parametrize("noise_scale", [None, 0.3])
+def test_lai_robbins_of_many_bandits_is_that_of_each(noise_scale):
+    means = np.random.default_rng(0).uniform(size=(2, 3, 4))
+    slopes = jax.jit(lambda m: lai_robbins(m, noise_scale=noise_scale))(means)
+    assert slopes.shape == (2, 3)
+    for i, j in np.ndindex(2, 3):
+        best, expected = means[i, j].max(), 0.0
+        for mean in means[i, j][means[i, j] < best]:
+            divergence = stats.entropy([mean, 1 - mean], [best, 1 - best])
+            if noise_scale is not None:
+                divergence = (best - mean) ** 2 / (2 * noise_scale**2)
+            expected += (best - mean) / divergence
+        np.testing.assert_allclose(slopes[i, j], expected, rtol=1e-4)
+
+
 def test_lai_robbins_of_bernoulli_arms_by_hand(x64):
     # kl(½, ¾) = ½ ln(½/¾) + ½ ln(½/¼) = ½ ln(4/3), so Δ/kl = 1 / (2 ln(4/3)).
     half = 1 / (2 * np.log(4 / 3))
@@ -250,4 +266,64 @@ def test_settings_of_different_kinds_are_refused(key):
     with pytest.raises(ValueError, match=r"must be agents that differ"):
         bandits.compare_bandits(
             {"mixed": mixed}, rljax.GaussianBandit(), key, num_bandits=2, num_pulls=3
+        )
+
+
+@pytest.mark.parametrize("scale", [None, 0.1], ids=["still", "drifting"])
+def test_a_watched_bandit_is_the_one_played(scale, key):
+    env = rljax.GaussianBandit(drift_scale=scale)
+    state, pulls = bandits.play_bandit(LEARNER, env, key, num_pulls=90)
+    watched = bandits.watch_bandit(LEARNER, env, key, num_pulls=90)
+    jax.tree.map(np.testing.assert_array_equal, watched.pulls, pulls)
+    means = np.asarray(watched.means)
+    np.testing.assert_array_equal(means.max(-1), pulls.best_means)
+    gaps = means.max(-1) - means[np.arange(90), pulls.actions]
+    np.testing.assert_array_equal(gaps, pulls.gaps)
+    tables = watched.agent_states
+    for n in (1, 2, 40, 90):
+        actions, rewards = np.asarray(pulls.actions)[:n], np.asarray(pulls.rewards)[:n]
+        counts = np.bincount(actions, minlength=5)
+        np.testing.assert_array_equal(tables.counts[n - 1, 0], counts)
+        sums = np.bincount(actions, rewards, minlength=5)
+        expected = sums / np.maximum(counts, 1)
+        np.testing.assert_allclose(tables.q_values[n - 1, 0], expected, rtol=1e-4)
+    ends = jax.tree.map(lambda x: x[-1], tables)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), ends, state)
+
+
+def test_other_numbers_are_compared_without_compiling_anew(key):
+    def compare(epsilon, noise):
+        agents = {
+            "ε": [rljax.QLearning(discount=0.0, exploration=ex.EpsilonGreedy(epsilon))]
+        }
+        env = rljax.GaussianBandit(noise_scale=noise)
+        sizes = {"num_bandits": 3, "num_pulls": 6, "num_points": 2}
+        return bandits.compare_bandits(agents, env, key, **sizes)[0]["ε"]
+
+    first = compare(0.0, 0.3)
+    programs = bandits._comparison.cache_info().misses
+    compiled = bandits._play_bandit._cache_size()
+    other = compare(1.0, 0.0)
+    assert bandits._comparison.cache_info().misses == programs
+    assert bandits._play_bandit._cache_size() == compiled
+    assert not np.array_equal(first.realised_regret, other.realised_regret)
+    # Without noise, the two regrets are one.
+    np.testing.assert_allclose(
+        other.realised_regret, other.expected_regret, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_compared_agents_are_checked_with_their_numbers(key):
+    thompson = rljax.QLearning(discount=0.0, exploration=ex.ThompsonBernoulli())
+    with pytest.raises(ValueError, match=r"is for rewards in \[0, 1\]"):
+        bandits.compare_bandits(
+            {"a": [thompson]}, rljax.GaussianBandit(), key, num_bandits=2, num_pulls=3
+        )
+    with pytest.raises(ValueError, match=r"agent.discount must be 0 on a bandit"):
+        bandits.compare_bandits(
+            {"a": [rljax.QLearning()]},
+            rljax.GaussianBandit(),
+            key,
+            num_bandits=2,
+            num_pulls=3,
         )
