@@ -9,10 +9,12 @@ import pytest
 from jax.extend import random as extend
 
 import rljax
+from rljax import struct
 from rljax.rlhf import networks as causal
 from rljax.rlhf import preferences
 from rljax.rlhf.rewards import TableReward
 from rljax.tabular import bandits
+from rljax.testing.agents import _experience as experience
 
 USES = collections.Counter()
 
@@ -87,12 +89,22 @@ def test_the_generator_notices():
 
 SMALL = {"num_envs": 2, "rollout_length": 4, "hidden_sizes": (4,)}
 CARTPOLE = rljax.make("CartPole-v1", max_steps=3)
-MAZE = rljax.TimeLimit(rljax.GridWorld.from_text("S.\n.G", slip=0.3), 3)
+# Both its resets and its steps draw.
+MAZE = rljax.TimeLimit(rljax.GridWorld.from_text("SS\n.G", slip=0.3), 3)
 REWARD = TableReward(jnp.arange(8.0).reshape(2, 4), vocabulary_size=2)
 TOKENS = rljax.TokenMDP(REWARD, vocabulary_size=2, horizon=2, num_prompts=2)
 TABLE = causal.Pair(causal.Table(2, 2, 2), causal.Table(2, 2, 2, outputs=1))
 TABULAR = {"exploration": rljax.exploration.EpsilonGreedy(0.5), "rollout_length": 6}
 DOUBLE = rljax.DoubleQLearning(num_envs=2, **TABULAR)
+
+
+@struct.dataclass
+class RandomTable(rljax.QLearning):
+    """The library's own tables begin with numbers, not with draws."""
+
+    def init(self, key, env):
+        state = super().init(key, env)
+        return state._replace(q_values=jax.random.normal(key, state.q_values.shape))
 
 
 def trained(agent, env):
@@ -121,9 +133,12 @@ CASES = {
         TOKENS,
     ),
     "evaluate": evaluated,
+    "check_agent's experience": jax.jit(
+        lambda key: experience(RandomTable(num_envs=2, **TABULAR), MAZE, key)
+    ),
     "Box.sample": lambda key: rljax.spaces.Box(0.0, jnp.inf, (2,)).sample(key),
     "play_bandit": lambda key: bandits.play_bandit(
-        rljax.QLearning(
+        RandomTable(
             discount=0.0,
             step_size=None,
             exploration=rljax.exploration.ThompsonGaussian(),
@@ -142,6 +157,7 @@ CASES = {
 FAST = (
     "DoubleQLearning",
     "evaluate",
+    "check_agent's experience",
     "Box.sample",
     "play_bandit",
     "sample_preferences",

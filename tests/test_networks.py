@@ -73,6 +73,25 @@ def test_shapes_of_actor_and_critic(key, shared, hidden_sizes):
     assert len(params.trunk) == (len(hidden_sizes) if shared else 0)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_orthogonal_heads_have_the_published_scales(key, shared):
+    """√2 for hidden layers, 0.01 for the policy, 1 for the value."""
+    params = networks.actor_critic_init(
+        4, 3, (8, 8), key, shared=shared, initialization="orthogonal"
+    )
+    hidden = params.trunk if shared else (*params.actor[:-1], *params.critic[:-1])
+    assert len(hidden) == (2 if shared else 4)
+    for scale, layers in (
+        (2**0.5, hidden),
+        (0.01, params.actor[-1:]),
+        (1.0, params.critic[-1:]),
+    ):
+        for layer in layers:
+            singular = np.linalg.svd(layer.kernel, compute_uv=False)
+            np.testing.assert_allclose(singular, scale, rtol=1e-4)
+            np.testing.assert_array_equal(layer.bias, 0.0)
+
+
 @struct.dataclass
 class Pixels(rljax.Env):
     """Its observation is its state, integers between its bounds."""

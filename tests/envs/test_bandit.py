@@ -269,6 +269,24 @@ def test_x64_gives_doubles(env, x64):
     assert obs.dtype == time_step.obs.dtype == np.int32
 
 
+@pytest.mark.parametrize("name", ["means", "mean_loc", "mean_scale", "noise_scale"])
+def test_of_a_single_traced_setting_too_nothing_is_known(name):
+    known = []
+
+    def ask(value):
+        known.append(GaussianBandit(**{name: value}).pays_unit_rewards)
+
+    jax.eval_shape(ask, jnp.full(5 if name == "means" else (), 9.0))
+    assert known == [True]
+
+
+def test_unit_rewards_stay_below_1_and_do_not_drift():
+    inside = {"num_arms": 2, "means": [0.3, 0.7], "noise_scale": 0.05}
+    assert GaussianBandit(**inside).pays_unit_rewards
+    for change in ({"means": [0.3, 0.8]}, {"means": [0.2, 0.7]}, {"drift_scale": 0.0}):
+        assert not GaussianBandit(**{**inside, **change}).pays_unit_rewards
+
+
 def test_make_knows_both():
     assert rljax.make("GaussianBandit-5", noise_scale=1) == GaussianBandit(
         noise_scale=1.0

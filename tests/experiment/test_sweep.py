@@ -157,7 +157,10 @@ def test_a_setting_is_found_by_its_values(result):
     assert result[first] is result[0]
     # Numbers to 6 digits, as of np.geomspace.
     assert result[{"learning_rate": 1e-2 * (1 + 1e-8), "env.gravity": 20}] is result[3]
+    # There is no ratio to 0 or to a negative number: it is as far as can be.
+    far = ({"learning_rate": x, "env.gravity": 19} for x in (0, 0.0, -0.01, True))
     for values, message in (
+        *((values, "nearest of 4 is '.*, env.gravity=20.0'") for values in far),
         ({"learning_rate": 1e-3}, "2 settings have 'learning_rate=0.001', such as"),
         (
             {"learning_rate": 8e-3, "env.gravity": 19},
@@ -871,6 +874,8 @@ def test_bad_arguments_are_refused(arguments, message):
             r"must be a rljax.experiment.Checkpoints\(folder\)",
         ),
         ({"stop": True}, "stop must be a function without arguments, got True"),
+        ({"debug": 1}, "debug must be True or False, got 1"),
+        ({"resume": "no"}, "resume must be True or False, got 'no'"),
         ({"memory_budget": 1e9}, "memory_budget must be an integer, got 1000000000.0"),
         ({"agent": 3}, "agent must be an agent"),
         ({"key": 3}, "key must be a random key"),
@@ -1108,6 +1113,37 @@ def test_tensorboard_has_a_run_per_setting_and_seed(tmp_path):
     assert "learning_rate=0.001, env.gravity=9.8/seed_1" in folders
 
 
+def test_tensorboard_has_a_folder_per_setting_and_seed(result, tmp_path, monkeypatch):
+    """With a stand-in for tensorboardX, which takes seconds to write its files."""
+    runs, closed = {}, []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            assert purge_step == 1
+            assert folder not in runs
+            self.folder, self.logged = folder, runs.setdefault(folder, {})
+
+        def add_scalar(self, name, value, update):
+            self.logged[name, update] = value
+
+        def close(self):
+            closed.append(self.folder)
+
+    stand_in = types.SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "tensorboardX", stand_in)
+    sweep(callbacks=[writers.TensorBoardWriter(tmp_path / "a")])
+    folders = {
+        str(tmp_path / "a" / outcome.label / f"seed_{seed}"): (outcome, seed)
+        for outcome in result
+        for seed in range(3)
+    }
+    assert {*runs} == {*folders} == {*closed}
+    for folder, (outcome, seed) in folders.items():
+        for i, loss in enumerate(outcome.metrics.agent["policy_loss"][seed]):
+            assert runs[folder]["policy_loss", i + 1] == float(loss)
+        assert not {name for name, _ in runs[folder]} & {"seed", "update"}
+
+
 def test_weights_and_biases_has_a_run_per_setting_and_seed(result, monkeypatch):
     """With a stand-in for wandb, which needs a server or starts one."""
 
@@ -1301,6 +1337,22 @@ def test_a_signal_is_heard_once_even_if_it_is_sent_twice_and_nobody_reads(monkey
         now[0] += 5
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_what_ends_by_a_signal_says_first_what_is_saved(capsys):
+    said = []
+    handler = signal.signal(
+        signal.SIGTERM, lambda *_: said.append(capsys.readouterr().out)
+    )
+    try:
+        with pytest.raises(SystemExit) as ended:
+            signals.end(signal.SIGTERM, "All is saved.")
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert said == ["All is saved.\n"]
+    with pytest.raises(KeyboardInterrupt, match="All is saved"):
+        signals.end(signal.SIGINT, "All is saved.")
 
 
 @pytest.fixture

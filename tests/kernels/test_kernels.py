@@ -88,7 +88,7 @@ def assert_alike(got, want):
 @pytest.mark.parametrize(
     "fields",
     [
-        {},
+        {"rollout_length": 24},  # minibatches of 48: no multiple of the usual tile
         pytest.param(
             {
                 "activation": "relu",
@@ -175,6 +175,14 @@ def test_other_environments_are_left_to_xla(monkeypatch):
     trace(agent(kernels="interpret"), Sorting())
     with pytest.raises(TypeError, match="NoneType"):
         trace(agent(kernels="interpret"), Noisy())
+
+
+def test_more_environments_than_a_block_holds_are_left_to_xla(monkeypatch):
+    monkeypatch.setattr(rollout, "roll_out", None)  # fails if called
+    most = {"num_envs": rollout.MOST_ENVS, "kernels": "interpret"}
+    with pytest.raises(TypeError, match="NoneType"):
+        trace(agent(**most), ENV)
+    trace(agent(**{**most, "num_envs": rollout.MOST_ENVS + 1}), ENV)
 
 
 @pytest.mark.parametrize(

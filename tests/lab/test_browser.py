@@ -239,6 +239,128 @@ def test_without_exploration_the_agent_walks_one_way(visit, address):
     assert number(page, "steps in all") == before + 8
 
 
+def open_tab(page, title):
+    page.get_by_text(title, exact=True).click()
+    page.get_by_role("button", name="play").locator("visible=true").wait_for()
+
+
+def check(page, label):
+    """Ticks a box, or unticks it."""
+    page.locator(f"label:visible:has-text('{label}')").click()
+
+
+def test_slot_machines(visit, address):
+    page = visit(address)
+    open_tab(page, "Five slot machines")
+    pulls = "pull of 1,000"
+    table = page.locator("table:visible")
+    until(lambda: number(page, pulls) == 0)
+    press(page, "one pull")
+    until(lambda: number(page, pulls) == 1)
+    until(lambda: "Compiling" not in page.locator("body").inner_text(), 180)
+    slide(page, "a second", "End")
+    press(page, "play")
+    until(lambda: number(page, pulls) == 1000)  # where it pauses by itself
+    page.get_by_role("button", name="play").locator("visible=true").wait_for()
+    played = table.inner_text()
+    press(page, "reset")
+    until(lambda: number(page, pulls) == 0)
+    press(page, "play")
+    until(lambda: number(page, pulls) == 1000)
+    until(lambda: table.inner_text() == played)
+    # Sliders play the same pulls again with another setting.
+    for title in ("ε of", "τ of", "c of"):
+        before = table.inner_text()
+        slide(page, title, "ArrowRight", 3)
+        until(lambda before=before: table.inner_text() != before)
+        assert number(page, pulls) == 1000
+    for label in ("show the true means", "1,000 other bandits", "logarithmic regret"):
+        check(page, label)
+    rows = table.locator("tr").count()
+    press(page, "softmax")
+    until(lambda: table.locator("tr").count() == rows - 1)
+    before = table.inner_text()
+    page.get_by_label("seed").locator("visible=true").fill("7")
+    page.keyboard.press("Enter")
+    until(lambda: number(page, pulls) == 0)
+    page.get_by_label("arms").select_option("Bernoulli")
+    until(lambda: "Compiling" not in page.locator("body").inner_text(), 180)
+    press(page, "play")
+    until(lambda: number(page, pulls) == 1000)
+    assert table.inner_text() != before
+
+
+def test_pole(visit, address):
+    page = visit(address)
+    open_tab(page, "Pole balancer")
+    steps = "steps in all"
+    check(page, "16 other seeds")
+    press(page, "one step")
+    until(lambda: number(page, steps) == 1)
+    press(page, "one episode")
+    until(lambda: number(page, "episode") == 2)
+    at_rest = settled(page)
+    time.sleep(1)
+    assert readouts(page) == at_rest
+    # A person's pushes, by buttons and by keys.
+    press(page, "push →")
+    until(lambda: number(page, "your pushes") == 1)
+    page.locator("body").press("ArrowLeft")
+    until(lambda: number(page, "your pushes") == 2)
+    # With gravity at its lowest the pole falls later: of the agents, each its own.
+    lengths = {}
+    for method in ("PPO", "actor-critic", "REINFORCE"):
+        press(page, method)
+        until(lambda method=method: method in readouts(page)["method"])
+        press(page, "one episode")
+        until(lambda: number(page, "episode") >= 2)
+        lengths[method] = number(page, steps)
+    press(page, "PPO")
+    until(lambda: number(page, steps) == lengths["PPO"])
+    for title in ("gravity", "pole length", "force"):
+        slide(page, title, "ArrowRight", 3)
+    slide(page, "a second", "End")
+    press(page, "play")
+    until(lambda: number(page, "best") > 100, 120)
+    press(page, "pause")
+    assert number(page, "updates") > 10
+    check(page, "16 other seeds")
+    press(page, "reset")
+    until(lambda: number(page, steps) == 0)
+
+
+def test_rlhf(visit, address):
+    page = visit(address)
+    open_tab(page, "RLHF")
+    until(lambda: readouts(page)["updates"] == "0")
+    start = readouts(page)
+    press(page, "one update")
+    until(lambda: number(page, "updates") == 1)
+    press(page, "play")
+    until(lambda: number(page, "updates") > 100)
+    press(page, "pause")
+    after = settled(page)
+    gap = "of the gap to J(π*) is left"
+    assert float(after[gap].rstrip(" %")) < 10
+    assert after["J(π*)"] == start["J(π*)"]
+    # Another price: the optimum moves at once, the policy stays.
+    slide(page, "β", "ArrowRight", 5)
+    until(lambda: readouts(page)["J(π*)"] != after["J(π*)"])
+    assert readouts(page)["updates"] == after["updates"]
+    assert readouts(page)["E[r], expected reward"] == after["E[r], expected reward"]
+    slide(page, "step size", "ArrowRight", 5)
+    for algorithm in ("PPO-KL", "GRPO", "DPO"):
+        page.get_by_label("algorithm").select_option(algorithm)
+        until(lambda: readouts(page)["updates"] == "0")
+        press(page, "one update")
+        until(lambda: number(page, "updates") == 1)
+    check(page, "16 other seeds")
+    press(page, "one update")
+    until(lambda: number(page, "updates") >= 1)
+    press(page, "reset")
+    until(lambda: readouts(page)["updates"] == "0")
+
+
 def test_ten_visitors_and_one_that_leaves(visit, address):
     pages = [visit(address) for _ in range(10)]
     for page in pages:

@@ -1,5 +1,7 @@
 """Grids: values and actions stand where their cells are; exact regret beside them."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -132,6 +134,24 @@ def test_letters_fit_into_cells_of_any_size():
         assert max(widths) < cell
 
 
+@pytest.mark.parametrize("columns", [3, 8])
+def test_arrows_and_numbers_can_be_read_beside_each_other(columns):
+    grid = rljax.GridWorld(("A" + "." * (columns - 2) + "G",) * 2)
+    figure = plotting.gridworld(grid, np.full((2 * columns, 4), -8.88))
+    figure.draw_without_rendering()
+    texts = [text for text in figure.axes[0].texts if text.get_text()]
+    assert len(texts) == 2 * (2 * (columns - 1) + 1)
+    assert min(text.get_fontsize() for text in texts) > 6
+    boxes = [text.get_window_extent() for text in texts]
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+    # An arrow is above the number of its cell.
+    for text in texts:
+        x, y = text.get_position()
+        if text.get_text() in ARROWS:
+            assert (round(x), round(y) + 0.5) > (x, y)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -217,8 +237,16 @@ def test_a_grid_is_saved_with_both_policies_and_the_regret(drawn, curve, line_na
         np.testing.assert_allclose(found[:, 1], (1 - values).mean(0))
 
 
-def test_a_saved_grid_needs_several_seeds(curve):
+def test_a_saved_grid_needs_an_axis_of_seeds_and_one_step_for_each_point(drawn, curve):
     one = jax.tree.map(lambda x: x[0], curve)
+    alone = jax.tree.map(lambda x: x[:1], curve)
+    arguments = GRID, PLAN, Q_VALUES, np.arange(3)
+    drawn(plotting.save_gridworld, *arguments, alone, title="")
+    for several in (alone, curve):
+        with pytest.raises(ValueError, match=r"steps \(2,\), curve \(3,\)"):
+            plotting.save_gridworld(
+                "x.png", *arguments[:3], np.arange(2), several, title=""
+            )
     with pytest.raises(ValueError, match=r"curve must be of several seeds, .* \(3,\)"):
         plotting.save_gridworld(
             "x.png", GRID, PLAN, Q_VALUES, np.arange(3), one, title=""

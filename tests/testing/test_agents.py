@@ -80,12 +80,44 @@ class Counter(rljax.Agent):
         return {"total": total}, {"total": total}
 
 
+@struct.dataclass
+class Alternating(Counter):
+    """Draws nothing, and does in turn what its memory says."""
+
+    act, greedy = rljax.Agent.act, rljax.Agent.greedy
+
+    def draw(self, state, shape, key):
+        return ()
+
+    def init_memory(self, state):
+        return jnp.zeros((), jnp.int32)
+
+    def decide(self, state, obs, noise, memory=()):
+        return memory, (), 1 - memory
+
+    def decide_greedily(self, state, obs, memory):
+        return memory, 1 - memory
+
+
+def broken(base, **methods):
+    return struct.dataclass(type("Broken", (base,), methods))()
+
+
 def counter(**methods):
-    return struct.dataclass(type("Broken", (Counter,), methods))()
+    return broken(Counter, **methods)
 
 
 def test_the_least_agent_keeps_the_contract(key):
     testing.check_agent(Counter(), probes.ActionDependent(), key)
+
+
+def test_an_agent_that_draws_nothing_is_not_warned_of_it(key):
+    testing.check_agent(Alternating(), probes.ActionDependent(), key)
+
+
+def is_traced(x):
+    """1 or 0: what no pure function returns."""
+    return jnp.full((), isinstance(x, jax.core.Tracer), jnp.int32)
 
 
 def numpy_noise(self, state, trajectory, key):
@@ -183,6 +215,22 @@ def numpy_noise(self, state, trajectory, key):
             "metric 'x' is weakly typed",
         ),
         ({"update": numpy_noise}, r"update differs without and with jit: \[0\]\['tota"),
+        (
+            {"init": lambda self, key, env: {"total": is_traced(key)}},
+            r"init differs without and with jit: \['total'\] is",
+        ),
+        (
+            {"act": lambda self, state, obs, key: (is_traced(obs), ())},
+            r"act differs without and with jit: \[0\] is",
+        ),
+        (
+            {"greedy": lambda self, state, obs: is_traced(obs)},
+            "greedy differs without and with jit",
+        ),
+        (
+            {"update": lambda self, state, trajectory, key: (state, ())},
+            r"update's metrics must be a dict, got \(\)",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Broken.act ignores its key")
@@ -190,6 +238,64 @@ def numpy_noise(self, state, trajectory, key):
 def test_a_broken_contract_is_named(methods, message, key):
     with pytest.raises(AssertionError, match=message):
         testing.check_agent(counter(**methods), probes.ActionDependent(), key)
+
+
+ONE = jnp.ones((), jnp.int32)
+OTHER_ACT = {"act": lambda self, state, obs, key: (ONE, ())}
+OTHER_GREEDY = {"greedy": lambda self, state, obs: ONE}
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (
+            {**OTHER_ACT, "decide": Alternating.decide},
+            r"decide instead of act differs: \[0\] is 0 and 1",
+        ),
+        (
+            {**OTHER_GREEDY, "decide_greedily": Alternating.decide_greedily},
+            "decide_greedily instead of greedy differs:  is 0 and 1",
+        ),
+        (
+            {
+                "init_memory": lambda self, state: 0,
+                "decide": lambda self, state, obs, noise, memory=(): (ONE, (), memory),
+                "decide_greedily": lambda self, state, obs, memory: (ONE, memory),
+            },
+            "init_memory must return arrays",
+        ),
+        (
+            {"decide": lambda self, state, obs, noise, memory=(): (memory, ())},
+            r"decide must return \(action, extras, memory\), got",
+        ),
+        (
+            {**OTHER_GREEDY, "decide_greedily": lambda self, state, obs, memory: ONE},
+            r"decide_greedily must return \(action, memory\), got",
+        ),
+        (
+            {"decide": lambda self, state, obs, noise, memory=(): (memory, (), ())},
+            "memory has structure .* after decide, .* after init_memory",
+        ),
+        (
+            {
+                "decide_greedily": lambda self, state, obs, memory: (
+                    memory,
+                    memory.astype(float),
+                )
+            },
+            "memory is .*float.* after decide_greedily, but .*int32.* after init_mem",
+        ),
+        (
+            {"draw": lambda self, state, shape, key: jax.random.uniform(key)},
+            r"draw\(\(2, 3\), key\) must return leaves of shape \(2, 3\)",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Broken.act ignores its key")
+def test_a_decision_that_is_not_the_action_s_is_named(methods, message, key):
+    agent = broken(Alternating, **methods)
+    with pytest.raises(AssertionError, match=message):
+        testing.check_agent(agent, probes.ActionDependent(), key)
 
 
 @pytest.mark.parametrize("field", ["num_envs", "rollout_length"])
@@ -203,6 +309,12 @@ def test_sizes_must_be_integers_of_at_least_1(field, key):
 def test_a_leaf_that_is_no_number_is_named(key):
     agent = Counter(step="fast")
     with pytest.raises(AssertionError, match=r"Counter.step is 'fast', a leaf that is"):
+        testing.check_agent(agent, probes.ActionDependent(), key)
+
+
+def test_a_leaf_that_is_no_scalar_is_named(key):
+    agent = Counter(step=jnp.ones(2))
+    with pytest.raises(AssertionError, match=r"Counter.step must be a scalar here, ha"):
         testing.check_agent(agent, probes.ActionDependent(), key)
 
 
