@@ -247,6 +247,7 @@ def test_rare_actions_keep_their_share(best):
     np.testing.assert_array_equal(drawn, np.delete(np.arange(1001), best))
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_rare_actions(key):
     logits = jnp.zeros(1000, jnp.bfloat16)
     draws = d.categorical_sample(jnp.broadcast_to(logits, (20_000, 1000)), key)

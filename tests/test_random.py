@@ -129,6 +129,7 @@ def test_streams_of_split_keys_are_independent():
     assert abs(z).max() < 5.5
 
 
+@pytest.mark.slow
 def test_a_key_survives_a_checkpoint(tmp_path):
     state = {"key": random.key(5), "keys": jax.random.split(random.key(6), 3)}
     folder = checkpoint.Checkpoints(tmp_path)

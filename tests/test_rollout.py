@@ -227,7 +227,7 @@ def test_counters_stop_at_the_largest_number(key):
     assert sums.episode_length_sum == last
 
 
-@pytest.mark.parametrize("num_envs", [1, 3])
+@pytest.mark.parametrize("num_envs", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_steps_taken_one_at_a_time_are_those_of_interact(num_envs, key):
     agent = rljax.Reinforce(num_envs=num_envs, rollout_length=7, hidden_sizes=(4,))
     env = rljax.make("CartPole-v1", max_steps=3)

@@ -175,6 +175,7 @@ def test_a_run_in_chunks_is_that_of_train(make_key, tmp_path):
     assert_as_train(found, whole)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_buffer_and_is_no_sweep_of_one_seed(tmp_path, key):
     agent = test_agents_to_come.DQN(num_envs=2, rollout_length=4)
     env = rljax.make("CartPole-v1")

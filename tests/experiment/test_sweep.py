@@ -142,6 +142,7 @@ def test_a_sweep_is_not_resumed_under_other_settings_of_jax(tmp_path, monkeypatc
         sweep(num_updates=2, **arguments)
 
 
+@pytest.mark.slow
 def test_keys_whose_words_depend_on_the_batch_are_warned_of():
     with pytest.warns(UserWarning, match="key of kind 'rbg', whose words under vmap"):
         sweep(
@@ -349,6 +350,7 @@ class Draws(rljax.Agent):
         }
 
 
+@pytest.mark.slow
 def test_legacy_keys_give_the_words_of_typed_ones():
     run = functools.partial(sweep, Draws(), probes.OneStep(), settings=None)
     new, old = run(KEY), run(jax.random.PRNGKey(0))

@@ -246,7 +246,8 @@ def open_tab(page, title):
 
 def check(page, label):
     """Ticks a box, or unticks it."""
-    page.locator(f"label:visible:has-text('{label}')").click()
+    said = page.locator(f".bk-label:visible:has-text('{label}')")
+    said.locator("xpath=preceding-sibling::input").click()
 
 
 def test_slot_machines(visit, address):

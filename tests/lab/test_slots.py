@@ -46,7 +46,9 @@ def game_at(num_pulls, *names, seed=7, settings=USUAL, arms="Gaussian"):
     return game
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "UCB")) for n in AGENTS]
+)
 def test_what_is_seen_after_any_pull_is_play_bandits_bit_for_bit(name):
     state, pulls = played(name)
     actions, rewards = np.asarray(pulls.actions), np.asarray(pulls.rewards)
@@ -207,9 +209,7 @@ def tab(monkeypatch):
         lab, "_preparing", lambda arms, name: done(slots.watch, arms, name, 0, USUAL)
     )
     monkeypatch.setattr(lab, "_others", lambda *wanted: done(lambda: bands))
-    made = lab.BanditTab()
-    page.Page(Document(), [made])
-    return made
+    return page.Page(Document(), [lab.BanditTab])._seen
 
 
 def frames(tab, number, elapsed=0.04):

@@ -212,9 +212,7 @@ def test_a_history_shows_that_the_price_was_changed():
 
 @pytest.fixture
 def tab():
-    tab = rlhf.AlignmentTab()
-    page.Page(Document(), [tab])
-    return tab
+    return page.Page(Document(), [rlhf.AlignmentTab])._seen
 
 
 def shown(tab):

@@ -18,7 +18,13 @@ def walk(grid=SMALL, **arguments):
     return walks.Walk(grid, **{"others": False} | arguments)
 
 
-@pytest.mark.parametrize("agent", walks.AGENTS)
+@pytest.mark.parametrize(
+    "agent",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name != "Q-learning"))
+        for name in walks.AGENTS
+    ],
+)
 def test_the_table_is_that_of_train_bit_for_bit(agent):
     shown = walk(agent=agent, seed=5)
     for number in (1, 1, 40, 358):  # single steps, pauses and longer spans
@@ -132,6 +138,7 @@ def test_the_others_are_other_seeds_and_change_nothing():
     assert others.max() <= shown.exact().best + 1e-4
 
 
+@pytest.mark.slow
 def test_a_large_map_is_judged_alone():
     cells = np.full((50, 50), ".")
     cells[0, 0], cells[-1, -1] = "A", "G"

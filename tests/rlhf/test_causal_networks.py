@@ -33,7 +33,11 @@ def random_params(network, seed=0):
     return jax.tree.unflatten(tree, noise)
 
 
-@ALL
+@pytest.mark.parametrize(
+    "network",
+    [*KINDS[:2], pytest.param(KINDS[2], marks=pytest.mark.slow)],
+    ids=lambda n: type(n).__name__,
+)
 def test_it_starts_next_to_uniform_and_tells_prefixes_apart(network):
     obs = jnp.asarray(sequences.unfinished(V, H, P)).reshape(-1)
     apply = jax.jit(jax.vmap(network.apply, (None, 0)))

@@ -151,6 +151,7 @@ def test_rules_for_rewards_in_the_unit_interval_refuse_others(rule, key):
     assert ((state.agent_state.q_values >= 0) & (state.agent_state.q_values <= 1)).all()
 
 
+@pytest.mark.slow
 def test_a_target_s_rule_refuses_rewards_outside_of_the_unit_interval(key):
     agent = rljax.ExpectedSarsa(
         target=ex.KLUCB(), discount=0.0, step_size=None, rollout_length=20

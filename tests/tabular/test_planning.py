@@ -544,6 +544,7 @@ def test_a_batch_of_policies_is_each_alone(x64):
 
 
 # The default method is exact; the gradient of a while loop does not exist.
+@pytest.mark.slow
 def test_gradients_of_the_expected_return_match_central_differences(x64):
     mdp = make_mdp(*random_arrays(3, 7, 2))
     policy = jnp.asarray(stochastic_policy(3, 7, 2))
