@@ -3,7 +3,6 @@
 import time
 from typing import Any
 
-import jax
 import numpy as np
 from bokeh.layouts import column, row
 from bokeh.models import (
@@ -95,7 +94,7 @@ class GridTab(page.Tab):
 
     def settle(self) -> None:
         """Waits for the steps that are being taken."""
-        jax.block_until_ready(self._present().state)
+        self._present().settle()
 
     def draw(self) -> None:
         """The arrows' shades, where the agent is, and the numbers."""

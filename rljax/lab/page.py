@@ -27,6 +27,8 @@ BUSY_S = 0.02
 FASTEST = "as fast as it goes"
 SPEEDS = ["1", "2", "5", "10", "20", "50", "100", "200", "500", "1k", "2k", "5k"]
 SPEEDS += ["10k", "100k", FASTEST]
+READY_S = 0.002
+"""Seconds of waiting for steps up to which they count as taken in time."""
 LARGEST_SEED = 2**31 - 1
 
 # Okabe and Ito's colours: people with any kind of colour blindness tell them apart. The
@@ -145,7 +147,8 @@ class Pace:
     def __init__(self, speed: str = "50"):
         self.speed = speed
         self._owed = 0.0
-        self._batch = 1.0
+        self._batch = 8.0
+        self._taken = 1
 
     def due(self, elapsed: float) -> int:
         """Steps to take now, `elapsed` seconds after the last frame.
@@ -163,10 +166,18 @@ class Pace:
         return due
 
     def took(self, num_steps: int, seconds: float) -> None:
-        """Learns how many steps fit into a frame."""
+        """Learns how many steps fit into a frame, from the time to ask for some.
+
+        Those of the next frame are at most a third more than these.
+        """
         if num_steps:
-            more = min(max(BUSY_S / max(seconds, 1e-6), 0.25), 2.0)
-            self._batch = min(max(more * num_steps, 1.0), 1e7)
+            self._taken = num_steps
+            more = min(max(BUSY_S / max(seconds, 1e-6), 0.25), 1.3)
+            self._batch = min(more * num_steps + 1, 1e7)
+
+    def lasted(self, seconds: float) -> None:
+        """The last steps took so long that a frame had to wait for them."""
+        self._batch = max(self._taken * PERIOD_MS / 1000 / seconds, 1.0)
 
 
 class Tab(abc.ABC):
@@ -189,6 +200,7 @@ class Tab(abc.ABC):
         speed: str = "50",
     ):
         self.playing = False
+        self._asked = 0.0
         self.pace = Pace(speed)
         self.notify: Callable[[], None] = lambda: None
         self._play = self._button("▶ play", self.toggle, "primary")
@@ -243,17 +255,20 @@ class Tab(abc.ABC):
         self.notify()
 
     def frame(self, elapsed: float) -> None:
-        """Takes the steps that are due and draws."""
+        """Draws the steps that were taken since the last frame, and asks for more.
+
+        JAX takes them while the page sends the drawing and waits for the next frame.
+        """
+        asked = time.perf_counter()
+        self.settle()
+        if (now := time.perf_counter()) - asked > READY_S:
+            self.pace.lasted(now - self._asked)
         num_steps = self.pace.due(elapsed)
         if num_steps:
-            # Between two frames JAX takes the steps that the first of them asked for.
-            start = time.perf_counter()
-            self.settle()
-            busy = time.perf_counter() - start
             self.draw()
-            start = time.perf_counter()
+            self._asked = time.perf_counter()
             self.advance(num_steps)
-            self.pace.took(num_steps, busy + time.perf_counter() - start)
+            self.pace.took(num_steps, time.perf_counter() - self._asked)
 
     def step_to_record(self, num_steps: int) -> None:
         """Takes so many steps and draws everything, for a recording."""

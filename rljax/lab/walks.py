@@ -10,10 +10,12 @@ import warnings
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rljax.envs.gridworld import GridWorld
 from rljax.envs.registry import make
+from rljax.mdp import MDP
 from rljax.tabular import (
     DoubleQLearning,
     ExpectedSarsa,
@@ -22,7 +24,7 @@ from rljax.tabular import (
     exploration,
     planning,
 )
-from rljax.training import init_train, train_for
+from rljax.training import init_train, train_for, train_step
 
 AGENTS: dict[str, Any] = {
     "Q-learning": QLearning,
@@ -105,7 +107,7 @@ class Walk:
         self._ended_return = 0.0
         self._unread: list[tuple[jax.Array, jax.Array]] = []
         key = jax.random.key(seed)
-        self.state = init_train(self.agent, self.env, key)
+        self.state, self._seen = _start(self.agent, self.env, key)
         small = grid.observation_space.n <= MOST_CELLS_OF_MANY
         self.others = None
         if others and small:
@@ -116,6 +118,7 @@ class Walk:
         """Applies other settings from the next step on."""
         self.settings = settings
         self.env = _changed(self._grid, slip=settings.slip)
+        self._models: dict[bool, MDP] = {}
         self.agent = self._agent(
             exploration=self._rule.build(settings.explore),
             step_size=settings.step_size,
@@ -129,19 +132,22 @@ class Walk:
 
         JAX does so in the background, until somebody looks at what came of it.
         """
-        self.state, metrics = train_for(self.agent, self.env, self.state, num_steps)
+        self.state, ended, self._seen = _advance(
+            self.agent, self.env, self.state, num_steps
+        )
         if self.others is not None:
             self.others = _advance_all(self.agent, self.env, self.others, num_steps)
         self.num_steps += num_steps
         # To look at them now would be to wait until the steps are taken.
-        self._unread.append((metrics.num_episodes, metrics.episode_return_sum))
+        self._unread.append(ended)
 
     def finish_episode(self, most: int = 100_000) -> None:
         """Goes on until the running episode ends, or for `most` steps."""
-        ended, taken = self.num_episodes, 0
-        while self.num_episodes == ended and taken < most:
-            self.advance(1)
-            taken += 1
+        self.advance(int(_steps_to_end(self.agent, self.env, self.state, most)))
+
+    def settle(self) -> None:
+        """Waits until all steps are taken, those of the other seeds as well."""
+        jax.block_until_ready((self._seen, self.others))
 
     @property
     def num_episodes(self) -> int:
@@ -158,24 +164,23 @@ class Walk:
     @property
     def cell(self) -> int:
         """Where the agent stands."""
-        return int(self.state.rollout_state.env_state[0])
+        return int(self._seen.cell)
 
     @property
     def steps_in_episode(self) -> int:
         """Steps of the running episode."""
-        return int(self.state.rollout_state.episode_length[0])
+        return int(self._seen.steps_in_episode)
 
     @property
     def total_reward(self) -> float:
         """All rewards so far."""
         self._read()
-        running = self.state.rollout_state.episode_return.value[0]
-        return self._ended_return + float(running)
+        return self._ended_return + float(self._seen.running_return)
 
     @property
     def q_values(self) -> np.ndarray:
         """Q, [S, A], by which actions are chosen."""
-        return np.asarray(self.agent.action_values(self.state.agent_state))
+        return np.asarray(self._seen.q_values)
 
     def greedy_path(self) -> tuple[list[int], bool]:
         """The cells that the greedy policy walks through without slips.
@@ -185,12 +190,16 @@ class Walk:
         Returns:
           The cells from the first start on, and whether the last one is a goal.
         """
-        policy = np.asarray(self.agent.greedy_policy(self.state.agent_state))
-        return follow(self._grid, policy)
+        return follow(self._grid, np.asarray(self._seen.policy))
+
+    def _model(self, sparse: bool) -> MDP:
+        if sparse not in self._models:
+            self._models[sparse] = self.env.to_mdp(sparse=sparse)
+        return self._models[sparse]
 
     def exact(self) -> Exact:
         """V*, π* and J(π*) at the present settings."""
-        mdp = self.env.to_mdp(sparse=True)
+        mdp = self._model(sparse=True)
         plan = planning.value_iteration(mdp, self.settings.discount, 1e-6)
         best = planning.initial_value(mdp, plan.values)
         # The way with the fewest steps: every step costs 1, and there are no slips.
@@ -202,7 +211,8 @@ class Walk:
             pit_reward=-1e6,
             cliff_reward=-1e6,
         )
-        steps = planning.value_iteration(costs.to_mdp(sparse=True), 1.0, 1e-3).policy
+        # A discount just below 1 prefers fewer steps as well, by the same program.
+        steps = planning.value_iteration(costs.to_mdp(sparse=True), 0.999, 1e-3).policy
         path, at_goal = follow(self._grid, np.asarray(steps))
         return Exact(
             np.asarray(plan.values),
@@ -213,13 +223,13 @@ class Walk:
 
     def expected_returns(self) -> tuple[float, np.ndarray | None]:
         """J of the greedy policies: of the agent shown, and of the others or None."""
-        mdp = self.env.to_mdp(sparse=self.others is None)
-        method = "iterative" if self.others is None else "solve"
-        own = _expected(self.agent, mdp, self.state.agent_state, method)
+        own = self.state.agent_state
         if self.others is None:
-            return float(own), None
-        states = self.others.agent_state
-        return float(own), np.asarray(_expected_all(self.agent, mdp, states))
+            return float(_expected(self.agent, self._model(sparse=True), own)), None
+        both = (own, self.others.agent_state)
+        mdp = self._model(sparse=False)
+        found = np.asarray(_expected_all(self.agent, mdp, *both))
+        return float(found[0]), found[1:]
 
 
 def _changed(grid: GridWorld, **numbers: Any) -> GridWorld:
@@ -251,6 +261,55 @@ def _moves(grid: GridWorld) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(transitions.next_states[..., 0]), np.asarray(mdp.terminal)
 
 
+class _Seen(NamedTuple):
+    """What a page shows of a state: computed together with it, in the background."""
+
+    q_values: jax.Array
+    policy: jax.Array
+    cell: jax.Array
+    steps_in_episode: jax.Array
+    running_return: jax.Array
+
+
+def _look(agent, state):
+    here = jax.tree.map(lambda x: x[0], state.rollout_state)
+    return _Seen(
+        agent.action_values(state.agent_state),
+        agent.greedy_policy(state.agent_state),
+        here.env_state,
+        here.episode_length,
+        here.episode_return.value,
+    )
+
+
+@jax.jit
+def _start(agent, env, key):
+    state = init_train(agent, env, key)
+    return state, _look(agent, state)
+
+
+@jax.jit
+def _advance(agent, env, state, num_steps):
+    state, metrics = train_for(agent, env, state, num_steps)
+    ended = (metrics.num_episodes, metrics.episode_return_sum)
+    return state, ended, _look(agent, state)
+
+
+@jax.jit
+def _steps_to_end(agent, env, state, most):
+    """How many steps the running episode takes from here on, `most` at most."""
+
+    def step(carry):
+        state, count, _ = carry
+        state, metrics = train_step(agent, env, state)
+        return state, count + 1, metrics.num_episodes
+
+    zero = jnp.zeros((), jnp.int32)
+    return jax.lax.while_loop(
+        lambda carry: (carry[2] == 0) & (carry[1] < most), step, (state, zero, zero)
+    )[1]
+
+
 @jax.jit
 def _start_all(agent, env, keys):
     return jax.vmap(lambda key: init_train(agent, env, key))(keys)
@@ -261,15 +320,21 @@ def _advance_all(agent, env, states, num_steps):
     return jax.vmap(lambda state: train_for(agent, env, state, num_steps)[0])(states)
 
 
-@functools.partial(jax.jit, static_argnames="method")
-def _expected(agent, mdp, agent_state, method):
+@jax.jit
+def _expected(agent, mdp, agent_state):
     policy = agent.greedy_policy(agent_state)
-    return planning.expected_return(mdp, policy, agent.discount, method=method)
+    return planning.expected_return(mdp, policy, agent.discount, method="iterative")
 
 
 @jax.jit
-def _expected_all(agent, mdp, agent_states):
-    return jax.vmap(lambda state: _expected(agent, mdp, state, "solve"))(agent_states)
+def _expected_all(agent, mdp, own, others):
+    """J of the agent shown and of the others, [1 + others], by one program."""
+    policies = jnp.concatenate(
+        [agent.greedy_policy(own)[None], jax.vmap(agent.greedy_policy)(others)]
+    )
+    return jax.vmap(
+        lambda policy: planning.expected_return(mdp, policy, agent.discount)
+    )(policies)
 
 
 def grid_named(name: str) -> GridWorld:

@@ -126,12 +126,26 @@ def test_a_pace_gives_every_step_its_time():
 def test_no_frame_takes_more_steps_than_fit_into_it(speed):
     pace = page.Pace(speed)
     per_step = 1e-4
-    for _ in range(40):
+    for _ in range(80):
         number = pace.due(0.04)
         pace.took(number, number * per_step)
     assert number == pytest.approx(page.BUSY_S / per_step, rel=0.02)
     pace.took(number, 100.0)  # much slower all at once
     assert pace.due(0.04) < number / 3
+
+
+def test_steps_in_the_background_fill_a_frame():
+    """A frame waits for those it asked for before; then they were too many."""
+    pace, per_step = page.Pace(page.FASTEST), 1e-6
+    lasting = []
+    for _ in range(80):
+        number = pace.due(0.04)
+        pace.took(number, 1e-4)  # to ask for them takes no time
+        lasting.append(number * per_step)
+        if lasting[-1] > 0.04:
+            pace.lasted(lasting[-1])
+    assert max(lasting) < 0.055
+    assert min(lasting[-20:]) > 0.035
 
 
 @pytest.mark.parametrize(

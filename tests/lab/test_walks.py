@@ -62,13 +62,13 @@ def test_settings_act_from_the_next_step_on_and_compile_nothing():
     settings = walks.Settings(explore=0.0, step_size=1.0)
     shown, other = walk(), walk(settings=settings)
     shown.advance(50)
-    compiled = rljax.training._train_for._cache_size()
+    compiled = walks._advance._cache_size()
     shown.change(walks.Settings(step_size=0.0))
     before = shown.q_values
     shown.advance(50)
     np.testing.assert_array_equal(shown.q_values, before)  # α = 0 learns nothing
     other.advance(200)
-    assert rljax.training._train_for._cache_size() == compiled
+    assert walks._advance._cache_size() == compiled
     # ε = 0 never explores: each step is the best known, or one of several.
     for _ in range(30):
         best = other.q_values[other.cell]
