@@ -23,7 +23,7 @@ from bokeh.plotting import figure
 PERIOD_MS = 40
 """Milliseconds from one frame to the next."""
 BUSY_S = 0.02
-"""Seconds that a frame waits for learning where it is as fast as it goes."""
+"""Seconds of a frame for steps that are not taken in the background."""
 FASTEST = "as fast as it goes"
 SPEEDS = ["1", "2", "5", "10", "20", "50", "100", "200", "500", "1k", "2k", "5k"]
 SPEEDS += ["10k", "100k", FASTEST]

@@ -69,11 +69,16 @@ def write(
       num_frames: moments that are recorded besides the start, at equal numbers of
         steps.
       seed: of everything that is drawn.
+
+    Raises:
+      FileExistsError: the file is there already; it stays as it is.
     """
     tab = KINDS[kind][0]()
     tab.seed.value = seed
     moments = np.linspace(0, num_steps, num_frames + 1).astype(int)
-    path.write_text(page_of(tab, moments), encoding="utf-8")
+    html = page_of(tab, moments)
+    with path.open("x", encoding="utf-8") as file:  # a file that is there stays
+        file.write(html)
 
 
 def page_of(tab: page.Tab, moments: Sequence[int] | np.ndarray) -> str:
@@ -105,7 +110,7 @@ def page_of(tab: page.Tab, moments: Sequence[int] | np.ndarray) -> str:
     play = Toggle(label="▶ play", button_type="primary", width=95)
     play.js_on_change("active", CustomJS(args={"slider": slider}, code=PLAY))
     for i in changing:
-        _restore(models[i], frames[i][0])
+        models[i].update(**frames[i][0])
     root = column(row(play, slider), tab.numbers, row(*tab.shown))
     play.stylesheets = [GlobalInlineStyleSheet(css=page.PAGE_CSS)]
     slider.stylesheets = [page.sheet()]
@@ -132,10 +137,6 @@ def _compact(values: Any) -> Any:
     if array.dtype.kind == "f" and array.size:  # an empty list may be one of colours
         return array.astype(np.float32)
     return array if isinstance(values, np.ndarray) else list(values)
-
-
-def _restore(model: Any, state: dict[str, Any]) -> None:
-    model.update(**state)
 
 
 def _same(one: Any, other: Any) -> bool:

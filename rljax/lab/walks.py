@@ -205,13 +205,13 @@ class Walk:
         # The way with the fewest steps: every step costs 1, and there are no slips.
         costs = _changed(
             self._grid,
-            slip=None,
+            slip=0.0,  # not None, so that it is the same program
             goal_reward=-1.0,
             step_reward=-1.0,
             pit_reward=-1e6,
             cliff_reward=-1e6,
         )
-        # A discount just below 1 prefers fewer steps as well, by the same program.
+        # A discount just below 1 prefers fewer steps as well; 1 is another program.
         steps = planning.value_iteration(costs.to_mdp(sparse=True), 0.999, 1e-3).policy
         path, at_goal = follow(self._grid, np.asarray(steps))
         return Exact(
