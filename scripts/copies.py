@@ -74,4 +74,7 @@ def run_pytest(
         capture_output=True,
         text=True,
         timeout=timeout_s,
+        # Ctrl-C in a terminal then reaches the caller alone: what runs is run to its
+        # end, and a test that ends by SIGINT was ended by the mistake in it.
+        start_new_session=True,
     )

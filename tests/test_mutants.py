@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 try:
+    import copies
     import generated
     import mutants
     import reach
@@ -284,17 +285,29 @@ def test_survivors_meet_the_slow_tests_if_asked(failing, slow, tmp_path, monkeyp
     assert outcome.by.startswith("slow: ") == (slow and failing == "slow")
 
 
-@pytest.mark.parametrize(
-    ("status", "printed"),
-    [(-2, ""), (-9, ""), (-15, ""), (5, ""), (2, "! KeyboardInterrupt !")],
-)
-def test_a_run_that_was_stopped_has_caught_nothing(status, printed):
-    done = subprocess.CompletedProcess([], status, printed, "")
+@pytest.mark.parametrize("status", [-2, -9, -15, 5])
+def test_a_run_that_was_stopped_has_caught_nothing(status):
     with pytest.raises(generated.BrokenRunError):
-        generated._require_an_end(done)
-    for ended in (0, 1, 2, -11):
-        done = subprocess.CompletedProcess([], ended, "", "")
-        generated._require_an_end(done)
+        generated._require_an_end(subprocess.CompletedProcess([], status, "", ""))
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, -11])
+def test_a_run_that_ended_by_itself_says_something(status):
+    generated._require_an_end(subprocess.CompletedProcess([], status, "", ""))
+
+
+def test_tests_run_out_of_reach_of_the_terminal(tmp_path):
+    """So that one which ends by SIGINT was ended by the mistake that is in it."""
+    (tmp_path / "test_a.py").write_text(
+        "import os\n"
+        "def test_a():\n"
+        "    assert os.getsid(0) == os.getpid()\n"
+        "    raise KeyboardInterrupt\n"
+    )
+    done = copies.run_pytest(tmp_path, ["test_a.py"], tmp_path / "compiled", 60)
+    assert done.returncode == 2
+    assert "KeyboardInterrupt" in done.stdout
+    generated._require_an_end(done)
 
 
 def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
