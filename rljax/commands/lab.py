@@ -5,6 +5,7 @@ rljax lab --port 8000 --no-browser
 rljax lab record lesson.html     # a training in one file that needs no Python
 """
 
+import contextlib
 import dataclasses
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Literal
 
 import tyro
 
+from rljax import parallel
 from rljax.experiment import cli
 from rljax.lab import page, recording, server
 
@@ -64,6 +66,8 @@ class Record:
 def main() -> int:
     """Reads the flags; serves until Ctrl-C, or records."""
     recorded = sys.argv[1:2] == ["record"]
+    with contextlib.suppress(RuntimeError):  # JAX has started: it works without
+        parallel.fuse_small_loops()
     try:
         if recorded:
             del sys.argv[1]

@@ -1,5 +1,6 @@
 """The server: it listens on the loopback address and opens the browser."""
 
+import logging
 import socket
 import webbrowser
 
@@ -34,6 +35,8 @@ def start(port: int, address: str = LOOPBACK, origins: tuple[str, ...] = ()) -> 
     Raises:
       OSError: the port is in use, or the address is not of this machine.
     """
+    # Of every frame that a page which was closed in mid-training did not take.
+    logging.getLogger("bokeh.server.views.ws").setLevel(logging.ERROR)
     port = port or _free_port(address)
     own = [f"{host}:{port}" for host in {"localhost", LOOPBACK, address}]
     server = Server(

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import os
 import re
 import shutil
 import socket
@@ -207,6 +208,14 @@ def test_a_map_is_drawn_by_clicks(visit, address):
     click(1, 0)
     notice = page.locator(".notice:visible")
     until(lambda: "no goal is reachable" in notice.inner_text())
+    # Where no way leads to the goal one can walk about all the same.
+    press(page, "play")
+    until(lambda: number(page, "steps in all") > 20)
+    press(page, "pause")
+    assert readouts(page)["best path"] == "–"
+    press(page, "one episode")
+    until(lambda: number(page, "steps in all") > 100_000)
+    assert settled(page)["episode"] == "1"
     press(page, "free")
     click(1, 0)
     until(lambda: notice.count() == 0)
@@ -219,6 +228,26 @@ def test_a_map_is_drawn_by_clicks(visit, address):
     press(page, "wall")
     click(4, 4)
     until(lambda: "goal" in notice.inner_text())
+
+
+def test_the_largest_map(visit, address):
+    page = visit(address)
+    page.get_by_label("map", exact=True).select_option("your own")
+    for title in ("rows", "columns"):
+        field = page.get_by_label(title, exact=True)
+        field.fill("50")
+        field.press("Enter")
+    shortest = page.locator(".readout:visible").nth(4)
+    until(lambda: "(shortest: 98)" in shortest.inner_text())
+    slide(page, "a second", "End")
+    press(page, "play")
+    until(lambda: number(page, "steps in all") > 100_000)
+    press(page, "pause")
+    still = settled(page)
+    best = 0.99**97 - 0.01 * sum(0.99**k for k in range(97))
+    assert number(page, "J(π*)") == pytest.approx(best, abs=1e-4)
+    time.sleep(1)
+    assert readouts(page) == still
 
 
 def test_without_exploration_the_agent_walks_one_way(visit, address):
@@ -444,6 +473,25 @@ def test_only_the_loopback_address_is_listened_on(address):
     for other in others:
         with socket.socket() as one, pytest.raises(OSError, match="refused"):
             one.connect((other, port))
+
+
+def test_without_a_browser_the_address_is_said():
+    hidden = {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"}
+    variables = {k: v for k, v in os.environ.items() if k not in hidden}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rljax", "lab", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=variables | {"PATH": ""},
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(2)]
+    process.terminate()
+    process.wait(timeout=30)
+    process.stdout.close()
+    assert re.match(r"http://127.0.0.1:\d+/  \(Ctrl-C ends it\)", lines[0])
+    assert "No browser was found" in lines[1]
 
 
 def test_a_port_in_use_and_bad_flags_are_said(address):
