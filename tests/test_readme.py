@@ -37,10 +37,11 @@ def test_the_examples_run(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_examples_of_the_guide_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = run_blocks("rljax/README.md", 11)
+    names = run_blocks("rljax/README.md", 12)
     assert int(names["state"].agent_state.num_updates) == 3
     assert names["gaps"].shape == (2,)
     assert names["result"].scores.shape == (8, 4)
+    assert names["confirmed"].result.scores.shape == (2, 8)
     assert names["frame"].shape == (200, 400, 3)
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {"metrics.csv", "checkpoints", "episode.gif"}

@@ -2,8 +2,8 @@
 
 `sweep.sweep` (`rljax.sweep`) trains agents × settings × environments × seeds. It hands
 a `reports.Report` to callbacks such as those in `writers`; `checkpoint` saves and
-restores its states. `statistics` summarises scores over seeds, `rljax.plotting` draws
-them.
+restores its states. `statistics` summarises scores over seeds, `selection` judges
+what was chosen on fresh ones, `rljax.plotting` draws them.
 """
 
 from rljax.experiment import (
@@ -12,6 +12,7 @@ from rljax.experiment import (
     presets,
     reports,
     results,
+    selection,
     settings,
     statistics,
     sweep,
@@ -19,6 +20,7 @@ from rljax.experiment import (
 )
 from rljax.experiment.checkpoint import Checkpoints
 from rljax.experiment.results import SweepResult
+from rljax.experiment.selection import confirm, sensitivity
 from rljax.experiment.writers import (
     CSVWriter,
     JSONLinesWriter,
@@ -36,10 +38,13 @@ __all__ = [
     "TensorBoardWriter",
     "WandBWriter",
     "checkpoint",
+    "confirm",
     "faults",
     "presets",
     "reports",
     "results",
+    "selection",
+    "sensitivity",
     "settings",
     "statistics",
     "sweep",

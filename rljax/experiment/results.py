@@ -3,18 +3,35 @@
 import contextlib
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from rljax import display
-from rljax.evaluation import Evaluation
+from rljax.evaluation import Evaluation, KeepBest
 from rljax.experiment import statistics
 from rljax.experiment.faults import Fault
 from rljax.experiment.settings import label, text
-from rljax.training import Metrics, TrainState
+from rljax.training import Measure, Metrics, TrainState
 from rljax.types import Agent, EnvLike
+
+
+class Procedure(NamedTuple):
+    """How a sweep trained and judged its settings; the fields are those of `sweep`."""
+
+    key: jax.Array
+    num_updates: int
+    """Asked for, of the setting with the shortest ones."""
+    num_episodes: int
+    max_steps: int
+    greedy: bool
+    measure: Measure | None
+    keep_best: KeepBest | None
+    devices: Sequence[Any] | None
+    batch_size: int | None
+    memory_budget: int | None
 
 
 class Outcome(NamedTuple):
@@ -96,6 +113,8 @@ class SweepResult:
     the shortest ones, where steps are equal."""
     faults: tuple[Fault, ...]
     """Runs that were frozen."""
+    procedure: Procedure | None = None
+    """How it was done, for `selection.confirm`; None if not by `sweep`."""
 
     def __repr__(self) -> str:
         best = ""
@@ -187,23 +206,14 @@ class SweepResult:
     def best(self) -> Outcome:
         """The setting whose scores have the highest interquartile mean.
 
-        The setting is chosen by these scores, so they overestimate how good it is: run
-        it again with other seeds for a score to report.
+        The setting is chosen by these scores, so they overestimate how good it is:
+        `rljax.experiment.confirm` runs it again with other seeds.
 
         Raises:
           ValueError: a run has no score, because no episode ended in the last tenth of
             its training.
         """
-        scores = self.scores
-        if np.isnan(scores).any():
-            i, j = np.argwhere(np.isnan(scores))[0]
-            raise ValueError(
-                f"setting {self.outcomes[i].label!r}, seed {j}, has no score: no "
-                "episode ended in the last tenth of its training. Train longer, or "
-                "sweep with num_episodes to evaluate."
-            )
-        middle = [statistics.interquartile_mean(row) for row in scores]
-        return self.outcomes[int(np.argmax(middle))]
+        return best_of(self.outcomes)
 
     def summary(self, confidence: float = 0.95) -> list[dict[str, Any]]:
         """One row per setting: its values, and over seeds the interquartile mean of the
@@ -316,6 +326,20 @@ class SweepResult:
             steps = "update", coords["update"] * self.outcomes[0].steps_per_update
         coords["steps"] = steps
         return xarray.Dataset(data, coords=coords)
+
+
+def best_of(outcomes: Sequence[Outcome]) -> Outcome:
+    """The first with the highest interquartile mean; see `SweepResult.best`."""
+    for outcome in outcomes:
+        missing = np.flatnonzero(np.isnan(outcome.scores))
+        if missing.size:
+            raise ValueError(
+                f"setting {outcome.label!r}, seed {missing[0]}, has no score: no "
+                "episode ended in the last tenth of its training. Train longer, or "
+                "sweep with num_episodes to evaluate."
+            )
+    middle = [statistics.interquartile_mean(outcome.scores) for outcome in outcomes]
+    return outcomes[int(np.argmax(middle))]
 
 
 def _padded(array: np.ndarray, length: int) -> np.ndarray:

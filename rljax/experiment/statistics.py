@@ -5,6 +5,7 @@ performance profiles follow Agarwal et al. (2021), arXiv:2108.13264. SciPy does 
 arithmetic where it can; it is imported only when it is needed.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -161,6 +162,55 @@ def probability_of_improvement(scores: Any, other_scores: Any) -> float:
     above = scores[:, :, None] > other_scores[:, None, :]
     equal = scores[:, :, None] == other_scores[:, None, :]
     return float((above + equal / 2).mean((1, 2)).mean())
+
+
+def seeds_to_detect(
+    improvement: float, *, confidence: float = 0.95, power: float = 0.8
+) -> int:
+    """How many seeds of each of two agents tell them apart, if one is so much better.
+
+        n = (z_{1−α/2} + z_{power})² / 6(p − ½)²,   α = 1 − confidence
+
+    p = P(X > Y) + ½ P(X = Y) is the probability that a run of the better one beats a
+    run of the other, see `probability_of_improvement`; for normal scores of the same
+    standard deviation whose means are d of them apart, it is Φ(d/√2). With n seeds of
+    each, Mann and Whitney's two-sided test, `scipy.stats.mannwhitneyu`, finds the
+    difference with probability `power`, about, and one where there is none with
+    probability α, at most.
+
+    Args:
+      improvement: p, in (½, 1].
+      confidence: 1 − α, in (0, 1).
+      power: in (0, 1).
+
+    Returns:
+      n, at least the seeds with which the test can reject at all.
+
+    Raises:
+      TypeError, ValueError: an argument is wrong; the message names it.
+
+    Source: Noether (1987), Sample Size Determination for Some Common Nonparametric
+      Tests, JASA 82.
+    """
+    check_confidence(confidence)
+    for name, value, low, high in (
+        ("improvement", improvement, "0.5", 1.0),
+        ("power", power, "0", np.nextafter(1.0, 0.0)),
+    ):
+        is_number = isinstance(value, int | float | np.floating)
+        if isinstance(value, bool) or not is_number or not float(low) < value <= high:
+            range_ = "(0.5, 1]" if high == 1 else "(0, 1)"
+            raise (ValueError if is_number else TypeError)(
+                f"{name} must be in {range_}, such as 0.8, got {value!r}."
+            )
+    from scipy import special, stats
+
+    z = stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power)
+    num_seeds = math.ceil(z**2 / (6 * (improvement - 0.5) ** 2))
+    # Of n and n scores, the two most extreme orders have this probability together.
+    while 2 / special.comb(2 * num_seeds, num_seeds) > 1 - confidence:
+        num_seeds += 1
+    return num_seeds
 
 
 def performance_profile(scores: Any, thresholds: Any) -> np.ndarray:

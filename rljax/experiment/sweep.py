@@ -1,6 +1,7 @@
 """Many runs in one call: agents × settings × environments × seeds."""
 
 import contextlib
+import dataclasses
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from rljax.experiment.checkpoint import CheckpointError, Checkpoints
 from rljax.experiment.fingerprint import check_same, describe
 from rljax.experiment.population import CONFIG
 from rljax.experiment.reports import Report, updates_at
-from rljax.experiment.results import SweepResult
+from rljax.experiment.results import Procedure, SweepResult
 from rljax.experiment.runner import Runner
 from rljax.experiment.settings import Expansion, expand, label
 from rljax.parallel import check_devices
@@ -173,7 +174,20 @@ def sweep(
         debug=debug,
     )
     _warn_of_cut_episodes(result, max_steps)
-    return result
+    shortest = min(outcome.steps_per_update for outcome in result.outcomes)
+    procedure = Procedure(
+        key=key,
+        num_updates=count_updates(shortest, num_updates, num_steps),
+        num_episodes=num_episodes,
+        max_steps=max_steps,
+        greedy=greedy,
+        measure=measure,
+        keep_best=keep_best,
+        devices=devices,
+        batch_size=batch_size,
+        memory_budget=memory_budget,
+    )
+    return dataclasses.replace(result, procedure=procedure)
 
 
 def run(

@@ -1,10 +1,10 @@
 """Pictures of what was learned, one line each. Needs the extra `plot`.
 
-`learning_curve`, `sweep_scores`, `gridworld`, `exact_regret` and `bandit_regret` draw
-into the Matplotlib axes `ax`, or into a figure of their own. They return the figure,
-which shows itself as the last line of a notebook's cell; none of them shows or keeps
-anything. The functions `save_…` write the commands' pictures. `animate` makes a movie
-of an episode.
+`learning_curve`, `sweep_scores`, `sensitivity`, `gridworld`, `exact_regret` and
+`bandit_regret` draw into the Matplotlib axes `ax`, or into a figure of their own. They
+return the figure, which shows itself as the last line of a notebook's cell; none of
+them shows or keeps anything. The functions `save_…` write the commands' pictures.
+`animate` makes a movie of an episode.
 
 rljax.plotting.learning_curve({"ppo": ppo_metrics, "reinforce": other_metrics})
 """
@@ -15,6 +15,7 @@ from rljax.plotting.curves import learning_curve, save_learning_curve
 from rljax.plotting.grids import gridworld, save_gridworld
 from rljax.plotting.movies import Movie, animate
 from rljax.plotting.regrets import exact_regret
+from rljax.plotting.sensitivities import sensitivity
 from rljax.plotting.sweeps import save_sweep, sweep_scores
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "save_gridworld",
     "save_learning_curve",
     "save_sweep",
+    "sensitivity",
     "sweep_scores",
 ]

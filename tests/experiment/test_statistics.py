@@ -30,6 +30,32 @@ def test_bootstrap_interval_covers():
     assert (low < metrics.interquartile_mean(scores)).all()
 
 
+def test_the_interval_of_a_mean_covers():
+    scores = np.random.default_rng(1).normal(2.0, 3.0, size=(5, 20_000))
+    mean, low, high = metrics.mean_interval(scores, confidence=0.9)
+    np.testing.assert_allclose(mean, scores.mean(0))
+    # Five standard errors of a share of 0.9 in 20,000.
+    assert ((low < 2) & (high > 2)).mean() == pytest.approx(0.9, abs=0.011)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.9539])
+def test_the_interval_of_an_improvement_covers(shift):
+    """P(X > Y) = Φ(shift/√2): ½, where 5 % of intervals may miss it, and ¾."""
+
+    def improvement(x, y):
+        return (x[..., :, None] > y[..., None, :]).mean((-1, -2, -3))
+
+    rng = np.random.default_rng(2)
+    truth, covered = stats.norm.cdf(shift / 2**0.5), []
+    for _ in range(300):
+        x, y = rng.normal(shift, size=(1, 16)), rng.normal(size=(1, 16))
+        low, high = metrics.stratified_interval(
+            improvement, x, y, num_resamples=400, vectorized=True
+        )
+        covered.append(low <= truth <= high)
+    assert 0.89 < np.mean(covered) < 0.98
+
+
 def test_bootstrap_of_equal_scores_and_of_one_seed():
     assert metrics.bootstrap_interval([500.0] * 8) == (500, 500)
     assert metrics.bootstrap_interval([3.0]) == (3, 3)
