@@ -35,6 +35,7 @@ from rljax.agents import PPO, ActorCritic, Reinforce
 from rljax.envs import (
     BernoulliBandit,
     CartPole,
+    FiniteMDP,
     GaussianBandit,
     GridWorld,
     TimeLimit,
@@ -87,6 +88,7 @@ __all__ = [
     "Env",
     "Evaluation",
     "ExpectedSarsa",
+    "FiniteMDP",
     "GaussianBandit",
     "GradientBandit",
     "GridWorld",

@@ -2,6 +2,7 @@
 
 from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
+from rljax.envs.finite import FiniteMDP
 from rljax.envs.gridworld import GridWorld
 from rljax.envs.registry import make
 from rljax.envs.wrappers import TimeLimit
@@ -9,6 +10,7 @@ from rljax.envs.wrappers import TimeLimit
 __all__ = [
     "BernoulliBandit",
     "CartPole",
+    "FiniteMDP",
     "GaussianBandit",
     "GridWorld",
     "TimeLimit",
