@@ -1,5 +1,6 @@
 """Grid worlds of any map, with an exact model from the same transition function."""
 
+import functools
 import warnings
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Self, overload
@@ -41,6 +42,72 @@ class Outcomes(NamedTuple):
     """[K] bool."""
     probabilities: jax.Array
     """[K] floating."""
+
+
+class _Rules(NamedTuple):
+    """What a step goes by. Maps of one shape and with the same kinds share programs."""
+
+    moves: Any
+    """[S, 4] int32: the next cell in the upper bits, its kind in the lowest eight."""
+    slip: Any
+    """[] floating, or None."""
+    step_reward: Any
+    """[] floating."""
+    rewards: dict[int, Any]
+    """[] floating, by the kinds of cells that have one of their own."""
+
+
+def _directions(slip: Any, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The directions in which a move may go, [K] int32, with probabilities [K]."""
+    chosen = jnp.expand_dims(action, 0)
+    if slip is None:
+        return chosen, jnp.ones(1)
+    sides = jnp.where(action < 2, jnp.array([2, 3]), jnp.array([0, 1]))
+    slip = jnp.asarray(slip, float)
+    probabilities = jnp.stack([1 - slip, slip / 2, slip / 2])
+    return jnp.concatenate([chosen, sides.astype(jnp.int32)]), probabilities
+
+
+def _enter(
+    rules: _Rules, cell: jax.Array, direction: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(next cell, reward, terminated) of moves; `direction` may have any shape."""
+    # One look-up in a small table replaces arithmetic on rows, columns and kinds.
+    moves = jnp.asarray(rules.moves)[cell, direction]
+    kinds, next_cells = moves & 0xFF, moves >> 8
+    rewards = jnp.broadcast_to(rules.step_reward, kinds.shape)
+    for kind, reward in rules.rewards.items():
+        rewards = jnp.where(kinds == kind, reward, rewards)
+    terminated = (kinds == ord(GOAL)) | (kinds == ord(PIT))
+    return next_cells, rewards, terminated
+
+
+def _outcomes(rules: _Rules, cell: jax.Array, action: jax.Array) -> Outcomes:
+    directions, probabilities = _directions(rules.slip, action)
+    return Outcomes(*_enter(rules, cell, directions), probabilities)
+
+
+@functools.partial(jax.jit, static_argnames="sparse", inline=True)
+def _model(rules: _Rules, terminal: jax.Array, initial: jax.Array, sparse: bool) -> MDP:
+    """The model of the map that the rules are of."""
+    num_states, num_actions = rules.moves.shape
+    cells = jnp.arange(num_states, dtype=jnp.int32)
+    actions = jnp.arange(num_actions, dtype=jnp.int32)
+    over_actions = jax.vmap(_outcomes, (None, None, 0))
+    outcomes = jax.vmap(over_actions, (None, 0, None))(rules, cells, actions)
+    ended = terminal[:, None, None]
+    next_states = jnp.where(ended, cells[:, None, None], outcomes.next_cells)
+    probabilities = outcomes.probabilities
+    expected = jnp.sum(probabilities * outcomes.rewards, -1)
+    transitions: Any = SparseTransitions(next_states, probabilities)
+    if not sparse:
+        transitions = transitions.dense(num_states)
+    return MDP(
+        transitions=transitions,
+        rewards=jnp.where(terminal[:, None], 0, expected),
+        terminal=terminal,
+        initial=initial,
+    )
 
 
 @struct.dataclass
@@ -149,13 +216,13 @@ class GridWorld(Env):
     ) -> tuple[jax.Array, TimeStep]:
         """Moves the agent; the noise decides whether it slips."""
         action = spaces.check_element(self.action_space, action, "GridWorld's action")
-        directions, probabilities = self._directions(action)
+        directions, probabilities = _directions(self.slip, action)
         direction = directions[0]
         if self.slip is not None:
             # Slips come first, as words are finest near 0 and slips may be rare.
             bounds = jnp.cumsum(probabilities[::-1])[:-1]
             direction = directions[len(bounds) - jnp.sum(noise >= bounds)]
-        cell, reward, terminated = self._enter(state, direction)
+        cell, reward, terminated = _enter(self._rules(), state, direction)
         return cell, TimeStep(
             obs=cell,
             reward=reward,
@@ -170,36 +237,19 @@ class GridWorld(Env):
           cell: [] int32.
           action: [] int32.
         """
-        directions, probabilities = self._directions(action)
-        return Outcomes(*self._enter(cell, directions), probabilities)
+        return _outcomes(self._rules(), cell, action)
 
-    def _directions(self, action: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The directions in which a move may go, [K] int32, with probabilities [K]."""
-        chosen = jnp.expand_dims(action, 0)
-        if self.slip is None:
-            return chosen, jnp.ones(1)
-        sides = jnp.where(action < 2, jnp.array([2, 3]), jnp.array([0, 1]))
-        slip = jnp.asarray(self.slip, float)
-        probabilities = jnp.stack([1 - slip, slip / 2, slip / 2])
-        return jnp.concatenate([chosen, sides.astype(jnp.int32)]), probabilities
-
-    def _enter(
-        self, cell: jax.Array, direction: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """(next cell, reward, terminated) of moves; `direction` may have any shape."""
-        # One look-up in a small table replaces arithmetic on rows, columns and kinds.
-        moves = jnp.asarray(analyse(self.layout).moves)[cell, direction]
-        kinds, next_cells = moves & 0xFF, moves >> 8
-        rewards = jnp.full(kinds.shape, self.step_reward, jnp.result_type(float))
-        for kind, reward in (
-            (GOAL, self.goal_reward),
-            (PIT, self.pit_reward),
-            (CLIFF, self.cliff_reward),
-        ):
-            if any(kind in row for row in self.layout):
-                rewards = jnp.where(kinds == ord(kind), reward, rewards)
-        terminated = (kinds == ord(GOAL)) | (kinds == ord(PIT))
-        return next_cells, rewards, terminated
+    def _rules(self) -> "_Rules":
+        """What a step goes by; rewards of kinds that the map lacks are left out."""
+        kinds = {GOAL: self.goal_reward, PIT: self.pit_reward, CLIFF: self.cliff_reward}
+        rewards = {
+            ord(kind): jnp.asarray(reward, float)
+            for kind, reward in kinds.items()
+            if any(kind in row for row in self.layout)
+        }
+        slip = None if self.slip is None else jnp.asarray(self.slip, float)
+        step_reward = jnp.asarray(self.step_reward, float)
+        return _Rules(analyse(self.layout).moves, slip, step_reward, rewards)
 
     def to_mdp(self, *, sparse: bool = False) -> MDP:
         """The exact model, from `outcomes`, which moves the agent as `step` does.
@@ -222,26 +272,10 @@ class GridWorld(Env):
                 f"a dense model of {num_states} cells has {entries:,} entries, more "
                 f"than {_MAX_DENSE_ENTRIES:,}. Use to_mdp(sparse=True)."
             )
-        cells = jnp.arange(num_states, dtype=jnp.int32)
-        actions = jnp.arange(num_actions, dtype=jnp.int32)
-        over_actions = jax.vmap(self.outcomes, (None, 0))
-        outcomes = jax.vmap(over_actions, (0, None))(cells, actions)
         grid = analyse(self.layout)
-        terminal = jnp.asarray(np.isin(grid.kinds, [ord(c) for c in (GOAL, PIT, WALL)]))
-        ended = terminal[:, None, None]
-        next_states = jnp.where(ended, cells[:, None, None], outcomes.next_cells)
-        probabilities = outcomes.probabilities
-        expected = jnp.sum(probabilities * outcomes.rewards, -1)
+        terminal = np.isin(grid.kinds, [ord(c) for c in (GOAL, PIT, WALL)])
         starts = np.isin(np.arange(num_states), grid.starts)
-        transitions: Any = SparseTransitions(next_states, probabilities)
-        if not sparse:
-            transitions = transitions.dense(num_states)
-        return MDP(
-            transitions=transitions,
-            rewards=jnp.where(terminal[:, None], 0, expected),
-            terminal=terminal,
-            initial=jnp.asarray(starts / starts.sum(), jnp.result_type(float)),
-        )
+        return _model(self._rules(), terminal, starts / starts.sum(), sparse)
 
     def render_values(self, values: Any) -> str:
         """V with two decimals, one row per line; letters for cells without actions.
