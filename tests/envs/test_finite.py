@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import rljax
-from rljax import planning, regret
+from rljax import planning
 from rljax.types import MDP, SparseTransitions
 
 SPARSE = SparseTransitions(
@@ -91,6 +91,7 @@ def test_a_maze_s_model_moves_as_the_maze_does():
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+@pytest.mark.slow
 def test_training_maps_over_models_of_one_size():
     """Each is learned as well as if it were alone."""
     maps = ("A..\n.#.\n..G", "A#.\n...\n.#G", "A..\n##.\nG..")
@@ -111,13 +112,3 @@ def test_training_maps_over_models_of_one_size():
         found = planning.expected_return(mdp, policy, 0.99)
         assert found == pytest.approx(planning.initial_value(mdp, best.values))
     np.testing.assert_allclose(q_values[0], learn(mdps[0]), atol=1e-6)
-
-
-def test_exact_regret_needs_no_other_model():
-    env = rljax.FiniteMDP(rljax.GridWorld.from_text("A..\n.#.\n..G").to_mdp())
-    agent = rljax.QLearning(rollout_length=500)
-    *_, curve = regret.train_with_exact_returns(
-        agent, env, jax.random.key(0), num_updates=6
-    )
-    assert curve.greedy_regret[0] > 0.1
-    assert curve.greedy_regret[-1] == pytest.approx(0, abs=1e-6)

@@ -120,6 +120,7 @@ def test_bad_arguments_are_refused(asked):
     assert asked[0][2] == jax.random.key(1)
 
 
+@pytest.mark.slow
 def test_the_fresh_runs_are_those_of_a_sweep_with_the_fresh_key():
     env = rljax.make("GridWorld-5x5", max_steps=50)
     agent = rljax.QLearning(rollout_length=50)
