@@ -95,16 +95,27 @@ REWARD = TableReward(jnp.arange(8.0).reshape(2, 4), vocabulary_size=2)
 TOKENS = rljax.TokenMDP(REWARD, vocabulary_size=2, horizon=2, num_prompts=2)
 TABLE = causal.Pair(causal.Table(2, 2, 2), causal.Table(2, 2, 2, outputs=1))
 TABULAR = {"exploration": rljax.exploration.EpsilonGreedy(0.5), "rollout_length": 6}
-DOUBLE = rljax.DoubleQLearning(num_envs=2, **TABULAR)
 
 
-@struct.dataclass
-class RandomTable(rljax.QLearning):
+class _RandomTable:
     """The library's own tables begin with numbers, not with draws."""
 
     def init(self, key, env):
         state = super().init(key, env)
         return state._replace(q_values=jax.random.normal(key, state.q_values.shape))
+
+
+@struct.dataclass
+class RandomTable(_RandomTable, rljax.QLearning):
+    pass
+
+
+@struct.dataclass
+class RandomTables(_RandomTable, rljax.DoubleQLearning):
+    pass
+
+
+DOUBLE = RandomTables(num_envs=2, **TABULAR)
 
 
 def trained(agent, env):

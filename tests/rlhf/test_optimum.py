@@ -102,6 +102,15 @@ def test_the_limits_are_the_best_sequence_and_the_reference(x64):
     np.testing.assert_allclose(near, bound.objective, atol=1e-7)
 
 
+@pytest.mark.parametrize("level", [0.0, 1024.0, -1024.0])
+def test_a_reward_for_every_text_changes_no_policy(level):
+    """In single precision, at a β for which r/β alone would have no decimals left."""
+    rewards = jnp.array([[0.0, 1.0, 2.0, -1.0]]) / 1024
+    uniform = jnp.full((1, 4), -jnp.log(4.0))
+    found = optimum.optimal_log_probs(uniform, level + rewards, 0.001)
+    np.testing.assert_allclose(found, jax.nn.log_softmax(1000 * rewards), atol=1e-5)
+
+
 def test_actions_that_the_reference_never_takes(x64):
     _, mdp, reference, policy = problem(4)
     barred = reference.copy()

@@ -204,6 +204,23 @@ def test_lai_robbins_of_bernoulli_arms_by_hand(x64):
         )
 
 
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, np.nan, np.inf])
+def test_means_of_bernoulli_arms_are_probabilities(wrong):
+    with pytest.raises(ValueError, match=r"means must be finite, in \[0, 1\], got"):
+        lai_robbins(jnp.array([0.5, wrong]))
+    if np.isfinite(wrong):
+        assert np.isfinite(lai_robbins(jnp.array([0.5, wrong]), noise_scale=1.0))
+
+
+@pytest.mark.parametrize("noise_scale", [None, 0.5])
+def test_the_slope_of_lai_robbins_is_differentiable_where_arms_tie(noise_scale):
+    slope = jax.grad(lambda means: lai_robbins(means, noise_scale=noise_scale))
+    found = slope(jnp.array([0.7, 0.7, 0.2]))
+    assert np.isfinite(found).all()
+    # The worse the third arm, the less it costs to tell that it is.
+    assert found[2] > 0
+
+
 @pytest.mark.parametrize("gap", [0.1, 0.01, 0.001])
 def test_lai_robbins_of_close_arms_in_single_precision(gap):
     # Among five arms of U[0, 1), two best within 0.001 are one bandit in 100.
