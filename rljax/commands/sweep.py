@@ -2,6 +2,7 @@
 
 rljax sweep --grid learning_rate=3e-4,1e-3,3e-3
 rljax sweep ppo --grid "hidden_sizes=(32,),(64,64)" env.gravity=9.8,20
+rljax sweep --confirm 20       # the best one again, on 20 fresh seeds
 rljax sweep --resume runs/2026-01-31_120000_sweep_PPO_CartPole-v1
 """
 
@@ -21,7 +22,7 @@ import tyro
 import rljax
 from rljax import parallel, plotting
 from rljax.commands.train import TYRO, Agent, make_env
-from rljax.experiment import cli, signals, statistics, writers
+from rljax.experiment import cli, selection, signals, statistics, writers
 from rljax.experiment import settings as settings_
 from rljax.experiment.reports import updates_at
 from rljax.training import count_updates
@@ -41,13 +42,17 @@ class Config(cli.TrainingFlags):
     num_steps: int | None = None
     """Environment steps per run, the last update done whole. None, as num_updates is:
     those of 100 updates, of the shortest ones if they differ."""
+    confirm: int | None = None
+    """Fresh seeds on which the best setting is trained again, as those that chose it
+    promise too much. None: it is not."""
     batch_size: int | None = None
     """Runs that one device vmaps together. None: as suits the device."""
     debug: bool = False
     """Stop at the first NaN and say which operation made it."""
 
     def __post_init__(self):
-        names = "num_seeds num_updates num_steps num_episodes batch_size keep_best"
+        names = "num_seeds num_updates num_steps num_episodes confirm batch_size"
+        names += " keep_best"
         cli.check_flags(self, **dict.fromkeys(names.split(), 1))
         cli.check_length(self.num_updates, self.num_steps)
 
@@ -184,11 +189,18 @@ def run(
         title=f"{type(config.agent).__name__} on {config.env}",
     )
     console.print(summary_table(result))
+    if config.confirm is not None:
+        bar = writers.ProgressBar(console)
+        confirmed = selection.confirm(result, num_seeds=config.confirm, callbacks=[bar])
+        write_summary(folder / "confirmed.csv", confirmed)
+        cli.say(console, str(confirmed))
     cli.say(console, f"Saved in {folder}")
     return 0
 
 
-def write_summary(path: Path, result: rljax.SweepResult) -> None:
+def write_summary(
+    path: Path, result: rljax.SweepResult | selection.Confirmation
+) -> None:
     """Writes a row per setting as CSV."""
     rows = result.summary()
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -231,8 +243,8 @@ def summary_table(result: rljax.SweepResult) -> rich.table.Table:
     table.caption = (
         f"{cli.evaluation_title(best)} over {rows[0]['num_seeds']} seeds, 95 % "
         "bootstrap intervals. P(first >): how often a seed of the first setting beats "
-        "one of this. The first was chosen by these scores: confirm it with other "
-        "seeds."
+        "one of this. The first was chosen by these scores: --confirm 20 trains it "
+        "again on other seeds."
     )
     if some_cut:
         table.caption += (

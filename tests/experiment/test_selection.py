@@ -1,6 +1,10 @@
 """What was chosen on some seeds is judged on others."""
 
+import csv
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -152,6 +156,31 @@ def test_the_fresh_runs_are_those_of_a_sweep_with_the_fresh_key():
     returns = best.metrics.episode_return_sum
     assert not np.array_equal(outcome.metrics.episode_return_sum, returns)
     assert found.result.to_xarray().sizes["setting"] == 1
+
+
+@pytest.mark.slow
+def test_the_command_confirms_what_it_chose(tmp_path):
+    command = [sys.executable, "-m", "rljax", "sweep", "ppo", "--output", str(tmp_path)]
+    flags = "--grid learning_rate=1e-5,3e-3 --num-steps 20000 --num-seeds 2 --confirm 3"
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [*command, *flags.split()], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert "Confirmation on 3 fresh seeds" in done.stdout
+    (folder,) = tmp_path.iterdir()
+    with (folder / "summary.csv").open() as file:
+        rows = {row["learning_rate"]: row for row in csv.DictReader(file)}
+    with (folder / "confirmed.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["learning_rate"] == "0.003"
+    assert row["tuned_iqm"] == rows["0.003"]["iqm"]
+    assert (row["num_seeds"], row["tuned_seeds"]) == ("3", "2")
+    assert row["iqm"] != row["tuned_iqm"]
+    wrong = subprocess.run(
+        [*command, "--confirm", "0"], cwd=root, capture_output=True, text=True
+    )
+    assert wrong.returncode == 2
+    assert "--confirm must be at least 1, got 0" in wrong.stderr
 
 
 def test_what_selection_promises_too_much_is_what_theory_says():
