@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -66,6 +67,29 @@ def test_one_cpu_device_per_core_unless_the_user_chose(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
     parallel.use_cpu_cores(1)
     assert jax.config.jax_num_cpu_devices == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores", "devices"),
+    [(None, 6, 6), (4, 6, 4), (9, 6, 6), (1, 6, 1), (None, None, 1)],
+)
+@pytest.mark.parametrize("affinity", [True, False])
+def test_no_more_devices_than_cores_or_than_are_asked_for(
+    asked, cores, devices, affinity, monkeypatch
+):
+    updates = {}
+    config = types.SimpleNamespace(jax_num_cpu_devices=-1, update=updates.__setitem__)
+    monkeypatch.setattr(parallel, "jax", types.SimpleNamespace(config=config))
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    # A process may be held to fewer cores than there are; not every system says so.
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64 if affinity else cores)
+    if affinity:
+        monkeypatch.setattr(
+            os, "sched_getaffinity", lambda _: {*range(cores or 1)}, raising=False
+        )
+    parallel.use_cpu_cores(asked)
+    assert updates == {"jax_num_cpu_devices": devices}
 
 
 def test_the_threads_can_be_chosen_before_jax_starts(monkeypatch):

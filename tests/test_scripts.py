@@ -32,6 +32,7 @@ from rljax.experiment import cli, signals
 from rljax.experiment.checkpoint import CheckpointError
 from rljax.experiment.results import Outcome
 from rljax.tabular.bandits import BanditCurves
+from rljax.tabular.regret import ExactReturns
 from rljax.training import Metrics
 from tests.conftest import enable_x64
 from tests.oracles import published
@@ -218,13 +219,66 @@ def test_bad_input_ends_early_and_says_what_is_wrong(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("train", ["--env", "Pong"]),
+        ("train", ["--resume", "nowhere"]),
+        ("sweep", ["--grid", "mass=1"]),
+        ("sweep", ["--resume", "nowhere"]),
+        ("gridworld", ["--step-size", "7"]),
+        ("bandits", ["--step-size", "2"]),
+        ("rlhf", ["--output", str(SCRIPT)]),
+    ],
+)
+def test_what_is_refused_is_said_among_the_errors(
+    command, arguments, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # where a run would leave its folder
+    assert run(load(command), *arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert not [*tmp_path.iterdir()]
+
+
+TRAINING = dict.fromkeys(("num_seeds", "num_updates", "num_steps", "num_episodes"), 1)
+LEAST = {
+    "train": {**TRAINING, "keep_best": 1},
+    "sweep": {**TRAINING, "keep_best": 1, "batch_size": 1},
+    "gridworld": {"num_steps": 1, "num_points": 1, "num_seeds": 1},
+    "bandits": {"num_bandits": 2, "num_pulls": 1, "num_arms": 2},
+    "rlhf": {
+        **{"vocabulary_size": 2, "horizon": 1, "num_prompts": 1, "num_updates": 1},
+        **{"num_seeds": 2, "num_pairs": 1, "num_proxies": 2, "num_proxy_pairs": 1},
+    },
+}
+
+
+@pytest.mark.parametrize("command", LEAST)
+def test_flags_go_down_to_the_least_that_makes_sense(command):
+    config = load(command).Config
+    always = {"num_points": 1} if command == "gridworld" else {}  # divides num_steps
+    for name, least in {**LEAST[command], "seed": 0}.items():
+        assert getattr(config(**always | {name: least}), name) == least
+        flag = f"--{name.replace('_', '-')}"
+        message = f"{flag} must be at least {least}, got {least - 1}"
+        with pytest.raises(ValueError, match=message):
+            config(**always | {name: least - 1})
+
+
 def test_compiled_programs_are_kept_where_one_says(tmp_path, monkeypatch):
     settings = {}
     monkeypatch.setattr(jax.config, "update", settings.__setitem__)
     cli.cache_compilations(None)
     assert settings == {}
     cli.cache_compilations(tmp_path / "new" / "programs")
-    assert settings["jax_compilation_cache_dir"] == str(tmp_path / "new" / "programs")
+    assert settings == {
+        "jax_compilation_cache_dir": str(tmp_path / "new" / "programs"),
+        # However quickly it compiled, and however small it is.
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
     assert (tmp_path / "new" / "programs").is_dir()
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="--compilation-cache must be a folder.*file"):
@@ -409,6 +463,27 @@ def test_sweep_compares_settings_and_resumes(sweep_script, tmp_path, capsys):
     assert rows[0]["learning_rate"] == "0.001" and float(rows[0]["iqm"]) > 0
     assert run(sweep_script, "--resume", folder, "--num-updates", 6) == 0
     assert len(rows_of(folder / "metrics.csv")) == 4 * 2 * 6
+
+
+@pytest.mark.parametrize(
+    ("length", "asked"),
+    [
+        ((), {"num_steps": 7 * 80}),
+        (("--num-steps", "9999"), {"num_steps": 7 * 80}),
+        (("--num-updates", "9999"), {"num_updates": 7}),
+    ],
+)
+def test_a_sweep_is_asked_for_again_up_to_an_update(sweep_script, length, asked):
+    grid = ["--grid", "num_envs=4,2,3", "env.gravity=9.8,20"]
+    arguments = ["reinforce", *TINY, *grid, "--env-kwargs", "max_steps", "30", *length]
+    config = sweep_script.parse(arguments)
+    # Of updates, those of two environments are the shortest: 40 steps of each.
+    assert sweep_script.swept(config, 7) == {
+        "agent": config.agent,
+        "env": rljax.make("CartPole-v1", max_steps=30),
+        "settings": {"num_envs": [4, 2, 3], "env.gravity": [9.8, 20]},
+        **asked,
+    }
 
 
 def test_the_table_counts_evaluation_episodes_that_were_cut(sweep_script):
@@ -723,6 +798,67 @@ def test_gridworld_takes_a_map_and_warns_of_what_it_lacks(tmp_path, capsys):
     assert "warning: the goal at (0, 3) is unreachable" in words
 
 
+@pytest.fixture
+def exact_returns():
+    """What `gridworld` has measured, made up: four seeds and 21 points.
+
+    The regret falls in a straight line from as much as the seed's number times 2.
+    """
+    falling = np.linspace(2, 0, 21)
+    regrets = np.outer(np.arange(4), falling)
+    best = np.full(4, 5.0)
+    behaviour = best[:, None] - regrets - 1
+    return ExactReturns(np.arange(21), best[:, None] - regrets, behaviour, best)
+
+
+def test_the_table_of_gridworld_is_the_regret_at_some_times(exact_returns):
+    table = load("gridworld").regret_table(1000 * np.arange(21), exact_returns)
+    titles = [column.header for column in table.columns]
+    assert titles == ["steps", "greedy policy", "", "behaviour", "optimal seeds"]
+    steps, greedy, bars, behaviour, optimal = (list(c.cells) for c in table.columns)
+    assert steps == ["0", *(f"{2 * k},000" for k in range(1, 11))]
+    for i, falling in enumerate(np.linspace(2, 0, 11)):
+        half = stats.t.ppf(0.975, 3) * stats.sem(falling * np.arange(4))
+        assert greedy[i] == f"{1.5 * falling:.4f} ± {half:.4f}"
+        assert bars[i] == (20 - 2 * i) * "█"
+        assert behaviour[i] == f"{1.5 * falling + 1:.4f}"
+    assert optimal == [*10 * ["1 of 4"], "4 of 4"]
+    assert table.caption.startswith("± half of the 95 % interval over 4 seeds. From")
+
+
+def test_the_table_of_gridworld_has_no_interval_of_one_seed(exact_returns):
+    def columns(seed):
+        alone = exact_returns._replace(
+            greedy=exact_returns.greedy[[seed]],
+            behaviour=exact_returns.behaviour[[seed]],
+            optimal=exact_returns.optimal[[seed]],
+        )
+        table = load("gridworld").regret_table(np.arange(21), alone)
+        assert table.caption.startswith("From the model")
+        return [list(column.cells) for column in table.columns]
+
+    _, greedy, bars, _, optimal = columns(2)
+    assert greedy[:2] == ["4.0000", "3.6000"]
+    assert (len(bars[0]), optimal[0], optimal[-1]) == (20, "0 of 1", "1 of 1")
+    _, greedy, bars, _, _ = columns(0)  # no regret at all
+    assert ({*greedy}, {*bars}) == ({"0.0000"}, {""})
+
+
+def test_the_curve_of_gridworld_has_a_row_per_seed_and_point(exact_returns, tmp_path):
+    path = tmp_path / "regret.csv"
+    load("gridworld").write_curve(path, 10 * np.arange(21), exact_returns)
+    rows = [[float(x) for x in row.values()] for row in rows_of(path)]
+    np.testing.assert_allclose(
+        rows,
+        [
+            [seed, 10 * k, 5 - seed * (2 - k / 10), 4 - seed * (2 - k / 10), 5]
+            for seed in range(4)
+            for k in range(21)
+        ],
+        atol=1e-6,
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -946,6 +1082,56 @@ def test_the_curves_of_bandits_are_written_with_their_intervals(
                 expected = [mean - half, mean, mean + half]
                 np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert not [*rows]
+
+
+@pytest.mark.parametrize("drift", [None, 0.1])
+def test_bandits_tells_of_what_was_played(drift, tmp_path, capsys, monkeypatch):
+    script = load("bandits")
+    rng = np.random.default_rng(0)
+    asked, drawn = [], []
+
+    def compare_bandits(agents, env, key, *, num_bandits, num_pulls):
+        asked.append((agents, env, num_bandits, num_pulls))
+        assert (
+            jax.random.key_data(key) == jax.random.key_data(jax.random.key(3))
+        ).all()
+        curves = {
+            name: BanditCurves(
+                np.array([20, 40]), *rng.uniform(1, 9, (3, 7, len(g), 2))
+            )
+            for name, g in agents.items()
+        }
+        return curves, rng.normal(size=(7, 3))
+
+    def save(*arguments, **named):
+        drawn.append((arguments, named))
+
+    monkeypatch.setattr(script.bandits, "compare_bandits", compare_bandits)
+    monkeypatch.setattr(script, "lower_bound", lambda *_: np.array([1.0, 2.5]))
+    monkeypatch.setattr(script.plotting, "save_bandit_curves", save)
+    arguments = ["--num-bandits", 7, "--num-pulls", 40, "--num-arms", 3, "--seed", 3]
+    arguments += ["--output", tmp_path]
+    arguments += [] if drift is None else ["--drift-scale", drift]
+    status, words = status_and_words(script, capsys, *arguments)
+    assert status == 0, words
+    config = script.Config(num_arms=3, drift_scale=drift)
+    rules = script.make_agents(config)
+    grids = {name: list(grid.values()) for name, grid in rules.items()}
+    assert asked == [(grids, script.make_env(config), 7, 40)]
+    assert "8 rules, 32 settings × 7 gaussian bandits × 40 pulls = 8,960 pulls" in words
+    assert "After 40 pulls" in words
+    # No bound is known where the means drift.
+    (((picture, curves, labels), named),) = drawn
+    assert (named["lower_bound"] is None) == (drift is not None)
+    assert ("Lai–Robbins 2.5" in words) == (drift is None)
+    assert labels == {name: list(grid) for name, grid in rules.items()}
+    assert [*curves] == [*rules]
+    (folder,) = tmp_path.iterdir()
+    assert picture == folder / "bandits.png"
+    assert len(rows_of(folder / "curves.csv")) == 32 * 2
+    saved = json.loads((folder / "config.json").read_text())
+    assert (saved["num_arms"], saved["drift_scale"]) == (3, drift)
+    assert words.endswith(f"compilation included. Saved in {folder}")
 
 
 def test_bandits_on_which_rules_tie_are_shared():
@@ -1260,12 +1446,126 @@ def test_the_defaults_of_rlhf_are_those_of_its_table():
     assert sizes in script.__doc__
 
 
+def test_the_reference_of_rlhf_is_that_of_its_table():
+    script = load("rlhf")
+    sizes = {"vocabulary_size": 2, "horizon": 3, "num_prompts": 2}
+    config = script.Config(**sizes, reference_scale=2.0)
+
+    @jax.jit
+    def make():
+        problem = script.make_problem(config)
+        assert problem.env.num_prompts == 2
+        assert (problem.network.outputs, problem.critic.outputs) == (None, 1)
+        return problem.reference, problem.log_probs
+
+    table, log_probs = map(np.asarray, make())
+    assert (table.shape, log_probs.shape) == ((2, 1 + 2 + 4, 2), (2, 8))
+    assert 1 < table.std() < 4
+    policy = np.exp(table) / np.exp(table).sum(-1, keepdims=True)
+    for prompt in range(2):
+        for i, (a, b, c) in enumerate(itertools.product(range(2), repeat=3)):
+            rows = policy[prompt]
+            # After nothing; after a; after a and b, which come behind the single ones.
+            expected = rows[0, a] * rows[1 + a, b] * rows[3 + 2 * a + b, c]
+            np.testing.assert_allclose(np.exp(log_probs[prompt, i]), expected, 1e-5)
+
+
+@pytest.fixture
+def asked_of_rlhf(monkeypatch):
+    """What `rlhf` asks of its parts, which here do nothing."""
+    script, asked = load("rlhf"), {}
+
+    def part(name, answer=None):
+        def call(*arguments, **named):
+            asked[name] = arguments, named
+            return answer
+
+        return call
+
+    numbers = np.zeros((2, 9))
+    problem = script.Problem("env", "network", "critic", "reference", numbers)
+    agents = {"DPO": "the dpo", "RLOO": "the rloo", "GRPO": "the grpo"}
+    monkeypatch.setattr(rljax, "sweep", part("sweep", "the result"))
+    for name, answer in (
+        ("make_problem", problem),
+        ("make_agents", agents),
+        ("overoptimize", "the proxies"),
+        ("write_runs", None),
+        ("draw", None),
+        ("summary_table", "the table"),
+        ("overoptimization_text", "the text"),
+    ):
+        monkeypatch.setattr(script, name, part(name, answer))
+    return script, problem, agents, asked
+
+
+def test_rlhf_trains_each_algorithm_at_each_price(asked_of_rlhf, tmp_path, capsys):
+    script, problem, agents, asked = asked_of_rlhf
+    arguments = ["--kl-coefs", 0.5, 2, "--num-seeds", 4, "--num-updates", 7]
+    arguments += ["--output", tmp_path]
+    status, words = status_and_words(script, capsys, *arguments)
+    assert status == 0
+    assert (
+        "3 algorithms × 2 prices × 4 seeds × 7 updates = 24 runs; 18 sequences" in words
+    )
+    assert "the table the text" in words
+    (folder,) = tmp_path.iterdir()
+    assert words.endswith(f"Saved in {folder}")
+    config = script.Config(
+        kl_coefs=(0.5, 2.0), num_seeds=4, num_updates=7, output=tmp_path
+    )
+    assert json.loads((folder / "config.json").read_text())["kl_coefs"] == [0.5, 2]
+    assert asked["make_problem"] == ((config,), {})
+    (*given, key_agents), _ = asked["make_agents"]
+    assert given == [config, problem]
+    (*given, key_train), named = asked["sweep"]
+    assert given == [agents, "env"]
+    (bar,) = named.pop("callbacks")
+    assert isinstance(bar, script.writers.ProgressBar)
+    assert named == {
+        "num_seeds": 4,
+        "num_updates": 7,
+        "settings": {"agent": ["DPO", "RLOO", "GRPO"], "kl_coef": [0.5, 2]},
+        "measure": script.optimum.measure,
+    }
+    (*given, key_proxy, console), _ = asked["overoptimize"]
+    assert given == [config, problem, "the rloo"]
+    assert isinstance(console, script.rich.console.Console)
+    # Nothing is drawn twice from one key.
+    keys = [key_agents, key_train, key_proxy, jax.random.key(config.seed)]
+    words_of_keys = {tuple(jax.random.key_data(key).tolist()) for key in keys}
+    assert len(words_of_keys) == 4
+    result, proxies = "the result", "the proxies"
+    assert asked["write_runs"][0] == (folder / "runs.csv", result)
+    assert asked["draw"][0] == (folder / "rlhf.png", config, problem, result, proxies)
+    assert asked["summary_table"][0] == (result,)
+    assert asked["overoptimization_text"][0] == (config, proxies)
+
+
+def test_rlhf_says_what_learned_rewards_promise_and_what_is_true():
+    script = load("rlhf")
+    at = int(np.flatnonzero(np.isclose(script.PRICES, 1.0)).item())
+    believed, true = np.full((2, 3, len(script.PRICES)), 77.0)  # asked for nowhere else
+    believed[:, at], believed[:, -1] = [1.0, 2.0, 3.0], [4.0, 6.0, 8.0]
+    true[:, at], true[:, -1] = [1.0, 1.5, 2.0], [0.0, 0.5, 1.0]
+    optima = tuple(script.Alignment(None, reward) for reward in (believed, true))
+    text = script.overoptimization_text(
+        script.Config(num_proxies=3, num_proxy_pairs=50),
+        script.Overoptimization(optima, None),
+    )
+    assert "at β = 1, 3 reward models of 50 preferences each think 2.00" in text
+    assert "the truth is 1.50. As β falls to 0.001" in text
+    half = stats.t.ppf(0.975, 2) * stats.sem([3, 4, 5])
+    assert f"changes by +4.00 [{4 - half:+.2f}, {4 + half:+.2f}]" in text
+    assert "the truth by -1.00 [-1.00, -1.00]" in text
+
+
 def test_all_algorithms_of_rlhf_take_steps_that_suit_the_policy(key):
     script = load("rlhf")
     agents = {}
 
     def make(kind, key):
-        sizes = {"vocabulary_size": 2, "horizon": 2, "num_updates": 7}
+        sizes = {"vocabulary_size": 2, "horizon": 3, "num_updates": 7}
         config = script.Config(policy=kind, **sizes)
         made = script.make_agents(config, script.make_problem(config), key)
         agents[kind] = {
@@ -1279,7 +1579,7 @@ def test_all_algorithms_of_rlhf_take_steps_that_suit_the_policy(key):
         assert {*agents[kind]} == {*agents["table"]}
         for name, (rate, *lengths) in agents[kind].items():
             np.testing.assert_allclose(rate, share * agents["table"][name][0])
-            assert lengths == [2, 7]
+            assert lengths == [3, 7]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, and what is wrong with a bad one."""
 
+import errno
 import gc
 import json
 import os
@@ -203,6 +204,42 @@ def test_a_half_written_one_does_not_count(saved):
     saved.save(4, TREE)
     assert saved.steps() == [3, 4]
     assert {path.name for path in saved.folder.iterdir()} == {"3", "4"}
+
+
+def error_with(cause=None, context=None):
+    """A ValueError that another one caused, or that came while it was handled."""
+    error = ValueError("the outer one")
+    error.__cause__, error.__context__ = cause, context
+    return error
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_only_errors_of_the_disk_leave_no_doubt_of_older_ones(saved, monkeypatch):
+    for error, of_the_disk in (
+        (FULL, True),
+        (OSError(errno.EROFS, "Read-only file system"), True),
+        (PermissionError(errno.EACCES, "Permission denied"), True),
+        (error_with(cause=FULL), True),
+        (error_with(context=FULL), True),
+        (error_with(cause=FULL, context=KeyError("x")), True),
+        (error_with(cause=error_with(context=FULL)), True),
+        (FileNotFoundError(errno.ENOENT, "No such file"), False),
+        (error_with(), False),
+        (error_with(cause=KeyError("x")), False),
+    ):
+
+        def fail(*_):
+            raise error
+
+        monkeypatch.setattr(saved, "_check_space", fail)
+        with pytest.raises(SaveError, match="checkpoint 4 could not be writ") as found:
+            saved.save(4, TREE)
+        words = str(found.value)
+        assert ("step 3 is there and whole. See that" in words) == of_the_disk, error
+        assert ("or an older one is damaged: move it" in words) != of_the_disk, error
+        assert saved.steps() == [2, 3]
 
 
 def test_nothing_is_overwritten(saved):

@@ -46,6 +46,74 @@ def test_steps_per_second_are_those_of_all_settings_and_seeds(monkeypatch):
         assert report.steps_per_second == (10 + 4) * 3 * updates / 2
 
 
+@pytest.fixture
+def two_processes(monkeypatch):
+    """This one is the second of two; what the first decides is what is set here."""
+    told = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(
+        runner.multihost_utils,
+        "broadcast_one_to_all",
+        lambda mine: np.array(told.pop(), mine.dtype),
+    )
+    return told
+
+
+@pytest.mark.parametrize("decided", [(7, True, False), (1, False, True)])
+def test_processes_do_what_the_first_has_decided(decided, two_processes):
+    two_processes.append((*decided, False))
+    found = runner._agree(3, not decided[1], not decided[2], None)
+    assert found == decided
+    assert [type(x) for x in found] == [int, bool, bool]
+
+
+def test_a_failure_of_the_first_process_ends_the_others(two_processes):
+    two_processes.append((3, False, False, True))
+    with pytest.raises(RuntimeError, match="a callback of the first process has fail"):
+        runner._agree(3, False, False, None)
+    two_processes.append((3, False, False, True))
+    with pytest.raises(OSError, match="mine"):
+        runner._agree(3, False, False, OSError("mine"))
+
+
+def test_a_process_alone_asks_nobody(monkeypatch):
+    def ask(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(runner.multihost_utils, "broadcast_one_to_all", ask)
+    assert runner._agree(3, True, False, None) == (3, True, False)
+    with pytest.raises(OSError, match="mine"):
+        runner._agree(3, True, False, OSError("mine"))
+
+
+@pytest.mark.parametrize(
+    ("count", "steps"), [(1, None), (2, [5, 5]), (2, [5, 4]), (3, [5, 5, 6])]
+)
+def test_all_processes_go_on_from_one_checkpoint(count, steps, monkeypatch):
+    def all_gather(mine):
+        assert mine == 5
+        return np.array(steps)
+
+    monkeypatch.setattr(jax, "process_count", lambda: count)
+    monkeypatch.setattr(runner.multihost_utils, "process_allgather", all_gather)
+    found = types.SimpleNamespace(step=5, skipped=["4 is bad"], tree=(["s"], [[1]]))
+    checkpoints = types.SimpleNamespace(folder="saved", restore=lambda like: found)
+    states, history = [], [np.zeros((1, 9))]
+    population = types.SimpleNamespace(from_host=states.append)
+    mine = types.SimpleNamespace(populations=[population], history=history, done=0)
+    found.tree[1][0] = np.arange(1.0, 6.0)[None]
+    if steps is not None and len({*steps}) > 1:
+        with pytest.raises(CheckpointError) as error:
+            runner.Runner.restore(mine, checkpoints)
+        assert f"different checkpoints in saved, of updates {steps}" in str(error.value)
+        assert (states, mine.done) == ([], 0)
+        return
+    with pytest.warns(UserWarning, match="passed over a checkpoint: 4 is bad"):
+        runner.Runner.restore(mine, checkpoints)
+    assert (states, mine.done) == (["s"], 5)
+    np.testing.assert_array_equal(history[0], [[1, 2, 3, 4, 5, 0, 0, 0, 0]])
+
+
 def test_a_resumed_sweep_keeps_each_batch_size(tmp_path):
     """Even one that it would not choose by itself; a size that is asked for wins."""
     kept, chosen = Checkpoints(tmp_path / "kept"), Checkpoints(tmp_path / "chosen")

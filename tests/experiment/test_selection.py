@@ -30,6 +30,24 @@ def with_settings(result, settings):
     return dataclasses.replace(result, outcomes=tuple(outcomes), procedure=HOW)
 
 
+def test_a_summary_has_the_scores_of_each_setting():
+    scores = np.array([[1.0, 7, 2, 5, 3, 11, 4, 9], [2.0, 2, 2, 2, 2, 2, 2, 2]])
+    first, second = result_with(scores, broken=(1,)).summary()
+    low, high = first.pop("iqm_low"), first.pop("iqm_high")
+    assert scores[0].min() < low < 4.75 < high < scores[0].max()
+    assert first == {
+        "x": 0,
+        "iqm": 4.75,  # of 3, 4, 5 and 7
+        "min": 1.0,
+        "max": 11.0,
+        "num_broken": 0,
+        "num_cut": 0,
+        "num_seeds": 8,
+    }
+    assert (second["x"], second["num_broken"], second["num_seeds"]) == (1, 8, 8)
+    assert second["min"] == second["max"] == second["iqm"] == -np.inf
+
+
 @pytest.fixture
 def asked(monkeypatch):
     """What is asked of `sweep`, which here gives scores of 7 and one broken run."""

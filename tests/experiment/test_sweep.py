@@ -1,5 +1,6 @@
 """Sweeps: equal to lone runs, compiled once, faults contained, stopped and resumed."""
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -608,6 +609,26 @@ def test_no_more_is_reserved_than_the_states_of_others(stand_in):
         start(1100 + large - 1)
 
 
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize(("platform", "batch_size"), [("cpu", 1), ("gpu", 16)])
+def test_an_accelerator_takes_all_runs_at_once(platform, batch_size, monkeypatch):
+    one = jax.devices()[:1]
+
+    def lay_out(num_runs, *, devices, batch_size):
+        return parallel.lay_out(num_runs, devices=one, batch_size=batch_size)
+
+    monkeypatch.setattr(population, "lay_out", lay_out)
+    there = [types.SimpleNamespace(platform=platform)]
+    monkeypatch.setattr(jax, "devices", lambda: there)
+    keys = jax.random.split(KEY, 16)
+    arguments = {"batch_size": None, "memory_budget": 2**31}
+    for devices in (there, None):
+        found = population.Population(
+            [(Q_LEARNING, MAZE)], keys, devices=devices, **arguments
+        )
+        assert found.layout.batch_size == batch_size
+
+
 @pytest.mark.usefixtures("stand_in", "two_devices")
 def test_a_core_s_cache_bounds_the_batches_on_a_cpu():
     def batch_size(agent, env, num_seeds):
@@ -787,6 +808,42 @@ def test_infinity_is_no_nan_and_debug_says_so():
         FloatingPointError, match="made no NaN: a number became infinite"
     ):
         sweep(agent, settings=None, num_seeds=1, debug=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag", "debug"),
+    [
+        ({}, contextlib.nullcontext, False),
+        ({"debug": True}, contextlib.nullcontext, True),
+        ({}, jax.debug_nans, True),
+        ({}, jax.debug_infs, True),
+        ({"debug": True}, jax.debug_nans, True),
+        ({}, jax.disable_jit, False),
+    ],
+)
+def test_a_sweep_is_debugged_if_it_is_asked_for_anywhere(
+    arguments, flag, debug, monkeypatch
+):
+    class Trained(Exception):
+        pass
+
+    class Runner:
+        def __init__(self, *_, **__):
+            pass
+
+        def start(self):
+            pass
+
+        def train(self, callbacks, checkpoints, stop, debug):
+            # Frozen runs report NaN on purpose, and programs are compiled.
+            for name in ("debug_nans", "debug_infs", "disable_jit"):
+                assert not getattr(jax.config, f"jax_{name}")
+            raise Trained(debug)
+
+    monkeypatch.setattr(sys.modules["rljax.experiment.sweep"], "Runner", Runner)
+    with flag(True), pytest.raises(Trained) as trained:
+        sweep(settings=None, num_seeds=1, **arguments)
+    assert trained.value.args == (debug,)
 
 
 @pytest.mark.slow

@@ -137,6 +137,14 @@ def test_bad_arguments_are_refused():
         preferences.sample_preferences(
             rljax.CartPole(), reference(), jax.random.key(0), num_pairs=5
         )
+    for call in (
+        lambda key: preferences.sample_preferences(ENV, reference(), key, num_pairs=5),
+        lambda key: preferences.fit_reward_model(good, pairs, key),
+    ):
+        with pytest.raises(TypeError, match="key must be a .*key"):
+            call(3)
+        with pytest.raises(ValueError, match=r"key must be a single key, got .*\(2,\)"):
+            call(jax.random.split(jax.random.key(0)))
     empty = [jnp.zeros((0,), int), *[jnp.zeros((0, 2), int)] * 2]
     with pytest.raises(ValueError, match="at least one pair"):
         preferences.Preferences(*empty, V)

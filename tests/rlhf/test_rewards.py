@@ -42,6 +42,19 @@ def test_random_rewards_are_of_one_scale(kind):
     np.testing.assert_allclose(found.var(), 1, atol=0.1)
 
 
+@pytest.mark.parametrize("horizon", [1, 9])
+def test_scores_of_bigrams_are_smaller_the_longer_the_sequences(horizon):
+    key = jax.random.key(0)
+    reward = rewards.BigramReward.random(50, horizon, key, num_prompts=50)
+    assert reward.first.shape == reward.pairs.shape == (50, 50)
+    for scores in (reward.first, reward.pairs):
+        # Of 2,500: deviations of 0.02 and 0.014 from the mean and the deviation.
+        np.testing.assert_allclose(scores.mean() * horizon**0.5, 0, atol=0.1)
+        np.testing.assert_allclose(scores.std() * horizon**0.5, 1, atol=0.07)
+    both = np.corrcoef(np.ravel(reward.first), np.ravel(reward.pairs))
+    assert abs(both[0, 1]) < 0.1
+
+
 @pytest.mark.slow
 def test_all_rewards_at_once_are_those_of_the_steps():
     model = causal.MLP(V, H, P, outputs=1)

@@ -1,6 +1,7 @@
 """One contract test over every environment that `make` knows, and the probes."""
 
 import dataclasses
+import warnings
 from typing import ClassVar
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 import rljax
 from rljax import testing
 from rljax.envs.registry import ENVS
+from rljax.testing.environments import _check_no_reset_inside, _Step
 from tests import probes
 from tests.conftest import enable_x64
 
@@ -94,6 +96,25 @@ def broken(**changes):
     ],
 )
 def test_a_broken_contract_is_named(env, message, key):
+    with pytest.raises(AssertionError, match=message):
+        testing.check_env(env, key)
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (
+            {"step": lambda self, action, state, key: None},
+            r"step takes \['action', 'state', 'key'\], but rollouts call it with "
+            r"\['state', 'action', 'key'\], in this order",
+        ),
+        ({"step": lambda self, state, action: None}, "step takes .*'action'], but"),
+        ({"reset": lambda self: None}, r"reset takes \[\], but .* with \['key'\]"),
+        ({"reset": lambda self, key, seed: None}, r"reset takes \['key', 'seed'\]"),
+    ],
+)
+def test_arguments_in_another_order_or_number_are_named(methods, message, key):
+    env = rljax.struct.dataclass(type("Env", (probes.OneStep,), methods))()
     with pytest.raises(AssertionError, match=message):
         testing.check_env(env, key)
 
@@ -238,6 +259,54 @@ class BackByItself(probes.Probe):
 def test_a_reset_of_state_and_observation_within_step_is_found(key):
     with pytest.warns(UserWarning, match="all 5 done steps, and no other one, lead to"):
         testing.check_env(BackByItself(), key, num_steps=20)
+
+
+def played(*steps):
+    """Steps by hand: the next state, that of another key, and the observation."""
+    return [
+        _Step(t, 1, 1, 0, None, state, rljax.TimeStep(obs, 0.0, done, False), (other,))
+        for t, (done, state, other, obs) in enumerate(steps)
+    ]
+
+
+# Where reset gives the state 0 and the observation 0.
+PLAIN, END = (False, 1, 1, 1), (True, 2, 2, 2)
+DRAWN, DRAWN_END = (False, 1, 7, 1), (True, 2, 7, 2)
+FRESH, FRESH_END = (False, 0, 0, 1), (True, 0, 0, 2)
+START, START_END = (False, 0, 0, 0), (True, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "broken"),
+    [
+        ([PLAIN, END], None),
+        ([PLAIN, DRAWN_END], "step 1, which ended the episode, depends on its key"),
+        ([PLAIN, PLAIN, DRAWN_END, END], None),
+        ([DRAWN, DRAWN_END], None),
+        ([PLAIN, DRAWN, DRAWN_END, DRAWN_END], None),  # one of them is enough
+        ([PLAIN, FRESH_END], "after step 1, which ended the episode, the state is one"),
+        ([PLAIN, FRESH_END, END], None),
+        ([FRESH, FRESH_END], None),
+        ([PLAIN, FRESH, FRESH_END], "after step 2, which ended the episode, the state"),
+        ([FRESH, START, START_END], None),
+        ([PLAIN, PLAIN, START_END, FRESH_END], "after step 2, which ended the episode"),
+        ([DRAWN_END, FRESH_END], None),  # nothing to compare them with
+        ([PLAIN, DRAWN], None),
+    ],
+)
+def test_a_reset_is_told_from_an_end_by_the_steps_that_do_not_end(steps, broken):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if broken is None:
+            _check_no_reset_inside(played(*steps), [(3, 3), (0, 0)])
+            return
+        with pytest.raises(AssertionError, match=broken):
+            _check_no_reset_inside(played(*steps), [(3, 3), (0, 0)])
+
+
+def test_episodes_that_all_end_where_they_begin_are_warned_of():
+    with pytest.warns(UserWarning, match="all 2 done steps, and no other one"):
+        _check_no_reset_inside(played(PLAIN, FRESH, START_END, START_END), [(0, 0)])
 
 
 @rljax.struct.dataclass
