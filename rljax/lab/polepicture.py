@@ -10,7 +10,9 @@ from rljax.lab import page
 
 WIDTH, HEIGHT = 700, 274
 SEEN = 2.8
-"""Metres of the track to either side that are seen; above there is room for 1.6 m."""
+"""Metres of the track to either side that are seen."""
+BELOW = 0.07
+"""Metres below the track; above there is room for the longest pole, of 1.6 m."""
 CART_WIDTH, CART_HEIGHT = 0.5, 0.24
 MIDDLE = CART_HEIGHT / 2 + 0.02
 """Height of the cart's middle."""
@@ -24,13 +26,13 @@ class PolePicture:
     """A plot of a cart on its track with a pole on it, in metres."""
 
     def __init__(self):
-        above = 2 * SEEN * (HEIGHT - 34) / (WIDTH - 10)  # a metre is as long both ways
+        high = 2 * SEEN * (HEIGHT - 34) / (WIDTH - 10)  # a metre is as long both ways
         self.plot = page.plot(
             "The cart as its agent learns; at speed 50 in real time",
             width=WIDTH,
             height=HEIGHT,
             x_range=(-SEEN, SEEN),
-            y_range=(-0.2, above - 0.2),
+            y_range=(-BELOW, high - BELOW),
         )
         self.plot.axis.visible = self.plot.grid.visible = False
         # What moves together is one source: a browser never draws a half of it.

@@ -170,6 +170,21 @@ def test_cells_have_the_colours_of_their_kind(grid, length):
     assert (share(cell_of(picture, 1, 2, length), GOLD) > 0.99) == (length == 5)
 
 
+def test_a_goal_has_a_star_of_five_points(grid):
+    star = np.pad(cell_of(grid.render(9, size=1200), 1, 2, 300), ((0, 0),) * 3)
+    rows, columns = places(star[3:-3, 3:-3], PAPER)  # without the lines at the edges
+    up, right = 146.5 - rows, columns - 146.5
+    # Its points are 0.3 of a cell from the middle, the corners between them 0.13.
+    area = 5 * 0.3 * 0.13 * math.sin(math.pi / 5)
+    assert len(rows) / 300**2 == pytest.approx(area, rel=0.05)
+    for i in range(5):
+        angle = 2 * math.pi * i / 5
+        along = right * math.sin(angle) + up * math.cos(angle)
+        assert along.max() == pytest.approx(0.3 * 300, abs=5)
+        assert along.min() > -0.3 * 300  # a fifth of a turn on there is a point again
+    np.testing.assert_allclose([up.mean(), right.mean()], 0, atol=1)
+
+
 @pytest.mark.parametrize("cell", range(12))
 def test_the_agent_is_where_its_state_says(grid, cell):
     picture, length = grid.render(jnp.int32(cell), size=80), 20
@@ -227,6 +242,31 @@ def test_whiskers_are_a_standard_deviation_to_either_side():
     # The picture is of 0 to 1 + σ, 173 pixels; what is below row 120 is not counted.
     assert whisker(0.0) == 0
     assert whisker(0.25) == pytest.approx(2 * 0.25 / 1.25 * 172.8, abs=3)
+
+
+def test_a_picture_has_room_for_what_the_arms_may_be():
+    for settings, low, high in (
+        # Two standard deviations of the means about theirs, one of the rewards, and 0.
+        ({"mean_loc": 1.0, "mean_scale": 0.5, "noise_scale": 0.3}, -0.3, 2.3),
+        ({"mean_loc": 5.0, "mean_scale": 2.0, "noise_scale": 0.5}, 0.0, 9.5),
+        ({"mean_loc": -3.0, "mean_scale": 0.25, "noise_scale": 0.0}, -3.5, 0.0),
+        ({"means": [2.0, -1.0], "noise_scale": 0.5}, -1.5, 2.5),
+        ({"means": [0.0, 0.0], "noise_scale": 0.0}, 0.0, 1.0),  # not nothing
+    ):
+        env = rljax.GaussianBandit(num_arms=2, **settings)
+        noise = env.noise_scale
+        usual = np.full(2, env.mean_loc) if env.means is None else np.array(env.means)
+        assert env._limits(usual) == (pytest.approx((low, high)), noise)
+        # Means that have drifted beyond that have room as well.
+        assert env._limits(np.array([-99.0, 99.0])) == (
+            (-99 - noise, 99 + noise),
+            noise,
+        )
+    # From the one to the other there are 0.72 of 240 pixels.
+    picture = rljax.GaussianBandit(num_arms=1).render(BanditState(np.ones(1)))
+    rows, columns = places(picture, GOLD)
+    bar = np.ptp(rows[columns == columns.min()]) + 1
+    assert bar == pytest.approx(172.8 * 1.0 / 2.6, abs=2)
 
 
 def test_means_that_drift_move_in_a_picture_that_stands_still():

@@ -128,6 +128,38 @@ def test_physics_act_at_once_and_compile_nothing():
     assert stepwise.advance._cache_size() == compiled
 
 
+def test_the_programs_that_a_page_calls_are_compiled_aside(monkeypatch):
+    called, steps = [], []
+
+    def advance(*arguments):
+        called.append(("advance", kind_of(arguments)))
+        steps.append(arguments[3])
+        return arguments[2], stepwise._nothing()
+
+    def push(*arguments):
+        called.append(("push", kind_of(arguments)))
+        return arguments[1]
+
+    def kind_of(arguments):
+        """By which JAX chooses a program."""
+        return jax.tree.flatten(jax.eval_shape(lambda *same: same, *arguments))
+
+    learner = poles.Learner(FIRST)
+    before = learner.training
+    monkeypatch.setattr(stepwise, "advance", advance)
+    monkeypatch.setattr(poles, "_push", push)
+    learner.is_ready()
+    learner._compiling.result()
+    assert learner.is_ready() and learner.training is before
+    assert steps == [0]  # which changes nothing
+    compiled, called[:] = list(called), []
+    learner.advance(7)
+    learner.training = before._replace(time=before.time * 0)  # a rollout has begun
+    learner.push(-1)
+    assert steps == [0, 7]
+    assert called == compiled
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", poles.METHODS)
 def test_the_other_seeds_are_those_of_train_and_keep_up(method):
@@ -213,8 +245,13 @@ def test_methods_are_switched_and_each_keeps_its_training(tab):
 
 def test_the_page_shows_what_the_learner_holds(tab):
     Document().add_root(tab.root)
-    tab._go_on(120)
     learner, picture = tab.learner, tab._picture
+    assert np.isnan(picture._cart.data["force_x"][0])  # nobody has acted yet
+    assert np.isnan(picture._fallen.data["x"][0])
+    tab._go_on(120)
+    way = picture._cart.data["force_x"][0] - learner.state[0]
+    assert np.sign(way) == (-1, 1)[learner.action]
+    assert picture._fallen.data["x"][0] == learner.fallen[0]
     assert picture._cart.data["x"][0] == learner.state[0]
     theta = np.arctan2(
         picture._cart.data["top_x"][0] - picture._cart.data["x"][0],

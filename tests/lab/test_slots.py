@@ -361,6 +361,31 @@ def test_strategies_join_as_their_threads_are_done(tab, monkeypatch):
     assert len(regret_shown(tab, "Thompson")) == tab.game.num_pulls > 20
 
 
+def test_a_job_wakes_the_page_once_however_often_it_is_asked_for(tab, monkeypatch):
+    job, woken = concurrent.futures.Future(), []
+    monkeypatch.setattr(lab, "_preparing", lambda arms, name: job)
+    monkeypatch.setattr(tab, "_wake", lambda: woken.append(job.done()))
+    for _ in range(3):
+        tab._one_pull()
+    assert woken == []
+    job.set_result(None)
+    assert woken == [True]
+    tab._collect()
+    assert not tab.game.missing and not tab._awaited
+
+
+def test_a_page_that_is_awoken_takes_over_what_was_done(tab, monkeypatch):
+    jobs = {name: concurrent.futures.Future() for name in AGENTS}
+    monkeypatch.setattr(lab, "_preparing", lambda arms, name: jobs[name])
+    tab._one_pull()
+    jobs["UCB"].set_result(None)  # was not asked for: the first two come first
+    assert tab.root.document.session_callbacks == []
+    jobs["softmax"].set_result(None)
+    (callback,) = tab.root.document.session_callbacks
+    callback.callback()
+    assert set(tab.game.plays) == {"softmax", "UCB"} and tab.game.num_pulls == 1
+
+
 def test_what_a_thread_raises_is_said_on_the_page(tab, monkeypatch):
     failed = concurrent.futures.Future()
     failed.set_exception(ValueError("no such arm"))

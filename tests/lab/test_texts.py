@@ -277,6 +277,22 @@ def test_choices_start_anew(tab):
     assert "updates a second" in tab.speed.title
 
 
+def test_the_box_says_whether_others_learn_along(tab, monkeypatch):
+    asked, writer = [], texts.Writer
+
+    def alone(*arguments, others):
+        asked.append(others)
+        return writer(*arguments)
+
+    monkeypatch.setattr(texts, "Writer", alone)
+    assert tab._others.label == "16 other seeds learn along"
+    tab._one_update()
+    tab._others.active = True
+    assert shown(tab)["updates"] == "0"  # it starts anew
+    tab._others.active = False
+    assert asked == [True, False]
+
+
 @pytest.mark.slow
 def test_the_others_are_shown_if_asked_for(tab):
     assert not any(item.visible for item in tab._of_others)

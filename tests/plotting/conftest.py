@@ -24,6 +24,12 @@ def names_of():
 
 
 @pytest.fixture
+def legend_of():
+    """The words of a panel's legend, as it is seen."""
+    return lambda axes: [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+@pytest.fixture
 def line_named():
     """The points [K, 2] of the line with this name in a legend."""
 

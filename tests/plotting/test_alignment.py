@@ -6,7 +6,9 @@ import pytest
 from rljax import plotting
 
 
-def test_alignment_shows_runs_beside_the_frontier(drawn, names_of, line_named):
+def test_alignment_shows_runs_beside_the_frontier(
+    drawn, names_of, legend_of, line_named
+):
     rng = np.random.default_rng(0)
 
     def points(*shape):
@@ -27,6 +29,8 @@ def test_alignment_shows_runs_beside_the_frontier(drawn, names_of, line_named):
     )
     assert figure.get_suptitle() == "a title"
     assert names_of(pareto) == ["exact frontier", "PPO", "RLOO"]
+    for axes in (pareto, learning, over):
+        assert legend_of(axes) == names_of(axes)
     np.testing.assert_array_equal(line_named(pareto, "exact frontier").T, frontier)
     np.testing.assert_array_equal(line_named(pareto, "RLOO").T, runs["RLOO"])
     (price,) = pareto.texts

@@ -35,7 +35,7 @@ def curves(regrets, optimal):
 
 
 def test_regret_is_that_of_each_rule_s_best_setting(
-    curves, regrets, names_of, line_named, band_of
+    curves, regrets, names_of, legend_of, line_named, band_of
 ):
     (axes,) = plotting.bandit_regret(curves, lower_bound=BOUND).axes
     assert names_of(axes) == ["UCB", "greedy", BOUND_NAME]
@@ -46,6 +46,7 @@ def test_regret_is_that_of_each_rule_s_best_setting(
         ends = statistics.mean_interval(regrets[:, setting])[1:]
         np.testing.assert_allclose(band_of(axes, i)[1:], ends)
     np.testing.assert_array_equal(line_named(axes, BOUND_NAME)[:, 1], BOUND)
+    assert legend_of(axes) == ["UCB", "greedy", BOUND_NAME]
     assert (axes.get_yscale(), axes.get_xlabel()) == ("log", "pulls")
     (axes,) = plotting.bandit_regret(curves, LABELS).axes
     assert names_of(axes) == ["UCB, c=2", "greedy, ε=0"]

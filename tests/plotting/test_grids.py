@@ -1,6 +1,7 @@
 """Grids: values and actions stand where their cells are; exact regret beside them."""
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +135,39 @@ def test_letters_fit_into_cells_of_any_size():
         assert max(widths) < cell
 
 
+def open_grid(rows, columns):
+    text = list("." * (rows * columns))
+    text[0], text[-1] = "A", "G"
+    return rljax.GridWorld(tuple(map("".join, np.reshape(text, (rows, columns)))))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        # Cells are 0.75 inches wide, or as wide as a longer side of 8 inches lets them.
+        ((4, 6), (4.7, 3.2)),
+        ((1, 2), (2.2, 1.2)),  # no panel is smaller
+        ((16, 5), (2.7, 8.2)),
+        ((3, 40), (8.2, 1.2)),
+    ],
+)
+def test_a_figure_is_as_large_as_its_grid(shape, size):
+    figure = plotting.gridworld(open_grid(*shape), np.zeros(math.prod(shape)))
+    assert tuple(figure.get_size_inches()) == pytest.approx(size)
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (2, 40), (8, 2), (40, 2)])
+def test_letters_are_in_proportion_to_their_cells(shape):
+    figure = plotting.gridworld(open_grid(*shape), np.zeros((math.prod(shape), 4)))
+    figure.draw_without_rendering()
+    (axes, *_), points = figure.axes, 72 / figure.dpi
+    cell = axes.get_window_extent().width / shape[1] * points
+    assert axes.get_window_extent().height / shape[0] * points == pytest.approx(cell)
+    sizes = {text.get_fontsize() for text in axes.texts if text.get_text() in "↑G"}
+    (size,) = sizes
+    assert size == pytest.approx(min(15, 0.28 * cell), rel=0.1)
+
+
 @pytest.mark.parametrize("columns", [3, 8])
 def test_arrows_and_numbers_can_be_read_beside_each_other(columns):
     grid = rljax.GridWorld(("A" + "." * (columns - 2) + "G",) * 2)
@@ -171,7 +205,9 @@ def test_wrong_arguments_are_refused_by_name(arguments, message):
 # Exact regret.
 
 
-def test_exact_regret_is_the_mean_over_seeds(curve, names_of, line_named, band_of):
+def test_exact_regret_is_the_mean_over_seeds(
+    curve, names_of, legend_of, line_named, band_of
+):
     (axes,) = plotting.exact_regret(curve, steps_per_update=7).axes
     for i, (name, values) in enumerate(
         (("behaviour", curve.behaviour), ("greedy", curve.greedy))
@@ -184,6 +220,7 @@ def test_exact_regret_is_the_mean_over_seeds(curve, names_of, line_named, band_o
     middle = np.quantile(1 - curve.greedy, [0.05, 0.95], axis=0)
     np.testing.assert_allclose(band_of(axes, 2)[1:], middle)
     assert names_of(axes)[-1] == "greedy, middle 90 % of seeds"
+    assert legend_of(axes) == names_of(axes)
     assert axes.get_xlabel() == "environment steps per seed"
     assert axes.get_xlim() == (0, 14)
 
@@ -220,7 +257,9 @@ def test_regret_of_something_else_is_refused(curve):
 # Both in a file.
 
 
-def test_a_grid_is_saved_with_both_policies_and_the_regret(drawn, curve, line_named):
+def test_a_grid_is_saved_with_both_policies_and_the_regret(
+    drawn, curve, names_of, legend_of, line_named
+):
     steps = np.array([0, 10, 20])
     figure, axes = drawn(
         plotting.save_gridworld, GRID, PLAN, Q_VALUES, steps, curve, title="a title"
@@ -231,6 +270,7 @@ def test_a_grid_is_saved_with_both_policies_and_the_regret(drawn, curve, line_na
     check_cells(planned, PLAN.policy[jnp.array([0, 2])], (0.89, 1.0))
     # One scale for both, the planned one.
     assert learned.images[0].get_clim() == planned.images[0].get_clim()
+    assert legend_of(regrets) == names_of(regrets)
     for name, values in (("greedy", curve.greedy), ("behaviour", curve.behaviour)):
         found = line_named(regrets, f"{name} policy, mean")
         np.testing.assert_array_equal(found[:, 0], steps)

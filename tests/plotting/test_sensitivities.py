@@ -20,12 +20,12 @@ def swept(settings):
     return dataclasses.replace(result, outcomes=tuple(outcomes))
 
 
-def test_a_curve_and_a_band_for_each_agent(names_of):
+def test_a_curve_and_a_band_for_each_agent(names_of, legend_of):
     rates = (1e-2, 1e-3, 1e-4)
     result = swept([{"agent": a, "rate": r} for a in "pq" for r in rates])
     figure = plotting.sensitivity(result, "rate")
     (axes,) = figure.axes
-    assert names_of(axes) == ["agent=p", "agent=q"]
+    assert names_of(axes) == legend_of(axes) == ["agent=p", "agent=q"]
     assert axes.get_xscale() == "log"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("rate", "mean return")
     curves = selection.sensitivity(result, "rate")
