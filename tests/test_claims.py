@@ -1,0 +1,128 @@
+"""What the text claims: each experiment runs, and its verdict can be otherwise."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import rljax
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+try:
+    import claims
+    from claimed import common, mazes, shortest, uphill
+finally:
+    sys.path.remove(str(SCRIPTS))
+
+# Whatever makes a claim false, by its name.
+PLANTED = {
+    "uphill": {"sign": -1.0},
+    "shortest": {"goal_reward": 0.0},
+    "ucb": {"bonus": 8.0},
+    "clip": {"epsilon": 1e9},
+    "kl": {"factor": 0.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.6, 0.7, common.HOLDS),
+        (0.5, 0.7, common.OPEN),
+        (0.4, 0.5, common.OPEN),
+        (0.3, 0.4, common.FAILS),
+        (np.nan, np.nan, common.OPEN),
+    ],
+)
+def test_the_whole_interval_decides(low, high, verdict):
+    assert common.judge(low, high, 0.5) == verdict
+
+
+def test_rows_by_hand():
+    # Of 10 successes in 10 the interval is [1 / (1 + z²/10), 1].
+    assert common.wilson(1.0, 10) == pytest.approx((0.72247, 1.0), abs=1e-5)
+    test = stats.binomtest(3, 10).proportion_ci(0.95, "wilson")
+    np.testing.assert_allclose(common.wilson(0.3, 10), test)
+    row = common.share_of("x", [1.0, 0.5, 0.0, 0.5], 0.05)
+    assert row == ("x", 0.5, *common.wilson(0.5, 4), 4, common.HOLDS)
+    none, all_ = np.zeros(80, bool), np.ones(80, bool)
+    row = common.shares_of("x", none, none)
+    assert (row.value, row.verdict) == (0, common.OPEN)
+    assert row.low == -row.high < -0.04
+    row = common.shares_of("x", all_, none)
+    assert row.value == row.high == 1
+    assert 0.9 < row.low < 0.95
+    row = common.difference_of("x", [1.0, 2.0, 3.0], [0.0, 1.0, 2.0])
+    # 1 ± t(4) √(2/3), Student's 97.5 % quantile of four degrees of freedom.
+    np.testing.assert_allclose(row[1:4], [1, 1 - 2.26688, 1 + 2.26688], rtol=1e-4)
+    assert row[4:] == (3, common.OPEN)
+
+
+def test_a_claim_depends_where_its_cases_differ():
+    row = common.Row("x", 0.0, 0.0, 0.0, 1, common.OPEN)
+    assert common.overall([row, row._replace(verdict=common.HOLDS)]) == "depends"
+    assert common.overall([row, row]) == common.OPEN
+
+
+def test_the_mazes_distances_are_those_that_planning_finds():
+    drawn = mazes.draw(5, 4, seed=3, slip=0.0)
+    for i in range(5):
+        mdp = rljax.MDP(
+            **{
+                name: getattr(drawn.mdps, name)[i]
+                for name in ("rewards", "terminal", "initial")
+            }
+            | {
+                "transitions": type(drawn.mdps.transitions)(
+                    drawn.mdps.transitions.next_states[i],
+                    drawn.mdps.transitions.probabilities[i],
+                )
+            }
+        )
+        values = np.asarray(rljax.planning.value_iteration(mdp, 0.9).values)
+        steps = drawn.distances[i]
+        acts = np.isfinite(steps) & (steps > 0)
+        expected = 0.9 ** (steps - 1) - 0.01 * (1 - 0.9 ** (steps - 1)) / 0.1
+        np.testing.assert_allclose(values[acts], expected[acts], atol=1e-5)
+        assert mdp.terminal[drawn.goals[i]]
+
+
+def test_uphill_by_hand():
+    """A corridor of five cells: the goal at its end, and a false summit in it."""
+    moves = np.array([[[i, i, max(i - 1, 0), min(i + 1, 4)] for i in range(5)]])
+    drawn = mazes.Mazes(None, moves, np.array([[4.0, 3, 2, 1, 0]]), np.array([4]))
+    values = np.array([[0.1, 0.2, 0.3, 0.4, np.inf]])
+    assert uphill.shares(drawn, values) == 1
+    values[0, 1] = 0.9  # cells 0 and 2 climb it, and it leads nowhere
+    assert uphill.shares(drawn, values) == 0.25
+
+
+def test_unknown_claims_are_refused(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["claims.py", "luck", "--output", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        claims.main()
+    assert "claims are uphill, shortest, ucb, clip, kl, got 'luck'" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", claims.CLAIMS)
+def test_a_planted_mistake_turns_the_verdict(name):
+    claim = claims.CLAIMS[name]
+    verdicts = [row.verdict for row in claim.measure(quick=True)]
+    assert common.HOLDS in verdicts
+    wrong = [row.verdict for row in claim.measure(quick=True, **PLANTED[name])]
+    assert len(wrong) == len(verdicts)
+    assert common.HOLDS not in wrong
+
+
+@pytest.mark.slow
+def test_the_text_s_claims_depend_on_what_it_leaves_unsaid():
+    """That a step costs something, and which action ties go to."""
+    published, free = shortest.measure(quick=True)
+    assert published.verdict == common.HOLDS
+    assert free.verdict == common.FAILS
