@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-from claimed import clip, common, kl, shortest, ucb, uphill
+from claimed import clip, common, faster, kl, shortest, ucb, uphill
 
 import rljax
 from rljax import parallel
@@ -27,7 +27,8 @@ except ImportError as error:
     sys.exit(f"{error}. Install the command-line extra: pip install -e '.[cli]'")
 
 CLAIMS = {
-    module.CLAIM.name: module.CLAIM for module in (uphill, shortest, ucb, clip, kl)
+    module.CLAIM.name: module.CLAIM
+    for module in (uphill, shortest, ucb, faster, clip, kl)
 }
 
 
