@@ -9,6 +9,7 @@ import ast
 import hashlib
 import json
 import subprocess
+import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import NamedTuple
 from copies import ROOT, BrokenRunError, run_pytest
 
 TIMEOUT_S = 1800
+_PARSING = threading.Lock()
+"""CPython 3.11 may fail where two threads make syntax trees, gh-106905."""
 
 
 class Reach(NamedTuple):
@@ -131,7 +134,9 @@ def around(source: str, line: int) -> tuple[range, range, range]:
     """
     statement = range(line, line + 1)
     scope, body = range(1, len(source.splitlines()) + 1), range(0)
-    for node in ast.walk(ast.parse(source)):  # from the outermost inwards
+    with _PARSING:
+        tree = ast.parse(source)
+    for node in ast.walk(tree):  # from the outermost inwards
         if not isinstance(node, ast.stmt) or node.end_lineno is None:
             continue
         inside = range(node.lineno, node.end_lineno + 1)
