@@ -211,6 +211,8 @@ def sensitivity(
         for outcome in group:
             if name in outcome.setting:
                 by_value.setdefault(text(outcome.setting[name]), []).append(outcome)
+        if not by_value:  # as in a list of settings some have other fields
+            continue
         best = [best_of(outcomes) for outcomes in by_value.values()]
         rows = SweepResult({}, tuple(best), 0, ()).summary()
         curves[group_label] = Sensitivity(

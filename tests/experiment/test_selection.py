@@ -236,6 +236,9 @@ def test_sensitivity_takes_the_best_of_the_other_fields():
     np.testing.assert_array_equal(second.iqm, [0, 7.5])
     (whole,) = rljax.experiment.sensitivity(result, "y", per=[]).values()
     np.testing.assert_array_equal(whole.iqm, [6, 7.5])
+    without = [*settings[:4], {"agent": "b", "y": 1}]
+    listed = with_settings(result_with(scores[:5]), without)
+    assert list(rljax.experiment.sensitivity(listed, "x")) == ["agent=a"]
     with pytest.raises(ValueError, match="name must be one of agent, x, y, got 'z'"):
         rljax.experiment.sensitivity(result, "z")
 
