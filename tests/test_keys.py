@@ -147,6 +147,9 @@ CASES = {
     "check_agent's experience": jax.jit(
         lambda key: experience(RandomTable(num_envs=2, **TABULAR), MAZE, key)
     ),
+    "Transformer.init": lambda key: causal.Transformer(
+        2, 2, 2, width=4, num_heads=1, num_blocks=2
+    ).init(key, jnp.int32(0)),
     "Box.sample": lambda key: rljax.spaces.Box(0.0, jnp.inf, (2,)).sample(key),
     "play_bandit": lambda key: bandits.play_bandit(
         RandomTable(
@@ -169,6 +172,7 @@ FAST = (
     "DoubleQLearning",
     "evaluate",
     "check_agent's experience",
+    "Transformer.init",
     "Box.sample",
     "play_bandit",
     "sample_preferences",

@@ -279,7 +279,8 @@ def test_seeds_to_detect_by_hand_and_its_limits():
         {"confidence": 1},
     ):
         (name,) = wrong
-        with pytest.raises(ValueError, match=f"{name} must be in"):
+        range_ = r"\(0.5, 1\]" if name == "improvement" else r"\(0, 1\)"
+        with pytest.raises(ValueError, match=f"{name} must be in {range_}"):
             statistics.seeds_to_detect(**{"improvement": 0.7} | wrong)
     with pytest.raises(TypeError, match="improvement must be in"):
         statistics.seeds_to_detect("much")

@@ -1,6 +1,7 @@
 """The kernels, interpreted, against what XLA makes of the same agent."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 import rljax
-from rljax import kernels, struct
+from rljax import distributions, kernels, struct
 from rljax.kernels import packing, rollout, scalars, update
 
 ENV = rljax.make("CartPole-v1", max_steps=20)
@@ -224,6 +225,42 @@ def test_kernels_are_for_gpus(monkeypatch):
         assert kernels.mode("auto") == "never"
     with jax.debug_nans(True):
         assert kernels.mode("interpret") == "never"
+
+
+@pytest.mark.parametrize(
+    ("backend", "capability", "found"),
+    [
+        ("gpu", "8.0", True),
+        ("gpu", "9.0", True),
+        ("gpu", "10.0", True),
+        ("gpu", "7.5", False),
+        ("gpu", "gfx90a", False),  # of another make
+        ("gpu", "", False),
+        ("cpu", "9.0", False),
+    ],
+)
+def test_gpus_are_told_by_their_capability(backend, capability, found, monkeypatch):
+    device = types.SimpleNamespace(compute_capability=capability)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert kernels._on_gpu() == found
+
+
+@pytest.mark.parametrize("u", [0.0, 0.3, 0.999])
+def test_a_kernel_chooses_as_the_distribution_does(u):
+    rows = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    rows[1] = -np.inf, 2.0, -np.inf
+    rows[2] = 1.0, 1.0, 1.0
+    rows[3, 1] = np.nan
+    rows[4] = 80.0, -80.0, 79.0
+    words = jnp.full(6, u)
+    actions, log_probs = rollout._choose([jnp.array(x) for x in rows.T], words)
+    expected = distributions.categorical_quantile(jnp.array(rows), words)
+    np.testing.assert_array_equal(actions, expected)
+    assert expected[3] == -1
+    sure = np.delete(np.arange(6), 3)
+    of_those = distributions.categorical_log_prob(jnp.array(rows), expected)
+    np.testing.assert_allclose(log_probs[sure], of_those[sure], atol=1e-5)
 
 
 def test_a_cpu_runs_xlas_program_where_a_gpu_would_run_a_kernel(key, monkeypatch):

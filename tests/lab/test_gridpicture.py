@@ -46,6 +46,16 @@ def test_the_map_is_in_the_middle_and_its_cells_are_square(shape):
         assert axis.end - axis.start == max(rows, width)
 
 
+@pytest.mark.parametrize("rows", [2, 5, 20])
+def test_what_stands_in_a_cell_is_in_proportion_to_it(rows):
+    """Triangles as wide as a fifth or a quarter of a cell; the agent is seen anyway."""
+    picture = picture_of(*["." * 2] * rows)
+    cell = 300 / rows  # pixels
+    assert picture._four.glyph.size == pytest.approx(0.21 * cell)
+    assert picture._best.glyph.size == pytest.approx(0.28 * cell)
+    assert picture._spot.glyph.size == pytest.approx(max(0.28 * cell, 7))
+
+
 def test_cells_stand_in_their_rows_with_colour_and_letter():
     cells = picture_of(*MAP)._cells
     x, y = [0.5, 1.5, 2.5] * 2, [-0.5] * 3 + [-1.5] * 3

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import types
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from bokeh.document import Document
 import rljax
 from rljax.lab import bandits as lab
 from rljax.lab import page, slots
+from rljax.lab.banditpicture import leader
 from rljax.tabular import bandits, exploration
 
 USUAL = slots.Settings()
@@ -403,3 +405,15 @@ def test_a_recording_steps_and_shows_everything(tab):
         regret_shown(tab, "KL-UCB"), played("KL-UCB")[1].expected_regret
     )
     assert tab.picture._bands["UCB"].data["high"].tolist() == [10.0, 1000.0]
+
+
+def test_who_leads_is_said_once_there_is_something_to_lead_in():
+    def game(missing, num_pulls):
+        plays = {"a": None, "b": None}
+        return types.SimpleNamespace(missing=missing, num_pulls=num_pulls, plays=plays)
+
+    score = {"a": 1.0, "b": 2.0}.__getitem__
+    assert leader(game([], 3), score, max) == "b"
+    assert leader(game([], 3), score, min) == "a"
+    assert leader(game([], 0), score, max) == "–"
+    assert leader(game(["c"], 3), score, max) == "–"

@@ -713,6 +713,12 @@ def test_an_array_of_settings_is_refused_without_a_vmap(agent, message, key):
         ),
         (
             rljax.GradientBandit,
+            {"baseline_step_size": -0.1},
+            ValueError,
+            "GradientBandit.baseline_step_size",
+        ),
+        (
+            rljax.GradientBandit,
             {"baseline_step_size": 2.0},
             ValueError,
             "GradientBandit.baseline_step_size",

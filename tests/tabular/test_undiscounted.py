@@ -9,6 +9,7 @@ import pytest
 
 from rljax import GridWorld
 from rljax.tabular import planning
+from rljax.tabular.planning.reachability import resting_states
 from rljax.types import MDP
 from tests.conftest import enable_x64
 from tests.oracles import planning as oracle
@@ -281,3 +282,16 @@ def test_policies_are_worth_their_total_rewards(x64, method):
     # Of values that are not finite, only those of possible starts count.
     for mdp, value in zip(mdps, made.values, strict=True):
         np.testing.assert_array_equal(planning.initial_value(mdp, value), value[0])
+
+
+def test_only_what_may_be_done_is_a_way_to_rest():
+    """Two states of which only one may rest, as resting is not allowed in the other."""
+    stay = np.eye(2)[:, None].repeat(2, axis=1)
+    mdp = MDP(stay, [[0.0, 1.0], [0.0, 1.0]], [False, False], [1.0, 0.0])
+    allowed = jnp.array([[True, True], [False, True]])
+    everywhere, active = jnp.ones(2, bool), jnp.array(True)
+    states, actions = resting_states(mdp, allowed, everywhere, active)
+    np.testing.assert_array_equal(states, [True, False])
+    np.testing.assert_array_equal(actions, [[True, False], [False, False]])
+    states, _ = resting_states(mdp, jnp.ones((2, 2), bool), everywhere, active)
+    assert states.all()

@@ -85,6 +85,7 @@ def broken(**changes):
         (broken(reward=lambda t: jnp.asarray(1.0)), "reward is weakly typed"),
         (broken(obs=lambda t: {"x": t.obs}), "obs has structure"),
         (broken(reward=lambda t: t.obs), "reward must be a floating scalar"),
+        (broken(reward=lambda t: t.terminated), "reward must be a floating scalar"),
         (broken(terminated=lambda t: t.reward), "terminated must be a bool"),
         (broken(obs=lambda t: t.obs[:2]), "obs is .* after step, but"),
         (broken(obs=lambda t: t.obs + 100), "outside its space"),
