@@ -31,6 +31,8 @@ AGENT = rljax.QLearning(rollout_length=10)
         ((jnp.zeros(3), 0.5), "(float32[3], 0 to 0, mean 0, 0.5)"),
         ([jnp.zeros(3), jnp.ones((2, 2))], "list of 2 arrays, 7 numbers"),
         ("x" * 100, "'" + "x" * 69 + " …"),
+        ("x" * 70, "'" + "x" * 70 + "'"),  # of 72 signs, the most that are shown
+        ("x" * 71, "'" + "x" * 69 + " …"),
     ],
     ids=lambda x: type(x).__name__ if not isinstance(x, str) else "",
 )

@@ -112,6 +112,8 @@ def test_one_setting_is_chosen_for_each_agent_and_environment(asked):
     (one,) = rljax.experiment.confirm(result, num_seeds=1, per=[]).tuned
     assert one.setting == settings[2]
     assert len(asked) == 1
+    alone = rljax.experiment.confirm(result, num_seeds=4, per=[])
+    assert repr(alone).startswith("Confirmation on 4 fresh seeds")
 
 
 def test_bad_arguments_are_refused(asked):

@@ -99,6 +99,8 @@ def test_arrays_of_values_become_numbers():
         ([], ValueError, "at least one setting, got an empty list"),
         ([1e-3], TypeError, "each setting must be a dictionary, got 0.001"),
         (7, TypeError, "settings must be a dictionary of values by name or a list"),
+        ("rate", TypeError, "settings must be a dictionary of values by name or a"),
+        ("", TypeError, "settings must be a dictionary of values by name or a list"),
         (
             {"agent": ["ppo"]},
             ValueError,

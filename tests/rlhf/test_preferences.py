@@ -120,8 +120,12 @@ def test_bad_arguments_are_refused():
         causal.MLP(V, H, outputs=1),
     )
     for network in wrong:
-        with pytest.raises(ValueError, match="must be a causal network, no tab"):
+        with pytest.raises(
+            ValueError, match="must be a causal network, no tab"
+        ) as said:
             preferences.fit_reward_model(network, pairs, jax.random.key(0))
+        for wanted in (*pairs.sizes._asdict().items(), ("outputs", 1)):
+            assert "{!r}: {}".format(*wanted) in str(said.value)
     good = causal.MLP(V, H, P, outputs=1)
     with pytest.raises(ValueError, match="learning_rate must be finite and at least 0"):
         preferences.fit_reward_model(
