@@ -591,12 +591,14 @@ def test_the_memory_of_a_program_is_that_of_all_its_devices():
     assert programs.memory(silent, layout) == (0, 0)
 
 
-def test_no_more_is_reserved_than_the_states_of_others(stand_in):
+@pytest.mark.parametrize("rates", [[1e-3], [1e-3, 1e-2, 1e-1]])
+def test_no_more_is_reserved_than_the_states_of_others(rates, stand_in):
     keys = jax.random.split(KEY, 8)
-    settings = {"hidden_sizes": [(8,), (64, 64)]}
+    settings = {"hidden_sizes": [(8,), (64, 64)], "learning_rate": rates}
     expansion = expand(AGENT, ENV, settings)
     small, large = (
-        8 * population.state_bytes(pair, keys, None) for pair in expansion.built
+        8 * len(rates) * population.state_bytes(pair, keys, None)
+        for pair in expansion.built[:: len(rates)]
     )
     assert small < large
 

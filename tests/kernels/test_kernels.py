@@ -201,6 +201,15 @@ def test_other_agents_are_left_to_xla(fields, monkeypatch):
     trace(agent(kernels="interpret", **fields), ENV)
 
 
+@pytest.mark.parametrize(("inputs", "how"), [(63, "interpret"), (64, "never")])
+def test_wide_observations_are_left_to_xla(inputs, how):
+    params = agent().init(jax.random.key(0), ENV).params
+    first = params.actor[0]._replace(kernel=jnp.zeros((inputs, 8)))
+    wide = params._replace(actor=(first, *params.actor[1:]))
+    obs = jnp.zeros((4, inputs))
+    assert agent(kernels="interpret")._kernel_mode(wide, obs) == how
+
+
 class Derived(rljax.PPO):
     """A derived agent may do anything otherwise."""
 
