@@ -118,6 +118,7 @@ def test_equal_networks_are_one_structure():
     assert hash(jax.tree.structure(first)) == hash(jax.tree.structure(second))
 
 
+@pytest.mark.slow
 def test_a_swept_module_goes_on_from_its_checkpoint(tmp_path, key):
     checkpoints = rljax.experiment.Checkpoints(tmp_path)
     agent = rljax.ActorCritic(network=EqxNet, **SMALL)

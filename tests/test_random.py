@@ -61,7 +61,7 @@ def test_words_are_those_of_jax_random(kind, shape, x64):
 
 
 @pytest.mark.parametrize("name", DRAWS)
-@pytest.mark.parametrize("seed", [3, -1])
+@pytest.mark.parametrize("seed", [3, pytest.param(-1, marks=pytest.mark.slow)])
 def test_a_key_draws_what_jax_s_key_draws(name, seed):
     draw = DRAWS[name]
     expected = draw(jax.random.key(seed))

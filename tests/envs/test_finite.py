@@ -64,7 +64,11 @@ def test_initial_states_have_the_model_s_distribution():
     assert stats.chisquare(counts[:2], [5000, 15_000]).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("model", [MODEL, DENSE], ids=["sparse", "dense"])
+@pytest.mark.parametrize(
+    "model",
+    [MODEL, pytest.param(DENSE, marks=pytest.mark.slow)],
+    ids=["sparse", "dense"],
+)
 def test_it_keeps_the_contract(model):
     env = rljax.FiniteMDP(model)
     rljax.testing.check_env(env, jax.random.key(0))

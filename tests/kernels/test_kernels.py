@@ -272,6 +272,7 @@ def test_a_kernel_chooses_as_the_distribution_does(u):
     np.testing.assert_allclose(log_probs[sure], of_those[sure], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_cpu_runs_xlas_program_where_a_gpu_would_run_a_kernel(key, monkeypatch):
     monkeypatch.setattr(kernels, "_on_gpu", lambda: True)
     if jax.default_backend() == "cpu":
