@@ -552,8 +552,8 @@ MUTATIONS = [
     Mutation(
         "leave-one-out baseline that counts the episode itself",
         "rlhf/groups.py",
-        "_centred(returns) * (size / (size - 1))",
-        "_centred(returns)",
+        "centred(returns) * (size / (size - 1))",
+        "centred(returns)",
         "test_returns.py",
     ),
     Mutation(

@@ -29,7 +29,7 @@ def leave_one_out_advantages(returns: jax.Array) -> jax.Array:
     """
     returns = _one_group(returns)
     size = len(returns)
-    return _centred(returns) * (size / (size - 1))
+    return centred(returns) * (size / (size - 1))
 
 
 def group_normalized_advantages(returns: jax.Array) -> jax.Array:
@@ -53,8 +53,8 @@ def group_normalized_advantages(returns: jax.Array) -> jax.Array:
       (2025), arXiv:2503.20783.
     """
     returns = _one_group(returns)
-    centred = _centred(returns)
-    return centred / jnp.sqrt(jnp.mean(jnp.square(centred)) + 1e-8)
+    deviations = centred(returns)
+    return deviations / jnp.sqrt(jnp.mean(jnp.square(deviations)) + 1e-8)
 
 
 def _one_group(returns: jax.Array) -> jax.Array:
@@ -67,7 +67,8 @@ def _one_group(returns: jax.Array) -> jax.Array:
     return returns
 
 
-def _centred(returns: jax.Array) -> jax.Array:
+def centred(returns: jax.Array) -> jax.Array:
+    """R_i − mean R, [G], exactly 0 where all returns are equal."""
     # One return is subtracted before the mean. The mean of equal numbers is rounded, so
     # it may differ from them, and the advantages would then not be exactly 0.
     shifted = returns - returns[0]

@@ -1,7 +1,6 @@
 """GRPO: PPO's clipped loss, with groups of episodes instead of a critic."""
 
 import jax
-import jax.numpy as jnp
 
 from rljax import checks, losses, struct
 from rljax.rlhf import groups
@@ -59,7 +58,7 @@ class GRPO(RLOO):
     def _compare(self, group: jax.Array) -> jax.Array:
         if self.normalize_advantages:
             return groups.group_normalized_advantages(group)
-        return group - jnp.mean(group)
+        return groups.centred(group)
 
     def _policy_loss(self, log_probs, old_log_probs, advantages):
         loss = losses.ppo_clip_loss(

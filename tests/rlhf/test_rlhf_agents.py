@@ -958,3 +958,11 @@ def test_a_batch_of_pairs_may_be_one():
     assert rljax.DPO(preferences=preferences, batch_size=1).batch_size == 1
     with pytest.raises(ValueError, match="DPO.batch_size must be at least 1, got 0"):
         rljax.DPO(preferences=preferences, batch_size=0)
+
+
+def test_grpo_compares_a_group_with_its_mean_where_it_divides_by_nothing():
+    agent = rljax.GRPO(normalize_advantages=False)
+    found = agent._compare(jnp.array([1.0, 2.0, 6.0]))
+    np.testing.assert_allclose(found, [-2, -1, 3], rtol=1e-6)
+    # The mean of equal numbers is rounded, and may differ from them.
+    assert (agent._compare(jnp.full(7, 0.1)) == 0).all()
