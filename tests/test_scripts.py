@@ -1771,3 +1771,16 @@ def test_kernels_script_compares_both_ways(tmp_path, capsys):
     status, words = status_and_words(script, capsys, "--output", output)
     assert status == 2
     assert "exists already" in words
+
+
+@pytest.mark.parametrize(
+    ("system", "quoted"), [("posix", "'my runs'"), ("nt", '"my runs"')]
+)
+def test_how_to_go_on_is_said_in_the_words_of_the_shell(system, quoted, monkeypatch):
+    monkeypatch.setattr(cli, "os", types.SimpleNamespace(name=system))
+    printed = []
+    console = types.SimpleNamespace(print=lambda words, **_: printed.append(words))
+    result = types.SimpleNamespace(num_updates=3)
+    cli.say_interrupted(console, Path("my runs"), result, 9)
+    assert "Interrupted after 3 of 9 updates" in printed[0]
+    assert printed[0].endswith(f"--resume {quoted}")

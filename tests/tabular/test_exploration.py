@@ -1,5 +1,7 @@
 """Exploration rules against scalar loops, their own probabilities, and extremes."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -222,6 +224,25 @@ def test_thompson_bernoulli_draws_from_the_posterior_of_its_counts(x64, key):
     for word in rule.draw(4, (50,), key):
         drawn = jax.random.beta(word, jnp.array(wins), jnp.array(losses))
         assert rule.select(q, counts, NOW, word) == jnp.argmax(drawn)
+
+
+@pytest.mark.parametrize(
+    ("function", "rule", "names"),
+    [
+        (ex.ucb1, ex.UCB1(), {"scale"}),
+        (ex.kl_ucb, ex.KLUCB(), {"c", "noise_scale"}),
+        (ex.thompson_gaussian, ex.ThompsonGaussian(), set()),
+        (ex.thompson_bernoulli, ex.ThompsonBernoulli(), {"prior_wins", "prior_losses"}),
+    ],
+)
+def test_a_function_s_defaults_are_those_of_its_rule(function, rule, names):
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    assert {*defaults} >= names
+    assert defaults == {name: getattr(rule, name) for name in defaults}
 
 
 @pytest.mark.parametrize(
@@ -875,3 +896,20 @@ def test_the_gradient_of_softmax_at_a_tie_is_that_of_the_formula():
     jacobian = jax.jacobian(lambda q: rule.probabilities(q, (), NOW))(q)
     expected = (np.diag(probs) - np.outer(probs, probs)) / 0.5
     np.testing.assert_allclose(jacobian, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mean", "gap", "slopes"),
+    [
+        # kl(0, Δ) = −ln(1 − Δ); by hand, ∂/∂Δ = (1−p)/(1−p−Δ) − p/(p+Δ).
+        (0.0, 0.5, (None, 2.0)),
+        (0.25, 0.25, (np.log(1 / 3) + 1, 1.0)),
+        (1.0, 0.0, (None, None)),
+    ],
+)
+def test_the_divergence_of_two_coins_is_differentiable_at_its_ends(mean, gap, slopes):
+    found = jax.grad(ex.bernoulli_kl, (0, 1))(mean, gap)
+    assert np.isfinite(found).all()
+    for slope, expected in zip(found, slopes, strict=True):
+        if expected is not None:
+            assert slope == pytest.approx(expected, rel=1e-5)
