@@ -146,7 +146,19 @@ def categorical_quantile(logits: jax.Array, u: jax.Array) -> jax.Array:
       [...] int32 actions in [0, A); −1 where all are masked, and for NaN logits.
     """
     # In half precision, adding a small probability to the sum would not change it.
-    probs = jax.nn.softmax(_checked(logits=logits))
+    return quantile(jax.nn.softmax(_checked(logits=logits)), u)
+
+
+def quantile(probs: jax.Array, u: jax.Array) -> jax.Array:
+    """`categorical_quantile` of probabilities that are known already.
+
+    Args:
+      probs: [..., A] p, float32 or float64, 0 or more; they need not sum to 1.
+      u: [...] floating in [0, 1), as fine near 0 as `random.uniform`.
+
+    Returns:
+      [...] int32 in [0, A); −1 where all are 0, and for NaN.
+    """
     (u,) = checks.floating(u=u)
     num_actions = probs.shape[-1]
     actions = jax.lax.broadcasted_iota(jnp.int32, probs.shape, probs.ndim - 1)

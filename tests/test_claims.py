@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
@@ -71,18 +72,7 @@ def test_a_claim_depends_where_its_cases_differ():
 def test_the_mazes_distances_are_those_that_planning_finds():
     drawn = mazes.draw(5, 4, seed=3, slip=0.0)
     for i in range(5):
-        mdp = rljax.MDP(
-            **{
-                name: getattr(drawn.mdps, name)[i]
-                for name in ("rewards", "terminal", "initial")
-            }
-            | {
-                "transitions": type(drawn.mdps.transitions)(
-                    drawn.mdps.transitions.next_states[i],
-                    drawn.mdps.transitions.probabilities[i],
-                )
-            }
-        )
+        mdp = jax.tree.map(lambda x, i=i: x[i], drawn.mdps)
         values = np.asarray(rljax.planning.value_iteration(mdp, 0.9).values)
         steps = drawn.distances[i]
         acts = np.isfinite(steps) & (steps > 0)

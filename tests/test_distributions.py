@@ -304,3 +304,18 @@ def test_kl_of_bernoulli_distributions_keeps_its_digits():
     np.testing.assert_allclose(tiny, 2e-10, rtol=1e-3)
     assert exploration.bernoulli_kl(jnp.float32(0.25), jnp.float32(0.75)) == jnp.inf
     assert exploration.bernoulli_kl(jnp.float32(1), jnp.float32(0)) == 0
+
+
+def test_a_quantile_of_probabilities_that_are_known(key):
+    # The most probable comes last: 1, 3, then 0 from three eighths of the sum on.
+    probs = jnp.array([5.0, 1.0, 0.0, 2.0])
+    words = jnp.array([0.0, 0.124, 0.126, 0.374, 0.376, 0.999])
+    found = jax.vmap(d.quantile, (None, 0))(probs, words)
+    np.testing.assert_array_equal(found, [1, 1, 3, 3, 0, 0])
+    assert d.quantile(jnp.zeros(3), 0.5) == -1
+    logits = jax.random.normal(key, (100, 4))
+    words = jax.random.uniform(key, (100,))
+    np.testing.assert_array_equal(
+        d.quantile(jax.nn.softmax(logits), words),
+        d.categorical_quantile(logits, words),
+    )

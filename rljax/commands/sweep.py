@@ -190,8 +190,16 @@ def run(
     )
     console.print(summary_table(result))
     if config.confirm is not None:
-        bar = writers.ProgressBar(console)
-        confirmed = selection.confirm(result, num_seeds=config.confirm, callbacks=[bar])
+
+        def end_if_asked(_):
+            if asked.is_set():  # all of the sweep is saved
+                raise KeyboardInterrupt
+
+        confirmed = selection.confirm(
+            result,
+            num_seeds=config.confirm,
+            callbacks=[writers.ProgressBar(console), end_if_asked],
+        )
         write_summary(folder / "confirmed.csv", confirmed)
         cli.say(console, str(confirmed))
     cli.say(console, f"Saved in {folder}")

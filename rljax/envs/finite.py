@@ -16,9 +16,9 @@ class FiniteMDP(Env):
 
         s_0 ~ initial,   s' ~ P(·|s,a),   r = R(s,a),   terminated where s' is terminal
 
-    The reward is the expected one, as the model knows no other. State and observation
-    are the number of the state, [] int32. All of it is data, so that MDPs of the same
-    size share one compiled program, and training vmaps over stacked ones:
+    State and observation are the number of the state, [] int32. The reward is the
+    expected one, [] floating, as the model knows no other. All of it is data, so that
+    MDPs of one size share a compiled program, and training vmaps over stacked ones:
 
         mdps = jax.tree.map(lambda *x: jnp.stack(x), *[m.to_mdp() for m in mazes])
         jax.vmap(lambda m: rljax.train(agent, FiniteMDP(m), key, num_updates=9))(mdps)
@@ -26,7 +26,9 @@ class FiniteMDP(Env):
     There is no time limit; `TimeLimit` can add one.
 
     Raises:
-      TypeError: `mdp` is none.
+      TypeError: `mdp` is no `MDP`.
+
+    Source: Puterman (1994), Markov Decision Processes, §2.1.
     """
 
     mdp: MDP = struct.data()
@@ -48,7 +50,7 @@ class FiniteMDP(Env):
     def reset(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Draws an initial state."""
         u = random.uniform(key, (), self.mdp.initial.dtype)
-        state = _draw(self.mdp.initial, u)
+        state = distributions.quantile(self.mdp.initial, u)
         return state, state
 
     def draw(self, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
@@ -62,10 +64,12 @@ class FiniteMDP(Env):
         action = spaces.check_element(self.action_space, action, "FiniteMDP's action")
         transitions = self.mdp.transitions
         if isinstance(transitions, SparseTransitions):
-            outcome = _draw(transitions.probabilities[state, action], noise)
+            outcome = distributions.quantile(
+                transitions.probabilities[state, action], noise
+            )
             next_state = transitions.next_states[state, action, outcome]
         else:
-            next_state = _draw(transitions[state, action], noise)
+            next_state = distributions.quantile(transitions[state, action], noise)
         terminated = self.mdp.terminal[next_state]
         return next_state, TimeStep(
             obs=next_state,
@@ -89,8 +93,3 @@ class FiniteMDP(Env):
             every = jnp.broadcast_to(states, transitions.shape)
             transitions = SparseTransitions(every, transitions)
         return dataclasses.replace(self.mdp, transitions=transitions)
-
-
-def _draw(probabilities: Any, u: jax.Array) -> jax.Array:
-    """The index [] int32 at which the cumulative probabilities [N] pass u."""
-    return distributions.categorical_quantile(jnp.log(probabilities), u)

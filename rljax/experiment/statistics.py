@@ -193,16 +193,12 @@ def seeds_to_detect(
       Tests, JASA 82.
     """
     check_confidence(confidence)
-    for name, value, low, high in (
-        ("improvement", improvement, "0.5", 1.0),
-        ("power", power, "0", np.nextafter(1.0, 0.0)),
-    ):
-        is_number = isinstance(value, int | float | np.floating)
-        if isinstance(value, bool) or not is_number or not float(low) < value <= high:
-            range_ = "(0.5, 1]" if high == 1 else "(0, 1)"
-            raise (ValueError if is_number else TypeError)(
-                f"{name} must be in {range_}, such as 0.8, got {value!r}."
-            )
+    check_confidence(power, "power")
+    is_number = _is_number(improvement)
+    if not is_number or not 0.5 < improvement <= 1:
+        raise (ValueError if is_number else TypeError)(
+            f"improvement must be in (0.5, 1], such as 0.7, got {improvement!r}."
+        )
     from scipy import special, stats
 
     z = stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power)
@@ -260,12 +256,16 @@ def _along(name: str, value: Any, axis: Any) -> tuple[np.ndarray, int]:
     return array, axis
 
 
-def check_confidence(confidence: Any) -> None:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.floating)
+
+
+def check_confidence(confidence: Any, name: str = "confidence") -> None:
     """Raises TypeError or ValueError unless `confidence` is a number in (0, 1)."""
-    is_number = isinstance(confidence, int | float | np.floating)
+    is_number = _is_number(confidence)
     if not is_number or not 0 < confidence < 1:
         raise (ValueError if is_number else TypeError)(
-            f"confidence must be in (0, 1), such as 0.95, got {confidence!r}."
+            f"{name} must be in (0, 1), such as 0.95, got {confidence!r}."
         )
 
 

@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A claim, how it is put to the test, and the rule, all fixed before the run."""
+    """A claim, how it is put to the test, and the rule of the verdict."""
 
     name: str
     text: str

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import rljax
+from rljax.envs import gridmaps
 from rljax.types import MDP
 
 
@@ -38,11 +39,11 @@ def draw(number: int, size: int, seed: int, **settings: Any) -> Mazes:
         cells = np.where(rng.random(size**2) < 1 / 3, "#", ".")
         start, goal = rng.choice(size**2, 2, replace=False)
         cells[start], cells[goal] = "A", "G"
-        moves = _moves(cells.reshape(size, size))
+        layout = tuple("".join(row) for row in cells.reshape(size, size))
+        moves = gridmaps.analyse(layout).next_cells
         found = _distances(moves, goal, cells != "#")
         if not np.isfinite(found[start]):
             continue
-        layout = tuple("".join(row) for row in cells.reshape(size, size))
         grid = rljax.GridWorld(layout, **settings)
         mdps.append(grid.to_mdp(sparse=True))
         next_cells.append(moves)
@@ -50,20 +51,6 @@ def draw(number: int, size: int, seed: int, **settings: Any) -> Mazes:
         goals.append(goal)
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *mdps)
     return Mazes(stacked, np.array(next_cells), np.array(distances), np.array(goals))
-
-
-def _moves(cells: np.ndarray) -> np.ndarray:
-    """[S, 4] the cell that each move leads to: the same one before a wall."""
-    row, column = np.indices(cells.shape)
-    here = row * cells.shape[1] + column
-    to = []
-    for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        there = (
-            np.clip(row + down, 0, cells.shape[0] - 1),
-            np.clip(column + right, 0, cells.shape[1] - 1),
-        )
-        to.append(np.where(cells[there] == "#", here, here[there]))
-    return np.stack(to, -1).reshape(-1, 4)
 
 
 def _distances(moves: np.ndarray, goal: int, free: np.ndarray) -> np.ndarray:
