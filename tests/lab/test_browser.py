@@ -293,6 +293,7 @@ def test_slot_machines(visit, address):
     press(page, "play")
     until(lambda: number(page, pulls) == 1000)  # where it pauses by itself
     page.get_by_role("button", name="play").locator("visible=true").wait_for()
+    until(lambda: "…" not in table.inner_text(), 180)  # of other bandits: on its way
     played = table.inner_text()
     press(page, "reset")
     until(lambda: number(page, pulls) == 0)
