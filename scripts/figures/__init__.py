@@ -1,0 +1,1 @@
+"""The textbook's figures, a module for each part of it."""
