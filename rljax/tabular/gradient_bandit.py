@@ -28,7 +28,8 @@ class GradientBandit(TabularAgent):
     With a single state and a discount of 0 this is the gradient bandit with the mean
     reward as its baseline; with several states it is a tabular actor-critic. The
     state's `q_values` holds H, and its `baseline` holds V. At the first visit to s, y
-    itself is taken for V(s), so that H does not change.
+    itself is taken for V(s), so that H does not change. With β = 0 there is no
+    baseline: V stays 0, at the first visit too, and H follows the rewards as they are.
 
     Source: Sutton and Barto (2018), §2.8 and §13.5; Williams (1992).
     """
@@ -36,7 +37,7 @@ class GradientBandit(TabularAgent):
     exploration: Exploration = Softmax(1.0)
     """π. A temperature τ acts like τ = 1 with preferences H/τ and step size α/τ."""
     baseline_step_size: float | None = None
-    """β in [0, 1]; None: 1/N(s), so that V(s) is the mean of y."""
+    """β in [0, 1]; None: 1/N(s), so that V(s) is the mean of y; 0: no baseline."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -68,7 +69,11 @@ class GradientBandit(TabularAgent):
         target = one_step_return(transition, self.discount, next_value)
         visits = jnp.sum(row(state.counts, obs), dtype=state.baseline.dtype)
         value = row(state.baseline, obs)
-        value = jnp.where(visits == 1, target, value)
+        step_size = self.baseline_step_size
+        starts = visits == 1
+        if step_size is not None:
+            starts &= jnp.asarray(step_size) > 0
+        value = jnp.where(starts, target, value)
         td_error = target - value
         preferences = exploration.gradient_bandit_update(
             row(state.q_values, obs),
@@ -78,9 +83,7 @@ class GradientBandit(TabularAgent):
             self._step_size(state, obs),
             self._policy(self.exploration, state, obs),
         )
-        step_size = self.baseline_step_size
-        if step_size is None:
-            step_size = 1 / visits
+        step_size = 1 / visits if step_size is None else step_size
         value = value + step_size * td_error
         state = state._replace(
             q_values=set_row(state.q_values, obs, preferences),

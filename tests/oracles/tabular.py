@@ -125,13 +125,14 @@ def gradient_bandit(
     """H(s,b) ← H(s,b) + α (y − V(s)) (1[b = a] − π(b|s)), then V(s) ← V(s) + β (y − V).
 
     y = r + γ (1 − terminated) V(s'); at the first visit V(s) = y beforehand. β None is
-    1/n for the n-th visit, which makes V(s) the mean of its targets.
+    1/n for the n-th visit, which makes V(s) the mean of its targets. β 0 is no
+    baseline: V = 0 always.
     """
     visits = np.zeros(len(values), int)
     for _, _, s, a, reward, terminated, _, successor in steps(trajectory):
         target = reward + (0.0 if terminated else discount * values[successor])
         visits[s] += 1
-        if visits[s] == 1:
+        if visits[s] == 1 and baseline_step_size != 0:
             values[s] = target
         error = target - values[s]
         probabilities = policy(preferences[s])

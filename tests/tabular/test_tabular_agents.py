@@ -13,6 +13,7 @@ import rljax
 from rljax import losses, parallel, rollout, spaces, struct
 from rljax.tabular import exploration as ex
 from rljax.training import _train
+from rljax.types import Transition
 from tests.conftest import enable_x64
 from tests.oracles import exploration as rules
 from tests.oracles import tabular as oracle
@@ -154,7 +155,7 @@ def test_the_table_after_a_trajectory_equals_the_scalar_loop(
 
 
 @ENVS
-@pytest.mark.parametrize("baseline_step_size", [None, 0.2])
+@pytest.mark.parametrize("baseline_step_size", [None, 0.2, 0.0])
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_the_gradient_bandit_on_an_mdp_equals_the_scalar_loop(
     temperature, baseline_step_size, num_envs
@@ -177,6 +178,24 @@ def test_the_gradient_bandit_on_an_mdp_equals_the_scalar_loop(
     )
     assert_tables(state.q_values, preferences)
     assert_tables(state.baseline, values)
+
+
+def test_a_gradient_bandit_without_a_baseline_follows_the_reward_itself(x64):
+    # Two arms at H = 0: the first pays 2, so H ← ±0.1 · 2 · (1 − 1/2). With any β > 0
+    # the first reward is the baseline, and H stays. β is traced, as vmapped settings are.
+    never = jnp.zeros((1, 1), bool)
+    zero = jnp.zeros((1, 1), jnp.int32)
+    pull = Transition(zero, zero, jnp.full((1, 1), 2.0), never, never, zero, ())
+    env = rljax.GaussianBandit(2)
+
+    def learn(beta):
+        agent = rljax.GradientBandit(discount=0.0, baseline_step_size=beta)
+        state = agent.init(jax.random.key(0), env)
+        return agent.update(state, pull, jax.random.key(0))[0]
+
+    state = jax.jit(jax.vmap(learn))(jnp.array([0.0, 0.2]))
+    assert_tables(state.q_values[:, 0], [[0.1, -0.1], [0.0, 0.0]])
+    assert_tables(state.baseline[:, 0], [0.0, 2.0])
 
 
 def test_another_temperature_scales_preferences_and_step_size_alike():
