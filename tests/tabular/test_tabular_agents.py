@@ -182,7 +182,7 @@ def test_the_gradient_bandit_on_an_mdp_equals_the_scalar_loop(
 
 def test_a_gradient_bandit_without_a_baseline_follows_the_reward_itself(x64):
     # Two arms at H = 0: the first pays 2, so H ← ±0.1 · 2 · (1 − 1/2). With any β > 0
-    # the first reward is the baseline, and H stays. β is traced, as vmapped settings are.
+    # the first reward is the baseline, and H stays. β is traced, as vmapped ones are.
     never = jnp.zeros((1, 1), bool)
     zero = jnp.zeros((1, 1), jnp.int32)
     pull = Transition(zero, zero, jnp.full((1, 1), 2.0), never, never, zero, ())
