@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-from figures import common, testbed
+from figures import bellman, common, testbed
 
 import rljax
 from rljax import parallel
@@ -26,7 +26,11 @@ try:
 except ImportError as error:
     sys.exit(f"{error}. Install the command-line extra: pip install -e '.[cli]'")
 
-FIGURES = {figure.number: figure for module in (testbed,) for figure in module.FIGURES}
+FIGURES = {
+    figure.number: figure
+    for module in (testbed, bellman)
+    for figure in module.FIGURES
+}
 
 
 @dataclasses.dataclass(frozen=True)
