@@ -44,6 +44,7 @@ from rljax.envs import (
 from rljax.evaluation import Evaluation, KeepBest, evaluate
 from rljax.tabular import (
     DoubleQLearning,
+    DynaQ,
     ExpectedSarsa,
     GradientBandit,
     QLearning,
@@ -85,6 +86,7 @@ __all__ = [
     "BernoulliBandit",
     "CartPole",
     "DoubleQLearning",
+    "DynaQ",
     "Env",
     "Evaluation",
     "ExpectedSarsa",

@@ -115,6 +115,11 @@ class RandomTables(_RandomTable, rljax.DoubleQLearning):
     pass
 
 
+@struct.dataclass
+class RandomDyna(_RandomTable, rljax.DynaQ):
+    pass
+
+
 DOUBLE = RandomTables(num_envs=2, **TABULAR)
 
 
@@ -132,6 +137,7 @@ CASES = {
     "PPO": trained(rljax.PPO(num_minibatches=2, num_epochs=2, **SMALL), CARTPOLE),
     "Reinforce": trained(rljax.Reinforce(**SMALL), CARTPOLE),
     "DoubleQLearning": trained(DOUBLE, MAZE),
+    "DynaQ": trained(RandomDyna(num_envs=2, num_planning_steps=2, **TABULAR), MAZE),
     "Sarsa": trained(rljax.Sarsa(lambda_=0.5, **TABULAR), MAZE),
     "PPOKL": trained(
         rljax.PPOKL(

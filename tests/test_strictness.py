@@ -84,6 +84,7 @@ RUNS = {
     "QLearning": (rljax.QLearning(rollout_length=4, num_envs=2), GRID),
     "QLearning, means": (rljax.QLearning(rollout_length=4, step_size=None), GRID),
     "DoubleQLearning": (rljax.DoubleQLearning(rollout_length=4), LAKE),
+    "DynaQ": (rljax.DynaQ(rollout_length=4, bonus=0.1), LAKE),
     "ExpectedSarsa": (rljax.ExpectedSarsa(rollout_length=4), GRID),
     "Sarsa": (rljax.Sarsa(rollout_length=4, step_size=None), GRID),
     "Sarsa with traces": (rljax.Sarsa(rollout_length=4, lambda_=0.5), GRID),

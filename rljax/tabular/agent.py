@@ -32,6 +32,8 @@ class TabularState(NamedTuple):
     this step."""
     pending: Any
     """`Sarsa`: the last step of each environment, leaves [num_envs, …]; else ()."""
+    model: Any
+    """`DynaQ`: what was last seen of each pair, a `dyna.Model`; else ()."""
 
 
 @struct.dataclass
@@ -104,6 +106,7 @@ class TabularAgent(Agent):
             baseline=self._init_baseline(shape[0]),
             num_steps=jnp.zeros((), jnp.int32),
             pending=self._init_pending(shape),
+            model=self._init_model(shape),
         )
 
     @property
@@ -122,9 +125,13 @@ class TabularAgent(Agent):
         del shape
         return ()
 
+    def _init_model(self, shape: tuple[int, int]) -> Any:
+        del shape
+        return ()
+
     def learned(self, state: TabularState) -> TabularState:
         """The state's `q_values` alone, with () for everything else."""
-        return TabularState(state.q_values, (), (), (), ())  # pyright: ignore[reportArgumentType]
+        return TabularState(state.q_values, (), (), (), (), ())  # pyright: ignore[reportArgumentType]
 
     def action_values(self, state: TabularState) -> jax.Array:
         """Q, [S, A], the values by which actions are chosen."""

@@ -26,6 +26,7 @@ AGENTS = {
     "ppo": rljax.PPO(**SMALL, num_minibatches=2),
     "q": rljax.QLearning(**TABLE),
     "double-q": rljax.DoubleQLearning(**TABLE),
+    "dyna-q": rljax.DynaQ(**TABLE, num_planning_steps=2),
     "sarsa": rljax.Sarsa(**TABLE),
     "expected-sarsa": rljax.ExpectedSarsa(**TABLE),
     "gradient-bandit": rljax.GradientBandit(num_envs=2, rollout_length=8),

@@ -29,6 +29,7 @@ AGENTS = [
     rljax.Sarsa(lambda_=0.8),
     rljax.ExpectedSarsa(),
     rljax.DoubleQLearning(),
+    rljax.DynaQ(),
     rljax.GradientBandit(),
 ]
 

@@ -27,6 +27,7 @@ TABULAR = [
     rljax.Sarsa(**SMALL, lambda_=0.8),
     slow(rljax.ExpectedSarsa(**SMALL)),
     rljax.DoubleQLearning(**SMALL),
+    rljax.DynaQ(**SMALL, num_planning_steps=2),
     rljax.GradientBandit(**SMALL),
 ]
 
