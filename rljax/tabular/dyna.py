@@ -101,7 +101,7 @@ class DynaQ(QLearning):
         self, state: TabularState, transition: Transition, pending: Any
     ) -> tuple[TabularState, Any, jax.Array]:
         state, pending, td_error = super()._learn_one(state, transition, pending)
-        now = optax.safe_increment(state.num_steps)
+        now = jnp.asarray(optax.safe_increment(state.num_steps))
         model = _remember(state.model, transition, now)
 
         def plan(q_values, words):
