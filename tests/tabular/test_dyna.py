@@ -12,7 +12,7 @@ import rljax
 from rljax import planning, rollout
 from rljax.types import Transition
 from tests.conftest import enable_x64
-from tests.oracles import dyna as oracle
+from tests.oracles import tabular as oracle
 
 GRID = rljax.GridWorld(("A..", "..G"), slip=0.3, step_reward=-0.1)
 SHAPE = (6, 4)
