@@ -91,6 +91,13 @@ TOKENS = rljax.TokenMDP(TableReward(jnp.zeros((1, 8**4)), vocabulary_size=8))
             | {"theta_threshold": math.radians(12)},
         ),
         (rljax.make("CartPole-v1"), {"max_steps": 500}),
+        # Sutton and Barto (2018), example 10.1.
+        (
+            rljax.MountainCar(),
+            {"force": 0.001, "gravity": 0.0025, "max_speed": 0.07}
+            | {"min_position": -1.2, "goal_position": 0.5},
+        ),
+        (rljax.make("MountainCar-v0"), {"max_steps": 200}),
         # Sutton and Barto (2018), example 6.6, for the cliff.
         (
             rljax.GridWorld(),

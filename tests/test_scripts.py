@@ -188,7 +188,7 @@ def test_the_evaluation_is_one_row_per_seed_and_episode(output):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--env", "Pong"], "name must be one of 'CartPole-v1', 'GridWorld-5x5'"),
+        (["--env", "Pong"], "name must be one of 'CartPole-v1', 'MountainCar-v0'"),
         (["--env-kwargs", "mass", "1"], "CartPole-v1 has no parameter 'mass'"),
         (
             ["--env-kwargs", "half_length", "0"],

@@ -87,6 +87,10 @@ RUNS = {
     "DynaQ": (rljax.DynaQ(rollout_length=4, bonus=0.1), LAKE),
     "ExpectedSarsa": (rljax.ExpectedSarsa(rollout_length=4), GRID),
     "Sarsa": (rljax.Sarsa(rollout_length=4, step_size=None), GRID),
+    "LinearSarsa": (
+        rljax.LinearSarsa(rollout_length=4, num_envs=2),
+        rljax.make("MountainCar-v0"),
+    ),
     "Sarsa with traces": (rljax.Sarsa(rollout_length=4, lambda_=0.5), GRID),
     "GradientBandit": (rljax.GradientBandit(rollout_length=4, discount=0.0), LAKE),
 } | {

@@ -4,6 +4,7 @@ from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
 from rljax.envs.finite import FiniteMDP
 from rljax.envs.gridworld import GridWorld
+from rljax.envs.mountaincar import MountainCar
 from rljax.envs.registry import make
 from rljax.envs.wrappers import TimeLimit
 
@@ -13,6 +14,7 @@ __all__ = [
     "FiniteMDP",
     "GaussianBandit",
     "GridWorld",
+    "MountainCar",
     "TimeLimit",
     "make",
 ]

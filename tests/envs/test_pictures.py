@@ -39,6 +39,7 @@ def pole(x=0.0, theta=0.0, size=400, **settings):
     ("name", "shape"),
     [
         ("CartPole-v1", (200, 400, 3)),
+        ("MountainCar-v0", (200, 400, 3)),
         ("GridWorld-7x7", (399, 399, 3)),  # 57 pixels a cell
         ("CliffWalking", (132, 396, 3)),
         ("FrozenLake-8x8", (400, 400, 3)),
@@ -335,7 +336,12 @@ def test_what_a_user_s_render_returns_must_be_a_picture(picture, key):
         limited.render(limited.reset(key)[0])
 
 
-ENVS = (rljax.CartPole(), rljax.GridWorld(), rljax.GaussianBandit())
+ENVS = (
+    rljax.CartPole(),
+    rljax.MountainCar(),
+    rljax.GridWorld(),
+    rljax.GaussianBandit(),
+)
 
 
 @pytest.mark.parametrize("env", ENVS, ids=lambda env: type(env).__name__)

@@ -53,7 +53,7 @@ def test_make_passes_parameters_on():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: rljax.make("Cartpole"), ValueError, "'CartPole-v1', 'GridWorld-5x5'"),
+        (lambda: rljax.make("Cartpole"), ValueError, "'CartPole-v1', 'MountainCar-v0'"),
         (lambda: rljax.make(["CartPole-v1"]), ValueError, "got \\['CartPole-v1'\\]"),
         (
             lambda: rljax.make("CartPole-v1", gravitty=1),
@@ -98,6 +98,7 @@ def test_bad_input_is_refused(call, error, message):
         # Limits and rewards as Gymnasium registers them; its FrozenLake slips to either
         # side as often as it goes where it should.
         ("CartPole-v1", 500, None, {"gravity": 9.8}),
+        ("MountainCar-v0", 200, None, {"gravity": 0.0025}),
         ("GridWorld-5x5", None, 25, {"step_reward": -0.01, "slip": None}),
         ("GridWorld-7x7", None, 49, {"step_reward": -0.01, "slip": None}),
         ("FrozenLake-4x4", 100, 16, {"step_reward": 0, "goal_reward": 1}),

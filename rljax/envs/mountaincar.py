@@ -1,0 +1,175 @@
+"""The mountain car, with the dynamics of the book and of Gymnasium's MountainCar-v0."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from rljax import checks, random, spaces, struct
+from rljax.envs import pictures
+from rljax.types import Env, TimeStep
+
+
+class MountainCarState(NamedTuple):
+    """Where the car is and how fast it goes; each field is [] floating."""
+
+    position: jax.Array
+    velocity: jax.Array
+    """Change of the position in a step."""
+
+
+@struct.dataclass
+class MountainCar(Env):
+    """Drive out of a valley with an engine too weak for it: gather speed first.
+
+        v ← clip(v + F (a − 1) − G cos 3x, −v_max, v_max)
+        x ← clip(x + v, x_min, x_goal);   v ← 0 where x = x_min and v < 0
+
+    with the action a = 0 for full throttle backwards, 1 for none, 2 forwards. The
+    observation is [x, v]. The reward is −1 for every step, and the episode terminates
+    where x reaches x_goal. It starts with v = 0 and x from U[−0.6, −0.4), near the
+    bottom at x = −π/6. There is no time limit: wrap the environment in `TimeLimit`, or
+    use `rljax.make("MountainCar-v0")`, which truncates episodes at 200 steps. Every
+    field is a leaf, so you can vmap over the engine's force, for example.
+
+    Positions end at the goal, as in the book, so that all observations lie within the
+    bounds of their space. Gymnasium's last one of an episode may lie up to v_max beyond
+    it; nothing else differs.
+
+    Source: Moore (1990); Sutton and Barto (2018), example 10.1.
+    """
+
+    force: float = 0.001
+    """F, change of the velocity in a step at full throttle."""
+    gravity: float = 0.0025
+    """G, change of the velocity in a step on the steepest slope."""
+    max_speed: float = 0.07
+    """v_max."""
+    min_position: float = -1.2
+    """x_min, −0.6 at most: a wall at which the car stops."""
+    goal_position: float = 0.5
+    """x_goal, −0.4 at least."""
+
+    def __post_init__(self):
+        checks.reals(self, "force", "gravity")
+        checks.reals(self, "max_speed", minimum=0.0, open_minimum=True)
+        checks.reals(self, "min_position", maximum=-0.6)
+        checks.reals(self, "goal_position", minimum=-0.4)
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """From [x_min, −v_max] to [x_goal, v_max]."""
+        low = _vector(self.min_position, -self.max_speed)
+        return spaces.Box(low, _vector(self.goal_position, self.max_speed), (2,))
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        """0 drives backwards, 1 coasts, 2 drives forwards."""
+        return spaces.Discrete(3)
+
+    def reset(self, key: jax.Array) -> tuple[MountainCarState, jax.Array]:
+        """At rest, at a position from U[−0.6, −0.4)."""
+        checks.scalars(self)
+        draw = jax.random.uniform(random.unrolled(key), minval=-0.6, maxval=-0.4)
+        # State and observation both hold it; without `once`, XLA would draw it twice.
+        position = random.once(draw)
+        state = MountainCarState(position, jnp.zeros_like(position))
+        return state, jnp.stack(state)
+
+    def step(
+        self, state: MountainCarState, action: jax.Array, key: jax.Array
+    ) -> tuple[MountainCarState, TimeStep]:
+        """Drives for a step; this is deterministic and ignores `key`."""
+        del key
+        action = spaces.check_element(self.action_space, action, "MountainCar's action")
+        throttle = action.astype(state.velocity.dtype) - 1
+        slope = self.gravity * jnp.cos(3 * state.position)
+        velocity = state.velocity + self.force * throttle - slope
+        velocity = jnp.clip(velocity, -self.max_speed, self.max_speed)
+        position = state.position + velocity
+        position = jnp.clip(position, self.min_position, self.goal_position)
+        at_wall = (position <= self.min_position) & (velocity < 0)
+        state = MountainCarState(position, jnp.where(at_wall, 0, velocity))
+        terminated = position >= self.goal_position
+        return state, TimeStep(
+            obs=jnp.stack(state),
+            reward=-jnp.ones_like(position),
+            terminated=terminated,
+            truncated=jnp.zeros_like(terminated),
+        )
+
+    def render(self, state: MountainCarState, *, size: int = 400) -> np.ndarray:
+        """The car in its valley, [size / 2, size, 3] uint8.
+
+        The ground has the shape of sin 3x, a wall at x_min and a flag at x_goal.
+
+        Raises:
+          TypeError, ValueError: `state` is traced, batched, not finite or another
+            environment's; or `size` is not from 16 to 4096.
+        """
+        size = pictures.side(size)
+        checks.instance("state", state, MountainCarState, "env.reset(key)[0]")
+        names = ("min_position", "goal_position")
+        return _picture(
+            pictures.number("state.position", state.position),
+            **{n: pictures.number(f"MountainCar.{n}", getattr(self, n)) for n in names},
+            size=size,
+        )
+
+
+def _vector(*bounds: float) -> jax.Array | np.ndarray:
+    """[..., 2]; of NumPy where it can be, as an environment may be built under jit."""
+    traced = any(isinstance(bound, Tracer) for bound in bounds)
+    numpy = jnp if traced else np
+    array = numpy.stack(numpy.broadcast_arrays(*bounds), axis=-1)
+    return array.astype(jnp.result_type(float))
+
+
+def _picture(
+    x: float, *, min_position: float, goal_position: float, size: int
+) -> np.ndarray:
+    """A car on a hill between a wall and a flag, [size / 2, size, 3]."""
+    enlarged = 4  # it is drawn larger and reduced, so that edges are smooth
+    pil, width, height = pictures.pillow(), size * enlarged, size // 2 * enlarged
+    image = pil.Image.new("RGB", (width, height), pictures.PAPER)
+    draw = pil.ImageDraw.Draw(image)
+    unit = width / 100
+    scale = 0.9 * width / (goal_position - min_position)
+
+    def place(x):
+        """Column and row of the ground at a position."""
+        column = 0.05 * width + (x - min_position) * scale
+        return column, (0.55 - 0.33 * math.sin(3 * x)) * height
+
+    margin = 0.05 * width / scale
+    edges = np.linspace(min_position - margin, goal_position + margin, 200)
+    ground = [place(float(edge)) for edge in edges]
+    draw.polygon([(0, height), *ground, (width, height)], pictures.LINE)
+    draw.line(ground, pictures.INK, round(0.8 * unit))
+
+    wall, at_wall = place(min_position)
+    draw.rectangle((0, at_wall - 7 * unit, wall - 2 * unit, height), pictures.INK)
+    pole, foot = place(goal_position)
+    draw.line((pole, foot, pole, foot - 9 * unit), pictures.INK, round(0.5 * unit))
+    flag = [(pole, foot - 9 * unit), (pole, foot - 5 * unit)]
+    draw.polygon([*flag, (pole + 5 * unit, foot - 7 * unit)], pictures.GOLD)
+
+    column, row = place(x)
+    (before, high), (after, low) = place(x - 0.01), place(x + 0.01)
+    angle = math.atan2(low - high, after - before)
+    cos, sin = math.cos(angle), math.sin(angle)
+
+    def turned(along, above):
+        """A point of the car, which stands at right angles to the ground."""
+        return column + along * cos + above * sin, row + along * sin - above * cos
+
+    corners = ((-3.2, 1.5), (3.2, 1.5), (3.2, 3), (1.7, 4.8), (-2.4, 4.8), (-3.2, 3))
+    draw.polygon([turned(a * unit, b * unit) for a, b in corners], pictures.AGENT)
+    for along in (-1.9, 1.9):
+        axle, radius = turned(along * unit, 1.5 * unit), 1.3 * unit
+        box = (axle[0] - radius, axle[1] - radius, axle[0] + radius, axle[1] + radius)
+        draw.ellipse(box, pictures.INK)
+    return np.array(image.reduce(enlarged))
