@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-from figures import bellman, common, control, dyna, planning, testbed
+from figures import bellman, common, control, dyna, mountaincar, planning, testbed
 
 import rljax
 from rljax import parallel
@@ -28,7 +28,7 @@ except ImportError as error:
 
 FIGURES = {
     figure.number: figure
-    for module in (testbed, bellman, planning, control, dyna)
+    for module in (testbed, bellman, planning, control, dyna, mountaincar)
     for figure in module.FIGURES
 }
 
