@@ -55,6 +55,7 @@ from rljax.tabular import (
     bandits,
     exploration,
     planning,
+    prediction,
     regret,
 )
 from rljax.training import (
@@ -130,6 +131,7 @@ __all__ = [
     "parallel",
     "planning",
     "plotting",
+    "prediction",
     "random",
     "regret",
     "returns",

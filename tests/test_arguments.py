@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 import rljax
-from rljax import bandits, distributions, exploration, losses, planning, random, returns
+from rljax import (
+    bandits,
+    distributions,
+    exploration,
+    losses,
+    planning,
+    prediction,
+    random,
+    returns,
+)
 from rljax.rlhf import groups, kl, optimum
 from rljax.rlhf import losses as preference_losses
 
@@ -29,11 +38,22 @@ KINDS = {
 # Arguments by name; those that may be None are left out.
 STEPS = {"next_values": X, "terminated": FLAGS, "truncated": FLAGS, "discount": 0.9}
 TABLE = {"q_values": X / 3, "counts": COUNTS}
+WALK = {
+    "values": X,
+    "trajectory": rljax.Transition(COUNTS % 3, (), X, FLAGS, FLAGS, COUNTS % 2, ()),
+    "discount": 0.9,
+}
+LEARNED = {**WALK, "step_size": 0.1}
 CALLS = [
     (returns.discounted_returns, {"rewards": X, **STEPS}),
     (returns.lambda_returns, {"rewards": X, **STEPS, "lambda_": 0.5}),
     (returns.gae, {"rewards": X, "values": X, **STEPS, "lambda_": 0.5}),
     (returns.first_episode, {"terminated": FLAGS, "truncated": FLAGS}),
+    (prediction.td_lambda, {**LEARNED, "lambda_": 0.5, "traces": "dutch"}),
+    (prediction.n_step_td, {**LEARNED, "num_steps": 2}),
+    (prediction.offline_lambda, {**LEARNED, "lambda_": 0.5}),
+    (prediction.monte_carlo, {**WALK, "counts": COUNTS, "first_visit": True}),
+    (prediction.batch_td, WALK),
     (losses.policy_gradient_loss, {"log_probs": X, "weights": X}),
     (losses.value_loss, {"values": X, "targets": X}),
     (
@@ -126,8 +146,10 @@ def test_what_is_no_number_is_refused_by_name(function, arguments):
 def test_numbers_out_of_their_range_are_refused(function, arguments):
     """At once, as later they are traced, and then a wrong result is all there is."""
     ranges = {"discount": 1.0, "lambda_": 1.0, "epsilon": 1.0}
-    scalars = [n for n, x in arguments.items() if np.ndim(x) == 0 and n != "key"]
-    for name in set(scalars) - {"actions", "u", "seed"}:
+    others = {"key", "actions", "u", "seed", "trajectory"}
+    for name in arguments.keys() - others:
+        if np.ndim(arguments[name]):
+            continue
         above = (ranges[name] + 0.1,) if name in ranges else ()
         for wrong in (np.nan, -0.5, *above):
             assert_refused(function, arguments, name, wrong)

@@ -2,11 +2,12 @@
 
 `exploration` has rules that choose actions, the agents learn tables of values, and
 `planning` computes the best policy from a known model. `regret` and `bandits` measure
-by how much an agent falls short of it. Where states are infinitely many, `TileCoding`
-lays cells over them, and `LinearSarsa` learns a number for each cell.
+by how much an agent falls short of it, and `prediction` learns the values of a policy
+that is only watched. Where states are infinitely many, `TileCoding` lays cells over them,
+and `LinearSarsa` learns a number for each cell.
 """
 
-from rljax.tabular import bandits, exploration, planning, regret
+from rljax.tabular import bandits, exploration, planning, prediction, regret
 from rljax.tabular.agent import TabularAgent, TabularState
 from rljax.tabular.dyna import DynaQ
 from rljax.tabular.gradient_bandit import GradientBandit
@@ -29,5 +30,6 @@ __all__ = [
     "bandits",
     "exploration",
     "planning",
+    "prediction",
     "regret",
 ]
