@@ -13,7 +13,17 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-from figures import bellman, common, control, dyna, mountaincar, planning, testbed
+from figures import (
+    bellman,
+    blackjack,
+    common,
+    control,
+    dyna,
+    mountaincar,
+    planning,
+    testbed,
+    walk,
+)
 
 import rljax
 from rljax import parallel
@@ -26,10 +36,13 @@ try:
 except ImportError as error:
     sys.exit(f"{error}. Install the command-line extra: pip install -e '.[cli]'")
 
+MODULES = (testbed, bellman, planning, blackjack, walk, control, dyna, mountaincar)
 FIGURES = {
     figure.number: figure
-    for module in (testbed, bellman, planning, control, dyna, mountaincar)
-    for figure in module.FIGURES
+    for figure in sorted(
+        (figure for module in MODULES for figure in module.FIGURES),
+        key=lambda figure: tuple(map(int, figure.number.split("."))),
+    )
 }
 
 

@@ -3,8 +3,8 @@
 `exploration` has rules that choose actions, the agents learn tables of values, and
 `planning` computes the best policy from a known model. `regret` and `bandits` measure
 by how much an agent falls short of it, and `prediction` learns the values of a policy
-that is only watched. Where states are infinitely many, `TileCoding` lays cells over them,
-and `LinearSarsa` learns a number for each cell.
+that is only watched. Where states are infinitely many, `TileCoding` lays cells over
+them, and `LinearSarsa` learns a number for each cell.
 """
 
 from rljax.tabular import bandits, exploration, planning, prediction, regret
