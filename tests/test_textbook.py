@@ -36,6 +36,8 @@ def test_statements_by_hand():
     assert said.num == 3
     assert said.holds
     assert not common.above("x", samples, 2.0 - 0.99 * half).holds
+    assert common.below("x", samples, 2.0 + 1.01 * half).holds
+    assert not common.below("x", samples, 2.0 + 0.99 * half).holds
     assert common.covers("x", samples, 2.0 + 0.99 * half).holds
     assert not common.covers("x", samples, 2.0 + 1.01 * half).holds
     half = 8.610 * (2 / 3) ** 0.5
@@ -48,10 +50,20 @@ def test_statements_by_hand():
     assert said == ("x", pytest.approx(0.1), 0.0, 0.09, 0, False)
 
 
+def test_shares_have_an_interval_even_where_all_are_alike():
+    """Wilson's: of 20 in 20 it is [1 / (1 + z²/20), 1], z being 3.2905 at 99.9 %."""
+    said = common.above("x", np.ones(20, bool), 0.64)
+    np.testing.assert_allclose(said[1:4], [1, 1 / (1 + 3.2905**2 / 20), 1], rtol=1e-4)
+    assert said.holds
+    assert not common.below("x", np.zeros(20), 0.35).holds
+    assert common.below("x", np.zeros(20), 0.36).holds
+
+
 def test_nothing_that_is_no_number_is_stated():
     """An empty or broken experiment must not pass as one that came out."""
     unknown = np.array([np.nan, 1.0, 2.0])
     assert not common.above("x", unknown, -1e9).holds
+    assert not common.below("x", unknown, 1e9).holds
     assert not common.larger("x", unknown, unknown - 1e9).holds
     assert not common.covers("x", unknown, 1.0).holds
     assert not common.equal("x", unknown, unknown, 1e9).holds

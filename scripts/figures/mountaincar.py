@@ -283,8 +283,8 @@ def _said_of(lengths: dict[str, np.ndarray], best: float) -> list[common.Stateme
     for name, steps in means.items():
         text = f"the last 50 of {name} take more than the best plans' {best:.1f} steps"
         statements.append(common.above(text, steps, best))
-    text = f"the last 50 of {fastest} take less than 1.4 times as many; so many less"
-    statements.append(common.above(text, 1.4 * best - means[fastest]))
+    text = f"the last 50 of {fastest} take less than 1.4 times as many"
+    statements.append(common.below(text, means[fastest], 1.4 * best))
     return statements
 
 
