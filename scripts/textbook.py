@@ -18,6 +18,7 @@ from figures import (
     blackjack,
     common,
     control,
+    corridor,
     dyna,
     mountaincar,
     planning,
@@ -36,7 +37,17 @@ try:
 except ImportError as error:
     sys.exit(f"{error}. Install the command-line extra: pip install -e '.[cli]'")
 
-MODULES = (testbed, bellman, planning, blackjack, walk, control, dyna, mountaincar)
+MODULES = (
+    testbed,
+    bellman,
+    planning,
+    blackjack,
+    walk,
+    control,
+    dyna,
+    mountaincar,
+    corridor,
+)
 FIGURES = {
     figure.number: figure
     for figure in sorted(
