@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Puts what the text claims to the test: an experiment, an interval, a verdict.
 
-python scripts/claims.py              # all, 4 minutes
+python scripts/claims.py              # all, 5 minutes
 python scripts/claims.py ucb kl       # some
-python scripts/claims.py --quick      # fewer seeds, a minute
+python scripts/claims.py --quick      # fewer seeds, 2 minutes
 """
 
 import csv
@@ -13,7 +13,18 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-from claimed import clip, common, faster, kl, shortest, ucb, uphill
+from claimed import (
+    baseline,
+    clip,
+    common,
+    faster,
+    kl,
+    shortest,
+    trunk,
+    ucb,
+    uphill,
+    variance,
+)
 
 import rljax
 from rljax import parallel
@@ -28,7 +39,17 @@ except ImportError as error:
 
 CLAIMS = {
     module.CLAIM.name: module.CLAIM
-    for module in (uphill, shortest, ucb, faster, clip, kl)
+    for module in (
+        uphill,
+        shortest,
+        ucb,
+        variance,
+        baseline,
+        trunk,
+        faster,
+        clip,
+        kl,
+    )
 }
 
 

@@ -19,23 +19,18 @@ import zipfile
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from scipy import stats
 
 import rljax
 from rljax import commands
-from rljax.agents.base import AgentState
 from rljax.experiment import cli, signals
 from rljax.experiment.checkpoint import CheckpointError
 from rljax.experiment.results import Outcome
 from rljax.tabular.bandits import BanditCurves
 from rljax.tabular.regret import ExactReturns
 from rljax.training import Metrics
-from tests.conftest import enable_x64
-from tests.oracles import published
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "train.py"
@@ -1333,74 +1328,6 @@ def test_the_benchmark_refuses_bad_input(benchmark_script, capsys, arguments, me
     status, words = status_and_words(benchmark_script, capsys, *arguments)
     assert status == 2
     assert message in words
-
-
-@pytest.fixture(scope="module")
-def baselines_script():
-    return load("baselines")
-
-
-@pytest.mark.slow
-def test_baselines_measures_and_saves(baselines_script, tmp_path, capsys):
-    arguments = ["--num-trajectories", 200, "--num-seeds", 2, "--num-updates", 10]
-    arguments += ["--num-episodes", 10, "--output", tmp_path]
-    status, words = status_and_words(baselines_script, capsys, *arguments)
-    assert status == 0, words
-    (folder,) = tmp_path.iterdir()
-    assert {path.name for path in folder.iterdir()} == {
-        "baselines.png",
-        "config.json",
-        "curves.csv",
-    }
-    rows = rows_of(folder / "curves.csv")
-    assert len(rows) == 2 * (2 * 10 + 4 * 10)
-    assert {row["variant"].split(": ")[1] for row in rows} == {"right", "wrong"}
-    assert "200 episodes of one policy" in words
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "wrong_sign", [False, pytest.param(True, marks=pytest.mark.slow)]
-)
-def test_the_trunk_of_baselines_has_the_published_gradient(
-    baselines_script, wrong_sign
-):
-    rng = np.random.default_rng(0)
-    network = baselines_script.SharedTrunk(
-        wrong_sign, head_biases=not wrong_sign, num_hidden=5
-    )
-    agent = baselines_script.Measured(network=network, optimizer=optax.sgd)
-    with enable_x64():
-        params = network.init(jax.random.key(0), jnp.zeros(4))
-        obs, target = jnp.asarray(rng.normal(size=(1, 4))), jnp.array([3.0])
-        optimizer = agent.make_optimizer(0)
-        state = AgentState(params, optimizer.init(params), jnp.zeros((), int))
-        step = rljax.Transition(
-            obs=obs[None],
-            action=jnp.array([[1]]),
-            reward=target[None],
-            terminated=jnp.ones((1, 1), bool),
-            truncated=jnp.zeros((1, 1), bool),
-            next_obs=obs[None],
-            extras=(),
-        )
-        update = rljax.ActorCritic.update
-        after, _ = update(agent, state, step, jax.random.key(0))
-    names = ("1", "a", "c")
-
-    def to_dict(params):
-        layers = (layers[0] for layers in params)
-        pairs = zip(names, layers, strict=True)
-        return {
-            k + n: np.asarray(x) for n, d in pairs for k, x in zip("Wb", d, strict=True)
-        }
-
-    rule = published.actor_critic if wrong_sign else published.actor_critic_mended
-    arrays = (np.asarray(obs), np.array([1]), np.asarray(target))
-    expected = rule(to_dict(params), *arrays, learning_rate=agent.learning_rate)
-    for name, array in to_dict(after.params).items():
-        np.testing.assert_allclose(array, expected[name], rtol=1e-12, atol=1e-15)
-    assert (np.asarray(after.params.actor[0].bias) == 0).all() == wrong_sign
 
 
 @pytest.mark.slow
