@@ -11,6 +11,7 @@ import pytest
 from bokeh.document import Document
 
 from rljax.lab import gridworld, page, walks
+from tests.lab import controls
 
 ACTIONS = 4
 
@@ -107,6 +108,7 @@ def test_each_slider_is_its_own_setting_and_acts_without_a_new_walk(tab):
 
 
 def test_sliders_are_bounded_here_too(tab):
+    controls.assert_all_can_be_moved(tab)
     for name, low, high, usual in (
         ("explore", 0.0, 1.0, 0.3),
         ("step_size", 0.01, 1.0, 0.1),

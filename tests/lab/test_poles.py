@@ -12,6 +12,7 @@ from bokeh.document import Document
 import rljax
 from rljax.lab import page, poles, stepwise
 from rljax.lab.cartpole import RANGES, PoleTab
+from tests.lab import controls
 
 FIRST = next(iter(poles.METHODS))
 METHODS = [
@@ -290,8 +291,10 @@ def test_keys_push_and_a_hostile_page_is_kept_in_bounds(tab):
     assert tab.learner.state[1] > before[1] + 0.3
     assert tab._num_pushes == 1
     assert tab._picture._cart.data["push_x"][0] < tab.learner.state[0]
+    controls.assert_all_can_be_moved(tab)
     for name, (low, high) in RANGES.items():
         slider = tab._sliders[name]
+        assert (slider.start, slider.end) == (low, high)
         for wild, bounded in ((-1e30, low), (1e30, high)):
             slider.value = wild
             assert getattr(tab.learner.physics, name) == bounded

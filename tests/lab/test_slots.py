@@ -12,8 +12,9 @@ from bokeh.document import Document
 import rljax
 from rljax.lab import bandits as lab
 from rljax.lab import page, slots
-from rljax.lab.banditpicture import leader
+from rljax.lab.banditpicture import BanditPicture, leader
 from rljax.tabular import bandits, exploration
+from tests.lab import controls
 
 USUAL = slots.Settings()
 ENV = rljax.GaussianBandit(5, 1.0, 0.5, 0.3)
@@ -313,6 +314,12 @@ def test_strategies_bands_and_scale_are_shown_as_chosen(tab):
 
 
 def test_values_from_the_page_are_bounded(tab):
+    controls.assert_all_can_be_moved(tab)
+    for slider, name in zip(tab._sliders, USUAL._fields, strict=True):
+        assert slider.value == getattr(USUAL, name)
+        for wild, end in ((-1e30, slider.start), (1e30, slider.end)):
+            slider.value = wild
+            assert getattr(tab.game.settings, name) == end
     epsilon, temperature, c = tab._sliders
     # A page may send other bounds of a slider as well.
     epsilon.update(start=-5, end=1e9)
@@ -405,6 +412,60 @@ def test_a_recording_steps_and_shows_everything(tab):
         regret_shown(tab, "KL-UCB"), played("KL-UCB")[1].expected_regret
     )
     assert tab.picture._bands["UCB"].data["high"].tolist() == [10.0, 1000.0]
+
+
+class Played:
+    """A game in which all pulls are of one arm, and the regrets are made up."""
+
+    arms = "Gaussian"
+
+    def __init__(self, num_pulls, **regrets):
+        self.num_pulls, self._regrets = num_pulls, regrets
+        curve = np.linspace(0, 1, max(num_pulls, 1))
+        self.plays = {
+            name: types.SimpleNamespace(regret=regret * curve)
+            for name, regret in regrets.items()
+        }
+
+    def regret(self, name):
+        return self._regrets[name]
+
+    def bound(self):
+        return np.linspace(0, 3, slots.NUM_PULLS)
+
+    def counts(self, name):
+        return np.array([self.num_pulls, 0, 0, 0, 0])
+
+    def estimates(self, name):
+        return np.zeros(5)
+
+    def last(self, name):
+        return None
+
+
+def test_the_axes_have_room_for_what_is_drawn_and_little_more(monkeypatch):
+    picture = BanditPicture()
+    monkeypatch.setattr(picture, "_rows", lambda *_: "")
+
+    def ends(number, names, **regrets):
+        game = Played(number, **regrets)
+        picture.start(game)
+        picture.draw(game, names, waiting=False)
+        return picture._counts_plot.y_range.end, picture._regret_plots[0].y_range.end
+
+    def is_near(end, highest):
+        return highest < end < 1.2 * highest
+
+    counts, regret = ends(200, ["UCB", "softmax"], UCB=37.0, softmax=20.0)
+    assert is_near(counts, 200) and is_near(regret, 37)
+    assert is_near(ends(200, ["softmax"], UCB=37.0, softmax=20.0)[1], 20)
+    assert is_near(ends(200, ["UCB"], UCB=0.5)[1], 3)  # the bound, at its end
+    high = np.array([1.0, 70.0])
+    picture.show_bands({"UCB": slots.Band(*[high] * 4, 1.5)})
+    assert is_near(ends(200, ["UCB", "softmax"], UCB=37.0, softmax=20.0)[1], 70)
+    assert is_near(ends(200, ["softmax"], UCB=37.0, softmax=20.0)[1], 20)
+    for number in (0, 1):  # the first pull is no bar to the top
+        assert 2 <= ends(number, ["UCB"], UCB=0.0)[0] <= 20
 
 
 def test_who_leads_is_said_once_there_is_something_to_lead_in():

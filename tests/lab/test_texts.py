@@ -11,6 +11,7 @@ from bokeh.document import Document
 import rljax
 from rljax.lab import page, rlhf, texts
 from rljax.rlhf import networks, optimum, preferences, rewards
+from tests.lab import controls
 
 TABLE = networks.Table(3, 3)
 
@@ -181,6 +182,25 @@ def test_other_seeds_learn_along():
     assert row.middle == pytest.approx(np.median(standing.others.objective))
 
 
+def test_a_row_has_the_quantiles_of_the_others_alone(monkeypatch):
+    def judge(problem, log_probs, price):
+        """−99 for π* and the policy; for the others 0, 1, … 100, in no order."""
+        others = np.random.default_rng(0).permutation(101)
+        scores = np.array([-99.0, -99.0, *others])
+        return log_probs[0], optimum.SequenceObjective(*[scores] * 6)
+
+    nobody = np.zeros((101, 1, 27))
+    monkeypatch.setattr(texts, "_judge", judge)
+    monkeypatch.setattr(texts, "_log_probs_of_all", lambda *_: nobody)
+    writer = texts.Writer()
+    writer.judge()
+    assert np.isnan(writer.history.rows[-1][-3:]).all()
+    writer.others = writer.state
+    assert writer.judge().others.objective.shape == (101,)
+    assert writer.history.rows[-1].objective == -99
+    np.testing.assert_allclose(writer.history.rows[-1][-3:], [5, 50, 95])
+
+
 def row_of(num_updates, kl=0.0, optimum=1.0):
     return texts.Row(num_updates, 0.0, optimum, kl, 0.0, np.nan, np.nan, np.nan)
 
@@ -302,6 +322,14 @@ def test_the_others_are_shown_if_asked_for(tab):
     assert all(item.visible for item in tab._of_others)
     assert len(tab._points["others"].data["kl"]) == texts.NUM_OTHERS
     assert np.isfinite(tab._history.data["middle"]).all()
+
+
+def test_sliders_go_as_far_as_what_they_set(tab):
+    controls.assert_all_can_be_moved(tab)
+    for slider, name in ((tab._kl_coef, "kl_coef"), (tab._step_size, "step_size")):
+        for wild, end in ((-1e300, slider.start), (1e300, slider.end)):
+            slider.value = wild
+            assert getattr(tab.writer.settings, name) == pytest.approx(10**end, 0.01)
 
 
 @pytest.mark.parametrize("value", [1e300, -1e300, float("nan"), float("inf")])
