@@ -97,6 +97,15 @@ def test_the_pole_leans_as_its_angle_says():
     assert longer == pytest.approx(upright_row - 0.5 * 66.7, abs=2)
 
 
+@pytest.mark.parametrize(("x", "theta"), [(0.0, 0.0), (1.0, 0.1), (-0.7, 0.5)])
+def test_the_mirror_image_of_a_state_is_the_mirror_image_of_its_picture(x, theta):
+    picture, other = pole(x, theta).astype(int), pole(-x, -theta).astype(int)
+    # Edges may be off by half a pixel, which makes lines of a pixel and no spots.
+    differs = np.abs(picture - other[:, ::-1]).max(-1) > 100
+    spots = differs[1:, 1:] & differs[:-1, 1:] & differs[1:, :-1] & differs[:-1, :-1]
+    assert not spots.any()
+
+
 def test_a_pole_of_any_length_fits():
     for half_length in (0.05, 3.0, 30.0):
         row, _ = tip_of(pole(half_length=half_length))
@@ -279,6 +288,20 @@ def test_means_that_drift_move_in_a_picture_that_stands_still():
     assert heights[1] == pytest.approx(2 * heights[0], abs=2)
     far = env.render(BanditState(np.array([50.0, 0.1])))
     assert places(far, GOLD)[0].min() > 10
+
+
+def test_the_number_of_a_mean_stands_beyond_its_whisker():
+    means = np.array([0.9, -0.6, 0.3, -1.0])
+    env = rljax.GaussianBandit(num_arms=4, means=tuple(means), noise_scale=0.3)
+    picture = env.render(BanditState(means))
+    for i, mean in enumerate(means):
+        middle = int(12 + (i + 0.5) * 94)
+        whisker, _ = places(picture[:212, middle - 1 : middle + 1], INK)
+        beside = picture[:212, middle + 4 : middle + 40].max(-1) < 128
+        rows = np.flatnonzero(beside.sum(1) % 36)  # no line from edge to edge
+        assert 5 < len(rows) < 20
+        gaps = whisker.min() - rows if mean > 0 else rows - whisker.max()
+        assert gaps.min() > 2 and gaps.max() < 25
 
 
 def test_many_arms_have_no_numbers():
