@@ -50,6 +50,18 @@ def test_it_starts_next_to_uniform_and_tells_prefixes_apart(network):
     assert distances.min() > 1e-4  # prompt, place and every token count
 
 
+def test_a_transformer_is_the_one_of_its_equations():
+    """For one prefix, without its padding; the slow test below asks for all."""
+    network = causal.Transformer(2, 2, width=4)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), OBS)
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes)
+    as_dict = params._asdict() | {"blocks": [b._asdict() for b in params.blocks]}
+    found = jax.jit(network.apply)(params, jnp.int32(2))  # the token 1
+    expected = oracle.transformer(as_dict, 0, [1], 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_the_transformer_sees_its_prefix_and_nothing_else(x64):
     """Equal to one that is given the prefix alone."""

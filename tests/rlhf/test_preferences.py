@@ -88,6 +88,14 @@ def test_a_reward_model_finds_the_rewards_up_to_a_constant():
         ({"rejected": jnp.array([[0, 1, 2]])}, r"take prompts \[M\], chosen \[M, H\]"),
         ({"prompts": jnp.int32(0)}, r"take prompts \[M\], chosen \[M, H\]"),
         ({"chosen": jnp.int32(0)}, r"take prompts \[M\], chosen \[M, H\]"),
+        (
+            dict.fromkeys(("chosen", "rejected"), np.array([0])),
+            r"got shapes \(1,\), \(",
+        ),
+        (
+            dict.fromkeys(("chosen", "rejected"), np.array([[[0]]])),
+            r"rejected \[M, H\]",
+        ),
         ({"vocabulary_size": 1}, "vocabulary_size must be at least 2"),
     ],
 )

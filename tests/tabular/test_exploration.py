@@ -13,6 +13,7 @@ import rljax
 from rljax import rollout
 from rljax.tabular import bandits
 from rljax.tabular import exploration as ex
+from rljax.tabular.exploration import thompson
 from tests.conftest import enable_x64
 from tests.oracles import exploration as oracle
 
@@ -830,6 +831,14 @@ def test_thompson_s_chances_of_beta_posteriors_narrower_than_a_cell():
         counts = jnp.full(2, pulls)
         found = ex.ThompsonBernoulli().probabilities(jnp.array(q), counts, NOW)
     np.testing.assert_allclose(found[1], stats.norm.cdf(z)[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("number", [2, 100])
+def test_arms_of_equal_posteriors_have_equal_chances_however_many(number):
+    # A product over a hundred arms leaves what float32 holds unless it is of chances.
+    cdf = np.tile(np.linspace(0, 1, 65, dtype=np.float32), (number, 1))
+    found = jax.jit(thompson._chances)(cdf)
+    np.testing.assert_allclose(found, np.full(number, 1 / number), rtol=1e-4)
 
 
 @pytest.mark.slow
