@@ -86,6 +86,14 @@ def status_and_words(script, capsys, *arguments):
     return status, " ".join((printed.out + printed.err).replace("│", " ").split())
 
 
+def assert_numbers_end_in_one_line(table):
+    """Or 9.5 above 12.5 would look larger."""
+    for column in table.columns:
+        cells = [*column.cells]
+        if any(cell[:1].isdigit() for cell in cells):
+            assert column.justify == "right", column.header
+
+
 def rows_of(path):
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -498,6 +506,7 @@ def test_the_table_counts_evaluation_episodes_that_were_cut(sweep_script):
     columns = [{c.header: list(c.cells) for c in table.columns} for table in tables]
     assert columns[0]["x"] == ["whole", "cut"]
     assert columns[0]["episodes cut"] == ["0", "3"]
+    assert_numbers_end_in_one_line(tables[0])
     assert "episodes cut" not in columns[1]
 
 
@@ -644,7 +653,8 @@ def test_a_policy_goes_elsewhere_as_a_program_and_as_numbers(output, tmp_path):
     logits = hidden @ weights["params.1.kernel"] + weights["params.1.bias"]
     np.testing.assert_array_equal(logits.argmax(-1), actions)
 
-    run.export(tmp_path / "policy")
+    program = run.export(tmp_path / "policy")
+    assert program.platforms == ("cpu", "cuda", "tpu")
     np.save(tmp_path / "observations.npy", observations)
     # In a process that knows nothing of rljax.
     code = f"""
@@ -753,6 +763,14 @@ def test_output_in_any_encoding_has_plain_letters(encoding):
     assert out.decode(encoding).splitlines()[-1] == wanted[encoding]
 
 
+def test_letters_that_an_encoding_lacks_are_plain_and_bytes_no_letters_an_error():
+    lacking = UnicodeEncodeError("ascii", "a γ↓☃ z", 2, 5, "no such letters")
+    assert commands._plain(lacking) == ("gammav?", 5)
+    broken = UnicodeDecodeError("utf-8", b"a\xff", 1, 2, "no letter")
+    with pytest.raises(UnicodeDecodeError, match="no letter"):
+        commands._plain(broken)
+
+
 def test_each_command_has_a_script_for_a_checkout():
     for name in COMMANDS:
         text = (ROOT / "scripts" / f"{name}.py").read_text(encoding="utf-8")
@@ -818,6 +836,7 @@ def test_the_table_of_gridworld_is_the_regret_at_some_times(exact_returns):
         assert bars[i] == (20 - 2 * i) * "█"
         assert behaviour[i] == f"{1.5 * falling + 1:.4f}"
     assert optimal == [*10 * ["1 of 4"], "4 of 4"]
+    assert_numbers_end_in_one_line(table)
     assert table.caption.startswith("± half of the 95 % interval over 4 seeds. From")
 
 
@@ -986,6 +1005,20 @@ def test_the_settings_of_a_rule_are_what_their_labels_say(family):
 
 
 @pytest.mark.parametrize("family", ["gaussian", "bernoulli"])
+def test_the_grids_of_bandits_have_no_wide_gaps(family):
+    for name, settings in rules_of(bandit=family).items():
+        values = np.sort([float(label.split("=")[1]) for label in settings])
+        values = values[values > 0]
+        ratios = values[1:] / values[:-1]
+        assert ratios.min() > 1 and ratios.max() <= 4, name
+        assert values[-1] / values[0] >= 3, name
+    rules = rules_of()
+    for name in ("ε-greedy", "UCB", "softmax"):  # the first is the published one
+        label = next(iter(rules[name])).replace("=", " = ")
+        assert f"{name} ({label})" in documented()
+
+
+@pytest.mark.parametrize("family", ["gaussian", "bernoulli"])
 def test_the_lower_bound_of_bandits_is_that_of_each_arm_by_hand(family):
     script = load("bandits")
     means = np.random.default_rng(0).uniform(0.1, 0.9, (3, 4))
@@ -1033,6 +1066,7 @@ def test_the_table_of_bandits_is_where_the_curves_end(bandit_curves):
     assert columns["rule"] == ["ε-greedy", "", "", "softmax", "UCB", "Lai–Robbins"]
     assert columns["setting"] == ["a", "b *", "c", "d", "e", ""]
     assert columns["expected regret"].pop() == "2.5"
+    assert_numbers_end_in_one_line(table)
     ends = [(curves[name], i) for name in labels for i in range(len(labels[name]))]
     for row, (curve, i) in enumerate(ends):
         for header, scores in (
@@ -1469,6 +1503,93 @@ def test_rlhf_trains_each_algorithm_at_each_price(asked_of_rlhf, tmp_path, capsy
     assert asked["overoptimization_text"][0] == (config, proxies)
 
 
+V, H, P = 2, 2, 2
+
+
+@pytest.fixture
+def small_problem():
+    """`rlhf`, and a problem of two prompts and four sequences each."""
+    script, rng = load("rlhf"), np.random.default_rng(0)
+    table = jnp.asarray(rng.normal(size=(P, V**H)), jnp.float32)
+    env = rljax.TokenMDP(script.rewards.TableReward(table, V), V, H, P)
+    log_probs = np.log(rng.dirichlet(np.ones(V**H), P)).astype(np.float32)
+    return script, script.Problem(env, None, None, None, jnp.asarray(log_probs))
+
+
+def test_the_proxies_of_rlhf_are_of_their_own_pairs_and_earn_what_is_true(
+    small_problem, monkeypatch, key
+):
+    script, problem = small_problem
+
+    def sample(env, log_probs, key_pairs, *, num_pairs):
+        assert num_pairs == 77
+        return key_pairs
+
+    def fit(network, key_pairs, key_fit):
+        words = jax.random.key_data(jnp.stack([key_pairs, key_fit]))
+        ahead, behind = jnp.sum(words % 1000, axis=1).astype(jnp.float32)
+        table = (ahead - behind) / 1000 * jnp.arange(P * V**H).reshape(P, V**H)
+        return script.rewards.TableReward(table, V), None
+
+    monkeypatch.setattr(script.preferences, "sample_preferences", sample)
+    monkeypatch.setattr(script.preferences, "fit_reward_model", fit)
+    config = script.Config(num_proxies=3, num_proxy_pairs=77)
+    proxies = np.asarray(script.fit_proxies(config, problem, key))
+    assert proxies.shape == (3, P, V**H)
+    # Of one key for pairs and parameters, nothing would be left but a constant.
+    assert np.ptp(proxies, axis=-1).min() > 0.1
+    assert np.ptp(proxies, axis=0).max() > 1e-3
+    reference = np.exp(problem.log_probs)
+    expected = (reference * problem.env.reward.table).sum(-1)
+    earned = (reference * proxies).sum(-1)
+    np.testing.assert_allclose(earned, [expected] * 3, atol=1e-5)
+
+
+def test_each_run_of_rlhf_is_judged_by_the_proxy_that_it_was_trained_on(
+    small_problem, monkeypatch, key
+):
+    script, problem = small_problem
+    proxies = np.arange(6.0 * P * V**H).reshape(6, P, V**H)
+    keys = []
+
+    def fit_proxies(config, problem, key):
+        keys.append(key)
+        return jnp.asarray(proxies, jnp.float32)
+
+    def sweep(agent, env, key, *, settings, num_seeds, **_):
+        """States that say of which proxy and price they are."""
+        assert num_seeds == 1
+        keys.append(key)
+        return types.SimpleNamespace(
+            outcomes=[
+                types.SimpleNamespace(agent_state={"of": np.array([[x, price]])})
+                for x in (reward.table[0, 0] for reward in settings["env.reward"])
+                for price in settings["kl_coef"]
+            ]
+        )
+
+    def log_probs_of(agent, state, env):
+        return jnp.zeros((P, V**H)).at[0, :2].set(state["of"])
+
+    monkeypatch.setattr(script, "fit_proxies", fit_proxies)
+    monkeypatch.setattr(rljax, "sweep", sweep)
+    monkeypatch.setattr(script.optimum, "log_probs_of", log_probs_of)
+    monkeypatch.setattr(script, "optima", lambda log_probs, proxy: proxy)
+    monkeypatch.setattr(script, "believed_and_true", lambda _, *judged: judged)
+    agent, config = types.SimpleNamespace(), script.Config()
+    best, runs = script.overoptimize(config, problem, agent, key, None)
+    np.testing.assert_array_equal(best, [proxies] * 2)
+    learned, judges = map(np.asarray, runs)
+    trained = script.NUM_TRAINED_PROXIES
+    np.testing.assert_array_equal(judges, proxies[:trained])
+    for i, j in itertools.product(range(trained), range(len(script.PROXY_KL_COEFS))):
+        of = [proxies[i, 0, 0], script.PROXY_KL_COEFS[j]]
+        np.testing.assert_allclose(learned[i, j, 0, :2], of)
+    assert learned.shape == (trained, len(script.PROXY_KL_COEFS), P, V**H)
+    words = {tuple(jax.random.key_data(k).tolist()) for k in (*keys, key)}
+    assert len(words) == 3  # nothing is drawn twice from one key
+
+
 def test_rlhf_says_what_learned_rewards_promise_and_what_is_true():
     script = load("rlhf")
     at = int(np.flatnonzero(np.isclose(script.PRICES, 1.0)).item())
@@ -1531,6 +1652,7 @@ def test_the_table_of_rlhf_is_where_the_runs_ended(compared):
     assert columns["algorithm"] == ["RLOO", "DPO"]
     assert columns["β"] == ["0.2", "1"]
     assert columns["≤ 2 %"] == ["2/4", "2/4"]
+    assert_numbers_end_in_one_line(table)
     for i, outcome in enumerate(compared.outcomes):
         last = {name: x[:, -1] for name, x in outcome.metrics.agent.items()}
         for header, name, digits in (
