@@ -37,6 +37,7 @@ from rljax.experiment.fingerprint import check_same, describe
 from rljax.experiment.settings import expand
 from rljax.experiment.sweep import _default_budget as default_budget
 from rljax.experiment.sweep import multihost_utils
+from rljax.rlhf.rewards import TableReward
 from tests import probes
 from tests.conftest import enable_x64
 
@@ -506,6 +507,23 @@ def stand_in(monkeypatch):
     return asked
 
 
+@pytest.mark.usefixtures("stand_in")
+def test_each_run_has_the_whole_array_of_its_setting():
+    tables = np.arange(8.0).reshape(2, 1, 4)
+    envs = [rljax.TokenMDP(TableReward(jnp.array(t), 2), 2, 2) for t in tables]
+    runs = population.Population(
+        [(Q_LEARNING, env) for env in envs],
+        jax.random.split(KEY, 3),
+        devices=jax.devices()[:1],
+        batch_size=6,
+        memory_budget=2**30,
+    )
+    (table,) = runs._varied
+    assert table.shape == (6, 1, 4)
+    for i in range(6):
+        np.testing.assert_array_equal(table[i], tables[i // 3])
+
+
 # Of 32 runs, 9 at a time take as many batches as 8 do.
 @pytest.mark.parametrize(("room", "batch_size"), [(3200, 32), (950, 8), (100, 1)])
 def test_a_batch_is_as_large_as_a_budget_has_room_for(room, batch_size, stand_in):
@@ -763,8 +781,9 @@ def test_a_callback_that_can_not_write_ends_the_sweep_and_says_what_is_saved(tmp
         sweep(callbacks=[writers.CSVWriter(tmp_path / "csv"), gone])
     checkpoints = Checkpoints(tmp_path)
     sweep(num_updates=2, checkpoints=checkpoints)
+    # It fails when it is told of what was done before, not only of what comes next.
     with pytest.raises(
-        OSError, match="The last checkpoint is update 2; resume from it"
+        OSError, match=r"after update 2: .*checkpoint is update 2; resume from it"
     ):
         sweep(callbacks=[full], checkpoints=checkpoints, resume=True)
 

@@ -77,6 +77,7 @@ class Counter(rljax.Agent):
         return jnp.zeros((), jnp.int32)
 
     def update(self, state, trajectory, key):
+        assert trajectory.reward.shape == (self.rollout_length, self.num_envs)
         total = state["total"] + self.step * jnp.sum(trajectory.reward)
         return {"total": total}, {"total": total}
 

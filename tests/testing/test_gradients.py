@@ -320,6 +320,20 @@ def test_the_shared_trunk_of_a_shipped_network_against_the_oracle():
             TypeError,
             "a real scalar as its value, got None",
         ),
+        (
+            jnp.sum,
+            (1.0,),
+            {"oracle": lambda x: (np.array([1.0]), 1.0)},
+            TypeError,
+            "a real scalar as its value, got array([1.])",
+        ),
+        (
+            jnp.sum,
+            (1.0,),
+            {"oracle": lambda x: (1 + 0j, 1.0)},
+            TypeError,
+            "a real scalar as its value, got (1+0j)",
+        ),
         (lambda x: x, (np.ones(2),), {}, ValueError, "must return a scalar"),
         (
             lambda x: jnp.sum(x.astype(jnp.float32)),
