@@ -156,7 +156,8 @@ def _interval(samples: Any) -> tuple[float, float, float]:
     mean, level = float(samples.mean()), (1 + CONFIDENCE) / 2
     if np.isin(samples, (0, 1)).all():
         test = stats.binomtest(int(samples.sum()), number)
-        return (mean, *map(float, test.proportion_ci(CONFIDENCE, "wilson")))
+        ends = test.proportion_ci(CONFIDENCE, "wilson")
+        return mean, float(ends.low), float(ends.high)
     error = samples.std(ddof=1) / math.sqrt(number)
     half = float(stats.t.ppf(level, number - 1) * error)
     return mean, mean - half, mean + half
