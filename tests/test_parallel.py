@@ -118,6 +118,7 @@ def test_the_threads_can_be_chosen_before_jax_starts(monkeypatch):
         parallel.use_cpu_cores(num_threads=1.5)
 
 
+@pytest.mark.slow
 def test_small_loops_are_fused_unless_jax_has_started_or_the_user_chose(monkeypatch):
     threshold = "xla_cpu_small_while_loop_byte_threshold"
     early = (

@@ -41,6 +41,7 @@ def trained(learner, seed):
     return rljax.train(learner.agent, learner.env, key, num_updates=learner.num_updates)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_agent_is_that_of_train_bit_for_bit(method, assert_same):
     learner = poles.Learner(method, seed=3)

@@ -231,6 +231,7 @@ def test_nothing_is_computed_before_anything_plays(tab):
     assert len(tab.picture._dots.data["x"]) == 0
 
 
+@pytest.mark.slow
 def test_playing_and_pausing_change_nothing(tab):
     tab.seed.value = 7
     tab.toggle()

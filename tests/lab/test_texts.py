@@ -16,10 +16,6 @@ from tests.lab import controls
 TABLE = networks.Table(3, 3)
 
 
-def slow(value):
-    return pytest.param(value, marks=pytest.mark.slow)
-
-
 def agent_of(name, problem, seed):
     """The agent of that name, as a user makes it."""
     one = {"network": TABLE, "reference": problem.reference, "rollout_length": 3}
@@ -50,9 +46,8 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(
-    "name", ["RLOO", *(slow(name) for name in texts.AGENTS if name != "RLOO")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", texts.AGENTS)
 def test_the_policy_is_that_of_train_bit_for_bit(name):
     writer = texts.Writer(name, seed=5)
     start = writer.state.agent_state.params

@@ -124,6 +124,7 @@ def test_an_episode_is_finished():
         assert shown.steps_in_episode == 0
 
 
+@pytest.mark.slow
 def test_the_others_are_other_seeds_and_change_nothing():
     shown, alone = walk(others=True), walk()
     for one in (shown, alone):
