@@ -55,8 +55,9 @@ def test_shares_have_an_interval_even_where_all_are_alike():
     said = common.above("x", np.ones(20, bool), 0.64)
     np.testing.assert_allclose(said[1:4], [1, 1 / (1 + 3.2905**2 / 20), 1], rtol=1e-4)
     assert said.holds
-    assert not common.below("x", np.zeros(20), 0.35).holds
-    assert common.below("x", np.zeros(20), 0.36).holds
+    assert not common.below("x", np.zeros(20, bool), 0.35).holds
+    assert common.below("x", np.zeros(20, bool), 0.36).holds
+    assert common.covers("x", np.zeros(20), 0.0)[1:4] == (0, 0, 0)  # differences
 
 
 def test_nothing_that_is_no_number_is_stated():

@@ -114,10 +114,8 @@ def plot(
 
 
 def above(text: str, samples: Any, threshold: float = 0.0) -> Statement:
-    """That the mean of independent samples [N] is above a threshold.
-
-    For two methods on the same problems, give their differences.
-    """
+    """That the mean of independent samples [N] is above a threshold; of bool ones, the
+    share. For two methods on the same problems, give their differences."""
     value, low, high = _interval(samples)
     return Statement(text, value, low, high, len(samples), low > threshold)
 
@@ -150,14 +148,14 @@ def equal(text: str, found: Any, exact: Any, tolerance: float) -> Statement:
 
 
 def _interval(samples: Any) -> tuple[float, float, float]:
-    """(mean, lower end, upper end) by Student's t; of samples that are 0 or 1 Wilson's,
-    which has a width even where all of them are alike."""
-    samples, number = np.asarray(samples, float), len(samples)
+    """(mean, lower end, upper end) by Student's t; of bool samples Wilson's, which has
+    a width even where all of them are alike."""
+    samples, number = np.asarray(samples), len(samples)
     mean, level = float(samples.mean()), (1 + CONFIDENCE) / 2
-    if np.isin(samples, (0, 1)).all():
+    if samples.dtype == bool:
         test = stats.binomtest(int(samples.sum()), number)
         ends = test.proportion_ci(CONFIDENCE, "wilson")
         return mean, float(ends.low), float(ends.high)
-    error = samples.std(ddof=1) / math.sqrt(number)
+    error = samples.std(ddof=1, dtype=float) / math.sqrt(number)
     half = float(stats.t.ppf(level, number - 1) * error)
     return mean, mean - half, mean + half
