@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Puts what the text claims to the test: an experiment, an interval, a verdict.
 
-python scripts/claims.py              # all, 5 minutes
+python scripts/claims.py              # all, 4 minutes
 python scripts/claims.py ucb kl       # some
 python scripts/claims.py --quick      # fewer seeds, 2 minutes
 """

@@ -127,6 +127,20 @@ def test_unknown_figures_are_refused(capsys, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_every_figure_is_on_record():
+    """With a picture, a CSV and statements that all hold, and shown in the README."""
+    record = SCRIPTS / "records" / "textbook"
+    page = (SCRIPTS / "README.md").read_text(encoding="utf-8")
+    stated = rows(record / "statements.csv")[1:]
+    assert {row[0] for row in stated} == set(textbook.FIGURES)
+    assert {row[-1] for row in stated} == {"True"}
+    assert f"The {len(stated)} statements" in page
+    for number in textbook.FIGURES:
+        for name in (f"{number}.png", f"{number}.csv"):
+            assert 1000 < (record / name).stat().st_size <= LARGEST
+        assert f"(records/textbook/{number}.png)" in page
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", textbook.FIGURES)
 def test_what_the_book_says_comes_out(number, tmp_path):
