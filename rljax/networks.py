@@ -254,6 +254,30 @@ def scale(params: Any, obs: jax.Array) -> tuple[Any, jax.Array]:
     return params.params, (floating - params.low) / (params.high - params.low)
 
 
+class LogScaled(NamedTuple):
+    """Parameters of a network of means, and log σ, which no observation changes."""
+
+    params: Any
+    """Those of the network itself."""
+    log_scale: jax.Array
+    """Of an action's shape."""
+
+
+def opened(params: Any, obs: jax.Array) -> tuple[Any, jax.Array, jax.Array | None]:
+    """The network's own parameters, what it reads of an observation, and log σ."""
+    params, obs = scale(params, obs)
+    if isinstance(params, LogScaled):
+        return params.params, obs, params.log_scale
+    return params, obs, None
+
+
+def with_log_scale(outputs: jax.Array, log_scale: jax.Array | None) -> Any:
+    """What a distribution takes: outputs [A], or (mean, log σ) of an action's shape."""
+    if log_scale is None:
+        return outputs
+    return outputs.reshape(log_scale.shape), log_scale
+
+
 class ActorCriticParams(NamedTuple):
     """A policy head and a value head on a trunk, which is empty for separate nets."""
 

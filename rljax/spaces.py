@@ -56,6 +56,37 @@ class Discrete(Space):
 
 
 @struct.dataclass
+class MultiDiscrete(Space):
+    """Several choices at once: element i is one of 0, 1, …, sizes[i]−1; [D] int32."""
+
+    sizes: tuple[int, ...] = struct.static()
+    """Number of elements of each choice, D of them."""
+
+    def __post_init__(self):
+        checks.sizes(self, "sizes")
+        if not self.sizes:
+            raise ValueError("MultiDiscrete.sizes must have a choice at least, got ().")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(D,)."""
+        return (len(self.sizes),)
+
+    @property
+    def dtype(self) -> Any:
+        """int32."""
+        return jnp.int32
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A uniform draw, [D] int32."""
+        return jax.random.randint(key, self.shape, 0, np.array(self.sizes), jnp.int32)
+
+    def contains(self, value: Any) -> Any:
+        """Whether `value` lies in the space, [] bool."""
+        return ((value >= 0) & (value < np.array(self.sizes))).all()
+
+
+@struct.dataclass
 class Box(Space):
     """Real arrays of one shape between `low` and `high`, bounds included.
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from rljax import distributions, losses, struct
+from rljax import losses, struct
 from rljax.agents.base import ActorCriticAgent, AgentState
 from rljax.types import Transition
 
@@ -30,15 +30,17 @@ class ActorCritic(ActorCriticAgent):
         """One gradient step on the whole batch; `key` is not needed."""
         del key
         advantages, targets, _ = self.advantages_and_targets(state.params, trajectory)
+        draws = state.policy.recalled(trajectory.action, trajectory.extras)
 
         def loss_fn(params):
-            logits, values = self.over_steps(params, trajectory.obs)
-            log_probs = distributions.categorical_log_prob(logits, trajectory.action)
+            outputs, values = self.over_steps(params, trajectory.obs)
+            policy = state.policy.given(outputs)
+            log_probs = policy.draw_log_prob(draws)
             # losses.policy_gradient_loss would stop the gradient into the advantages,
             # and with it the derivative of training by its hyperparameters.
             policy_loss = -jnp.mean(log_probs * advantages)
             value_loss = losses.value_loss(values, targets)
-            entropy = jnp.mean(distributions.categorical_entropy(logits))
+            entropy = jnp.mean(policy.entropy())
             loss = (
                 policy_loss + self.value_coef * value_loss - self.entropy_coef * entropy
             )

@@ -14,6 +14,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from rljax import checks, distributions, modules, networks, returns, spaces, struct
+from rljax.distributions import Categorical, Distribution
 from rljax.types import Agent, EnvLike, Transition
 
 
@@ -24,6 +25,8 @@ class AgentState(NamedTuple):
     opt_state: optax.OptState
     num_updates: jax.Array
     """[] int32: calls of `update` so far."""
+    policy: Distribution = Categorical()
+    """The kind of distribution that the action space needs, without parameters."""
 
 
 def adam(
@@ -47,8 +50,14 @@ class PolicyAgent(Agent):
     scaled to [0, 1], floating ones are read as they are. For any other observations,
     or to have others read otherwise, pass a `network`.
 
+    The action space says what the policy is: categorical for a Discrete one, one
+    categorical for each choice of a MultiDiscrete one, and normal for a Box, squashed
+    to it if it has bounds, see `squash`. log σ of the agent's own network is a
+    parameter, the same for all observations, 0 at first.
+
     Derived agents define `update`, with `over_steps` to apply the network to a whole
-    trajectory and `apply_gradients` to take a step.
+    trajectory, `state.policy.given` to make distributions of what it returns, and
+    `apply_gradients` to take a step.
     """
 
     num_envs: int = struct.static(default=16)
@@ -70,14 +79,20 @@ class PolicyAgent(Agent):
     optimizer: Callable[..., optax.GradientTransformation] = struct.static(default=adam)
     """Builds the optimiser from the learning rate: optax.sgd, say."""
     network: Any = struct.static(default=None)
-    """An init/apply pair for one observation that returns what the agent's own network
-    does, logits [A] or (logits [A], value []); or what builds such a module of flax.nnx
-    (from `rngs`) or Equinox (from a key); None: MLPs of hidden_sizes."""
+    """An init/apply pair for one observation that returns what the distribution of the
+    action takes, and with a critic a pair of that and the value []: logits [A] for a
+    Discrete space, (mean, log σ), both of its shape, for a Box. Or what builds such a
+    module of flax.nnx (from `rngs`) or Equinox (from a key). None: MLPs of
+    hidden_sizes."""
+    squash: bool = struct.static(default=True)
+    """Whether the policy over a Box with finite bounds is a normal one squashed into
+    it; else it is a normal one, of which the environment gets the clipped draw."""
 
     def __post_init__(self):
         checks.ints(self, "num_envs", "rollout_length", minimum=1)
         checks.sizes(self, "hidden_sizes")
         checks.choice(self, "activation", networks.ACTIVATIONS)
+        checks.bools(self, "squash")
         checks.reals(self, "learning_rate", minimum=0.0)
         checks.reals(self, "adam_epsilon", minimum=0.0, open_minimum=True)
         checks.reals(
@@ -114,46 +129,70 @@ class PolicyAgent(Agent):
         """Draws the network's parameters; zeroes the optimiser's moments."""
         params = self.init_params(key, env)
         opt_state = self.make_optimizer(0).init(params)
-        return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
+        zero = jnp.zeros((), jnp.int32)
+        return AgentState(params, opt_state, zero, self.kind_of_policy(env))
 
     def learned(self, state: Any) -> AgentState:
-        """The parameters."""
-        return AgentState(state.params, (), ())  # pyright: ignore[reportArgumentType]
+        """The parameters, and of what they are."""
+        nothing: Any = ()
+        return AgentState(state.params, nothing, nothing, state.policy)
+
+    def kind_of_policy(self, env: EnvLike) -> Distribution:
+        """The distribution that the action space needs, without parameters.
+
+        Raises:
+          TypeError: there is none for it.
+        """
+        who = type(self).__name__
+        return distributions.for_space(env.action_space, who, squash=self.squash)
 
     def init_params(self, key: jax.Array, env: EnvLike) -> Any:
-        """Parameters of the user's network, or of an MLP that returns logits.
+        """Parameters of the user's network, or of an MLP.
 
         Raises:
           TypeError, ValueError: network, observations and actions do not fit.
         """
         checks.scalars(self)
-        num_actions = spaces.num_actions(env.action_space, type(self).__name__)
+        policy = self.kind_of_policy(env)
         if self.network is not None:
-            return self._init_network(env, (num_actions,), key)
-        sizes = (self._num_inputs(env), *self.hidden_sizes, num_actions)
-        return networks.scaled(networks.mlp_init(sizes, key), env.observation_space)
+            return self._init_network(env, policy.outputs, key)
+        sizes = (self._num_inputs(env), *self.hidden_sizes, policy.num_outputs)
+        return self._own(networks.mlp_init(sizes, key), policy, env)
 
     def apply(self, params: Any, obs: Any) -> Any:
-        """The network's output for one observation: logits [A]."""
+        """The network's output for one observation: what the distribution takes."""
         if self.network is not None:
             return self.network.apply(params, obs)
-        return networks.mlp_apply(*networks.scale(params, obs), self.activation)
+        params, obs, log_scale = networks.opened(params, obs)
+        outputs = networks.mlp_apply(params, obs, self.activation)
+        return networks.with_log_scale(outputs, log_scale)
 
     def over_steps(self, params: Any, obs: Any) -> Any:
         """`apply` to observations [T, N, …]."""
         return jax.vmap(jax.vmap(lambda one: self.apply(params, one)))(obs)
 
-    def logits(self, state: Any, obs: Any) -> jax.Array:
-        """Logits of π(·|obs), [A]."""
+    def policy(self, state: Any, obs: Any) -> Any:
+        """π(·|obs), a `distributions.Distribution`."""
+        return state.policy.given(self.outputs(state, obs))
+
+    def outputs(self, state: Any, obs: Any) -> Any:
+        """What the network says of the policy, `apply` without a value."""
         return self.apply(state.params, obs)
 
+    def logits(self, state: Any, obs: Any) -> jax.Array:
+        """Logits of a categorical π(·|obs), [A]."""
+        return self.policy(state, obs).logits
+
     def act(self, state: Any, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
-        """Samples a ~ π(·|obs)."""
-        return distributions.categorical_sample(self.logits(state, obs), key), ()
+        """Samples a ~ π(·|obs); extras hold the draw, where it isn't the action."""
+        policy = self.policy(state, obs)
+        draw = policy.draw(key)
+        return policy.to_action(draw), policy.remembered(draw)
 
     def greedy(self, state: Any, obs: Any) -> jax.Array:
-        """argmax_a π(a|obs), ties to the lowest action; −1 where all are masked."""
-        return distributions.categorical_mode(self.logits(state, obs))
+        """The mode of π(·|obs): argmax_a π(a|obs), ties to the lowest action and −1
+        where all are masked; of a normal policy, its mean."""
+        return self.policy(state, obs).mode()
 
     def make_optimizer(self, num_updates: Any) -> optax.GradientTransformation:
         """The optimiser after some updates, at the learning rate of then.
@@ -193,6 +232,18 @@ class PolicyAgent(Agent):
             params=params, opt_state=opt_state, num_updates=num_updates
         )
         return state, grad_norm
+
+    def _own(self, params: Any, policy: Distribution, env: EnvLike) -> Any:
+        """Parameters of the agent's own network, with what its outputs and inputs need.
+
+        A normal policy has log σ, and observations of an integer Box are scaled.
+        """
+        if isinstance(policy, distributions.Normal):
+            shape = policy.outputs[0]
+            params = networks.LogScaled(
+                params, jnp.zeros(shape, jnp.result_type(float))
+            )
+        return networks.scaled(params, env.observation_space)
 
     def _num_inputs(self, env: EnvLike) -> int:
         """The length of an observation as a vector, one-hot for a discrete space."""
@@ -259,30 +310,32 @@ class ActorCriticAgent(PolicyAgent):
         checks.reals(self, "entropy_coef", "value_coef", minimum=0.0)
 
     def init_params(self, key: jax.Array, env: EnvLike) -> Any:
-        """Parameters of the user's network, or of MLPs for (logits, value)."""
+        """Parameters of the user's network, or of MLPs for policy and value."""
         checks.scalars(self)
-        num_actions = spaces.num_actions(env.action_space, type(self).__name__)
+        policy = self.kind_of_policy(env)
         if self.network is not None:
-            return self._init_network(env, ((num_actions,), ()), key)
+            return self._init_network(env, (policy.outputs, ()), key)
         params = networks.actor_critic_init(
             self._num_inputs(env),
-            num_actions,
+            policy.num_outputs,
             self.hidden_sizes,
             key,
             shared=self.shared_network,
             initialization=self.initialization,
         )
-        return networks.scaled(params, env.observation_space)
+        return self._own(params, policy, env)
 
-    def apply(self, params: Any, obs: Any) -> tuple[jax.Array, jax.Array]:
-        """The network's output for one observation: logits [A] and value []."""
+    def apply(self, params: Any, obs: Any) -> tuple[Any, jax.Array]:
+        """The network's output for one observation: what the distribution takes, such
+        as logits [A], and the value []."""
         if self.network is not None:
             return self.network.apply(params, obs)
-        params, obs = networks.scale(params, obs)
-        return networks.actor_critic_apply(params, obs, self.activation)
+        params, obs, log_scale = networks.opened(params, obs)
+        outputs, value = networks.actor_critic_apply(params, obs, self.activation)
+        return networks.with_log_scale(outputs, log_scale), value
 
-    def logits(self, state: Any, obs: Any) -> jax.Array:
-        """Logits of π(·|obs), [A]."""
+    def outputs(self, state: Any, obs: Any) -> Any:
+        """What the network says of the policy, `apply` without the value."""
         return self.apply(state.params, obs)[0]
 
     def value(self, state: Any, obs: Any) -> jax.Array:

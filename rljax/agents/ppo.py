@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rljax import checks, distributions, kernels, losses, networks, random, struct
+from rljax import checks, kernels, losses, networks, random, struct
 from rljax.agents import fused
 from rljax.agents.base import (
     ActorCriticAgent,
@@ -17,6 +17,7 @@ from rljax.agents.base import (
     gradient_step,
     standardize,
 )
+from rljax.distributions import Categorical
 from rljax.types import EnvLike, Transition
 
 
@@ -103,14 +104,16 @@ class PPO(ActorCriticAgent):
         """Draws the weights; zeroes the optimiser's moments, which are one vector."""
         params = self.init_params(key, env)
         opt_state = self.make_optimizer(0).init(as_vector(params)[0])
-        return AgentState(params, opt_state, jnp.zeros((), jnp.int32))
+        zero = jnp.zeros((), jnp.int32)
+        return AgentState(params, opt_state, zero, self.kind_of_policy(env))
 
     def act(self, state: AgentState, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
-        """Samples a ~ π(·|obs); extras hold log π(a|obs) for the ratio."""
-        logits = self.logits(state, obs)
-        action = distributions.categorical_sample(logits, key)
-        log_prob = distributions.categorical_log_prob(logits, action)
-        return action, {"behaviour_log_probs": log_prob}
+        """Samples a ~ π(·|obs); extras hold log π(a|obs) for the ratio, and the draw,
+        where it isn't the action."""
+        policy = self.policy(state, obs)
+        draw = policy.draw(key)
+        log_probs = {"behaviour_log_probs": policy.draw_log_prob(draw)}
+        return policy.to_action(draw), log_probs | policy.remembered(draw)
 
     def update(
         self, state: AgentState, trajectory: Transition, key: jax.Array
@@ -138,7 +141,7 @@ class PPO(ActorCriticAgent):
                 f"trajectory, got {self.num_minibatches}."
             )
         learn = type(self)._gradient_steps
-        how = self._kernel_mode(state.params, trajectory.obs)
+        how = self._kernel_mode(state, trajectory.obs)
         if how != "never" and batch_size // self.num_minibatches % 16 == 0:
             learn = kernels.choose(fused.gradient_steps(how), learn, how)
         return learn(self, state, batch, key)
@@ -153,7 +156,8 @@ class PPO(ActorCriticAgent):
         def minibatch_step(carry, minibatch):
             vector, opt_state = carry
             grads, metrics = jax.grad(
-                lambda vector: self._loss(as_params(vector), *minibatch), has_aux=True
+                lambda vector: self._loss(as_params(vector), state.policy, *minibatch),
+                has_aux=True,
             )(vector)
             vector, opt_state, metrics["grad_norm"] = gradient_step(
                 optimizer, grads, vector, opt_state
@@ -178,20 +182,21 @@ class PPO(ActorCriticAgent):
         )
         return state, jax.tree.map(jnp.mean, metrics)
 
-    def _loss(self, params, steps: Transition, advantages, targets, old_values):
+    def _loss(self, params, kind, steps: Transition, advantages, targets, old_values):
         """The loss above over one minibatch [B], and its parts."""
-        logits, values = jax.vmap(lambda obs: self.apply(params, obs))(steps.obs)
-        log_probs = distributions.categorical_log_prob(logits, steps.action)
+        outputs, values = jax.vmap(lambda obs: self.apply(params, obs))(steps.obs)
+        policy = kind.given(outputs)
+        log_probs = policy.draw_log_prob(policy.recalled(steps.action, steps.extras))
         if self.normalize_advantages:
             advantages = standardize(advantages)
         policy_loss, metrics = self.policy_loss(
             log_probs, steps.extras["behaviour_log_probs"], advantages
         )
         value_loss = self.critic_loss(values, old_values, targets)
-        entropy = jnp.mean(distributions.categorical_entropy(logits))
+        entropy = jnp.mean(policy.entropy())
         metrics |= {"value_loss": value_loss, "entropy": entropy}
         loss = policy_loss + self.value_coef * value_loss - self.entropy_coef * entropy
-        return loss + self._penalty(logits, steps), metrics
+        return loss + self._penalty(policy, steps), metrics
 
     def policy_loss(
         self,
@@ -227,8 +232,9 @@ class PPO(ActorCriticAgent):
             )
         return losses.value_loss(values, targets)
 
-    def _kernel_mode(self, params: Any, obs: Any) -> str:
+    def _kernel_mode(self, state: Any, obs: Any) -> str:
         """`kernels.mode`, or "never" where this agent is none that kernels are for."""
+        params = state.params
         fits = (
             type(self) is PPO  # a derived agent may do anything otherwise
             and self.network is None
@@ -236,6 +242,7 @@ class PPO(ActorCriticAgent):
             and self.optimizer is adam
             and len(self.hidden_sizes) in (1, 2)
             and max(self.hidden_sizes) <= 64
+            and isinstance(state.policy, Categorical)
             and isinstance(params, networks.ActorCriticParams)
             and len(params.actor[-1].bias) <= 8
             and len(params.actor[0].kernel) < 64
@@ -248,14 +255,14 @@ class PPO(ActorCriticAgent):
         self, state: Any, env: EnvLike, start: Any, noise: Any, plain: Any
     ) -> Any:
         """In one kernel on a GPU, where that is possible."""
-        how = self._kernel_mode(state.params, start.obs)
+        how = self._kernel_mode(state, start.obs)
         run = plain
         if how != "never":
             kernel = fused.rollout(env, start, noise, how)
             run = plain if kernel is None else kernels.choose(kernel, plain, how)
         return run(self, state, env, start, noise)
 
-    def _penalty(self, logits: jax.Array, steps: Transition) -> Any:
+    def _penalty(self, policy: Any, steps: Transition) -> Any:
         """What a subclass adds to the loss of one minibatch."""
         return 0.0
 

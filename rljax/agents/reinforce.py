@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from rljax import checks, distributions, returns, struct
+from rljax import checks, returns, struct
 from rljax.agents.base import AgentState, PolicyAgent, standardize
 from rljax.types import RolloutPlan, Transition
 
@@ -49,16 +49,16 @@ class Reinforce(PolicyAgent):
         """One gradient step on the mean over episodes; `key` is not needed."""
         del key
         weights, mask = self._weights(trajectory)
+        draws = state.policy.recalled(trajectory.action, trajectory.extras)
 
         def loss_fn(params):
-            logits = self.over_steps(params, trajectory.obs)
-            log_probs = distributions.categorical_log_prob(logits, trajectory.action)
+            policy = state.policy.given(self.over_steps(params, trajectory.obs))
+            log_probs = policy.draw_log_prob(draws)
             # A sum over each episode's steps, a mean over episodes. Not in terms of
             # losses.policy_gradient_loss, which stops the gradient into the weights,
             # and with it the derivative of training by the discount.
             loss = -jnp.sum(log_probs * weights) / weights.shape[1]
-            entropy = distributions.categorical_entropy(logits)
-            return loss, jnp.mean(entropy, where=mask)
+            return loss, jnp.mean(policy.entropy(), where=mask)
 
         (loss, entropy), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         state, grad_norm = self.apply_gradients(state, grads)

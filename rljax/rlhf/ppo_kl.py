@@ -117,7 +117,8 @@ class PPOKL(PPO):
             )
         params = first_params("PPOKL", self.reference, self.init_params(key, env))
         opt_state = self.make_optimizer(0).init(as_vector(params)[0])
-        return first_state(params, opt_state, self.kl_coef)
+        policy = self.kind_of_policy(env)
+        return first_state(params, opt_state, self.kl_coef, policy)
 
     def reference_logits(self, state: ReferenceState, obs: Any) -> jax.Array:
         """Logits of π_ref(·|obs), [A]."""
@@ -150,10 +151,10 @@ class PPOKL(PPO):
         coef = jnp.asarray(coef, episode_kl.dtype)
         return state, metrics | {"kl": episode_kl, "beta": coef}
 
-    def _penalty(self, logits: jax.Array, steps: Transition) -> Any:
+    def _penalty(self, policy: Any, steps: Transition) -> Any:
         if self.kl_in == "reward":
             return 0.0
         estimates = self.price.estimates(
-            logits, steps.extras["reference_logits"], steps.action
+            policy.logits, steps.extras["reference_logits"], steps.action
         )
         return self.kl_coef * jnp.mean(estimates)

@@ -10,6 +10,7 @@ from jax.core import Tracer
 
 from rljax import checks, struct
 from rljax.agents.base import PolicyAgent
+from rljax.distributions import Distribution
 from rljax.types import EnvLike
 
 
@@ -24,6 +25,8 @@ class ReferenceState(NamedTuple):
     """Parameters of π_ref, which never change."""
     kl_coef: jax.Array
     """[] floating: β of the next update if β is adapted, else the agent's."""
+    policy: Distribution
+    """The kind of distribution that the action space needs, without parameters."""
 
 
 @struct.dataclass
@@ -62,7 +65,8 @@ class ReferencePolicy(PolicyAgent):
         drawn = self.init_params(key, env)
         params = first_params(type(self).__name__, self.reference, drawn)
         opt_state = self.make_optimizer(0).init(params)
-        return first_state(params, opt_state, self.kl_coef)
+        policy = self.kind_of_policy(env)
+        return first_state(params, opt_state, self.kl_coef, policy)
 
     def reference_logits(self, state: ReferenceState, obs: Any) -> jax.Array:
         """Logits of π_ref(·|obs), [A]."""
@@ -106,7 +110,10 @@ def first_params(who: str, reference: Any, drawn: Any) -> Any:
     return jax.tree.map(lambda new, own: jnp.asarray(new, own.dtype), reference, drawn)
 
 
-def first_state(params: Any, opt_state: Any, kl_coef: Any) -> ReferenceState:
+def first_state(
+    params: Any, opt_state: Any, kl_coef: Any, policy: Distribution
+) -> ReferenceState:
     """The state before the first update: the policy is its own reference."""
     beta = jnp.asarray(kl_coef, jnp.result_type(float))
-    return ReferenceState(params, opt_state, jnp.zeros((), jnp.int32), params, beta)
+    zero = jnp.zeros((), jnp.int32)
+    return ReferenceState(params, opt_state, zero, params, beta, policy)

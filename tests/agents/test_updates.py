@@ -11,7 +11,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import rljax
-from rljax import random
+from rljax import distributions, random
 from rljax.networks import ActorCriticParams, Dense
 from tests import probes
 from tests.conftest import enable_x64
@@ -406,7 +406,12 @@ def test_a_stale_sample_can_be_kept_from_ending_a_run(dual_clip):
     )
     advantages, zeros = jnp.array([-1.0, 0.0, 0.0, 0.0]), jnp.zeros(4)
     grads, metrics = jax.grad(agent._loss, has_aux=True)(
-        Extended({}).init(None, None), steps, advantages, zeros, zeros
+        Extended({}).init(None, None),
+        distributions.Categorical(),
+        steps,
+        advantages,
+        zeros,
+        zeros,
     )
     assert np.isfinite(grads["w"]).all() == (dual_clip is not None)
     assert metrics["policy_loss"] == (np.inf if dual_clip is None else 0.75)

@@ -203,9 +203,10 @@ def test_other_agents_are_left_to_xla(fields, monkeypatch):
 
 @pytest.mark.parametrize(("inputs", "how"), [(63, "interpret"), (64, "never")])
 def test_wide_observations_are_left_to_xla(inputs, how):
-    params = agent().init(jax.random.key(0), ENV).params
-    first = params.actor[0]._replace(kernel=jnp.zeros((inputs, 8)))
-    wide = params._replace(actor=(first, *params.actor[1:]))
+    state = agent().init(jax.random.key(0), ENV)
+    first, *others = state.params.actor
+    first = first._replace(kernel=jnp.zeros((inputs, 8)))
+    wide = state._replace(params=state.params._replace(actor=(first, *others)))
     obs = jnp.zeros((4, inputs))
     assert agent(kernels="interpret")._kernel_mode(wide, obs) == how
 
@@ -215,13 +216,24 @@ class Derived(rljax.PPO):
 
 
 def test_derived_agents_are_left_to_xla():
-    params = agent().init(jax.random.key(0), ENV).params
+    state = agent().init(jax.random.key(0), ENV)
     obs = jnp.zeros((4, 4))
-    assert agent(kernels="interpret")._kernel_mode(params, obs) == "interpret"
-    assert (
-        struct.dataclass(Derived)(kernels="interpret")._kernel_mode(params, obs)
-        == "never"
-    )
+    assert agent(kernels="interpret")._kernel_mode(state, obs) == "interpret"
+    derived = struct.dataclass(Derived)(kernels="interpret")
+    assert derived._kernel_mode(state, obs) == "never"
+
+
+@pytest.mark.parametrize(
+    ("policy", "how"),
+    [
+        (distributions.Categorical(num_actions=2), "interpret"),
+        (distributions.MultiCategorical(sizes=(1, 1)), "never"),
+    ],
+)
+def test_only_one_choice_is_made_in_a_kernel(policy, how):
+    state = agent().init(jax.random.key(0), ENV)._replace(policy=policy)
+    mode = agent(kernels="interpret")._kernel_mode(state, jnp.zeros((4, 4)))
+    assert mode == how
 
 
 def test_kernels_are_for_gpus(monkeypatch):

@@ -89,3 +89,49 @@ def k3(log_prob, reference_log_prob):
     """Value and gradient by log π(a): k3 = e^{−d} − 1 + d; 1 − e^{−d}."""
     d = log_prob - reference_log_prob
     return np.expm1(-d) + d, -np.expm1(-d)
+
+
+# Normal distributions: with z = (u − μ)/σ and s = log σ,
+#
+#     log N = −½ z² − s − ½ log 2π,   ∂/∂μ = z/σ,   ∂/∂s = z² − 1
+#
+# and of KL(N‖N') = s' − s + (σ² + d²)/2σ'² − ½ with d = μ − μ',
+#
+#     ∂/∂μ = d/σ'² = −∂/∂μ',   ∂/∂s = σ²/σ'² − 1,   ∂/∂s' = 1 − (σ² + d²)/σ'².
+
+
+def normal_log_prob(mean, log_scale, draw):
+    """log N(u) [...] and its gradients in μ and log σ, each number by itself."""
+    scale = np.exp(log_scale)
+    z = (draw - mean) / scale
+    value = -(z**2) / 2 - log_scale - np.log(2 * np.pi) / 2
+    return value, z / scale, z**2 - 1
+
+
+def normal_kl(mean, log_scale, other_mean, other_log_scale):
+    """KL [...] and its gradients in μ, log σ, μ' and log σ'."""
+    variance, other = np.exp(2 * log_scale), np.exp(2 * other_log_scale)
+    d = mean - other_mean
+    value = other_log_scale - log_scale + (variance + d**2) / (2 * other) - 0.5
+    slope = d / other
+    return value, slope, variance / other - 1, -slope, 1 - (variance + d**2) / other
+
+
+def squash_log_slope(draw, low, high):
+    """log(da/du) of a = low + (high − low)(tanh u + 1)/2: 1 − tanh² u = 1/cosh² u."""
+    return np.log((high - low) / 2) - 2 * (np.logaddexp(draw, -draw) - np.log(2))
+
+
+def squashed_entropy(mean, log_scale, low, high):
+    """H [] of one number and its gradients in μ and log σ, by a fine trapezoid rule.
+
+    H = ½ log 2πe + s + E[log(da/du)], and d log(da/du)/du = −2 tanh u, where
+    du/dμ = 1 and du/ds = σ z.
+    """
+    z = np.linspace(-12, 12, 400_001)
+    weights = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
+    u = mean + np.exp(log_scale) * z
+    entropy = 0.5 * np.log(2 * np.pi * np.e) + log_scale
+    value = entropy + weights @ squash_log_slope(u, low, high)
+    bend = -2 * np.tanh(u)
+    return value, weights @ bend, 1 + weights @ (bend * np.exp(log_scale) * z)

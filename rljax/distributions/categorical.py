@@ -12,12 +12,102 @@ what is learned from them; a drawn action is −1, which no action space holds.
 Source of the formulas: Cover and Thomas (2006), chapter 2; Devroye (1986), §III.2.
 """
 
+import dataclasses
+from typing import Any, Self
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rljax import checks, random
+from rljax import checks, random, struct
+from rljax.distributions.base import Distribution
+
+
+@struct.dataclass
+class Categorical(Distribution):
+    """One of A actions: the functions of this module as methods."""
+
+    logits: Any = None
+    """[..., A] floating; −∞ masks an action."""
+    num_actions: int = struct.static(default=0)
+    """A, where there are no logits yet."""
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Logits [A]."""
+        return (self.num_actions,)
+
+    def given(self, outputs: Any) -> Self:
+        """With logits [..., A]."""
+        return dataclasses.replace(self, logits=outputs)
+
+    def draw(self, key: jax.Array) -> jax.Array:
+        """`categorical_sample`, [...] int32."""
+        return categorical_sample(self.logits, key)
+
+    def draw_log_prob(self, draw: Any) -> jax.Array:
+        """`categorical_log_prob`, [...]."""
+        return categorical_log_prob(self.logits, draw)
+
+    def entropy(self) -> jax.Array:
+        """`categorical_entropy`, [...]."""
+        return categorical_entropy(self.logits)
+
+    def mode(self) -> jax.Array:
+        """`categorical_mode`, [...] int32."""
+        return categorical_mode(self.logits)
+
+    def kl(self, other: Any) -> jax.Array:
+        """`categorical_kl`, [...]."""
+        return categorical_kl(self.logits, other.logits)
+
+
+@struct.dataclass
+class MultiCategorical(Distribution):
+    """D independent choices, each among actions of its own: sums over the choices.
+
+    log π(a) = Σ_d log π_d(a_d),   H(π) = Σ_d H(π_d),   KL = Σ_d KL_d
+    """
+
+    logits: Any = None
+    """[..., D, A] floating, A the most actions of a choice; −∞ where a choice has no
+    such action, or masks it."""
+    sizes: tuple[int, ...] = struct.static(default=())
+    """The number of actions of each choice."""
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """The logits of all choices, one after the other: [Σ sizes]."""
+        return (sum(self.sizes),)
+
+    def given(self, outputs: Any) -> Self:
+        """With the logits of all choices one after the other, [..., Σ sizes]."""
+        logits = checks.rows(logits=outputs)
+        inside = np.arange(max(self.sizes)) < np.array(self.sizes)[:, None]
+        place = np.where(inside, np.cumsum(inside).reshape(inside.shape) - 1, 0)
+        padded = jnp.where(inside, logits[..., place], -jnp.inf)
+        return dataclasses.replace(self, logits=padded)
+
+    def draw(self, key: jax.Array) -> jax.Array:
+        """An action of each choice, [..., D] int32."""
+        return categorical_sample(self.logits, key)
+
+    def draw_log_prob(self, draw: Any) -> jax.Array:
+        """log π of actions [..., D], [...]."""
+        return jnp.sum(categorical_log_prob(self.logits, draw), axis=-1)
+
+    def entropy(self) -> jax.Array:
+        """H(π), [...]."""
+        return jnp.sum(categorical_entropy(self.logits), axis=-1)
+
+    def mode(self) -> jax.Array:
+        """The most probable action of each choice, [..., D] int32."""
+        return categorical_mode(self.logits)
+
+    def kl(self, other: Any) -> jax.Array:
+        """KL(π‖other), [...]."""
+        return jnp.sum(categorical_kl(self.logits, other.logits), axis=-1)
 
 
 def greedy(scores: jax.Array) -> jax.Array:
