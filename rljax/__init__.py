@@ -39,6 +39,7 @@ from rljax.envs import (
     GaussianBandit,
     GridWorld,
     MountainCar,
+    Pendulum,
     TimeLimit,
     make,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "LinearSarsa",
     "Metrics",
     "MountainCar",
+    "Pendulum",
     "QLearning",
     "Reinforce",
     "RolloutPlan",

@@ -18,8 +18,8 @@ def for_space(space: Any, who: str, *, squash: bool = True) -> Distribution:
     Args:
       space: of actions.
       who: the agent that asks, for the message.
-      squash: whether the normal one of a Box with finite bounds is squashed into it;
-        else its draws are clipped. Bounds that are traced count as finite.
+      squash: whether the normal one of a Box is squashed between finite bounds; else
+        its draws are clipped.
 
     Returns:
       `Categorical` for a Discrete space, `MultiCategorical` for a MultiDiscrete one,
@@ -27,7 +27,6 @@ def for_space(space: Any, who: str, *, squash: bool = True) -> Distribution:
 
     Raises:
       TypeError: any other space.
-      ValueError: the Box is bounded on one side alone, or in some numbers alone.
     """
     if isinstance(space, spaces.Discrete):
         return Categorical(num_actions=space.n)
@@ -40,17 +39,9 @@ def for_space(space: Any, who: str, *, squash: bool = True) -> Distribution:
             f"{who} has a policy for actions of a Discrete, a MultiDiscrete or a "
             f"floating Box space, but env.action_space is {space}."
         )
-    box = {"low": space.low, "high": space.high, "shape": space.shape}
-    is_finite = [
-        True if isinstance(bound, Tracer) else np.isfinite(bound)
-        for bound in (space.low, space.high)
-    ]
-    if squash and all(np.all(finite) for finite in is_finite):
-        return SquashedNormal(**box)
-    if squash and any(np.any(finite) for finite in is_finite):
-        raise ValueError(
-            f"{who}'s policy is squashed between bounds, but some of those of "
-            f"env.action_space = {space} are infinite. Give all of them, or none, or "
-            "take squash=False, which clips."
-        )
-    return Normal(**box)
+    low, high = jnp.asarray(space.low, float), jnp.asarray(space.high, float)
+    # Traced bounds may be finite, and SquashedNormal looks again.
+    known = not any(isinstance(bound, Tracer) for bound in (low, high))
+    if not squash or (known and not np.any(np.isfinite(low) & np.isfinite(high))):
+        return Normal(low=low, high=high, shape=space.shape)
+    return SquashedNormal(low=low, high=high, shape=space.shape)

@@ -119,26 +119,31 @@ class SquashedNormal(Normal):
         log π(a) = log N(u; μ, σ²) − Σ_i log(da_i/du_i)
         log(da/du) = log((high − low)/2) + 2 (log 2 − |u| − log(1 + e^(−2|u|)))
 
-    Both bounds are finite. No action lies beyond them, at the price of a density that
-    is pressed together at the ends. The divergence of two of them is that of the two
-    normal ones, as a → u is one-to-one.
+    No action lies beyond the bounds, at the price of a density that is pressed together
+    at the ends. A number with an infinite bound is clipped instead, as `Normal` does.
+    The divergence of two of them is that of the two normal ones, as a → u is
+    one-to-one.
     """
 
     def to_action(self, draw: jax.Array) -> jax.Array:
         """The action of u."""
-        low, width = self._box()
-        return low + width * (0.5 * (jnp.tanh(draw) + 1))
+        low, width, is_bounded = self._box()
+        squashed = low + width * (0.5 * (jnp.tanh(draw) + 1))
+        return super().to_action(jnp.where(is_bounded, squashed, draw))
 
     def to_draw(self, action: Any) -> jax.Array:
         """u of an action; of one at a bound, where u is infinite, a large one."""
-        low, width = self._box()
-        place = 2 * ((jnp.asarray(action, low.dtype) - low) / width) - 1
-        largest = 1 - jnp.finfo(place.dtype).epsneg
-        return jnp.arctanh(jnp.clip(place, -largest, largest))
+        low, width, is_bounded = self._box()
+        action = jnp.asarray(action, low.dtype)
+        largest = 1 - jnp.finfo(low.dtype).epsneg
+        place = jnp.clip(2 * ((action - low) / width) - 1, -largest, largest)
+        return jnp.where(is_bounded, jnp.arctanh(place), action)
 
     def draw_log_prob(self, draw: Any) -> jax.Array:
         """log π of the action of u, [...]; exact where tanh u is rounded to 1."""
-        return super().draw_log_prob(draw) - self._sum(self._log_slope(draw))
+        size = jnp.abs(jnp.asarray(draw, self._parameters()[0].dtype))
+        slope = self._log_slope(size + jnp.log1p(jnp.exp(-2 * size)))
+        return super().draw_log_prob(draw) - self._sum(slope)
 
     def entropy(self) -> jax.Array:
         """H(π) = H(N(μ, σ²)) + Σ_i E[log(da_i/du_i)], [...].
@@ -147,29 +152,29 @@ class SquashedNormal(Normal):
         right to 1e-11.
         """
         mean, log_scale = self._parameters()
-        _, width = self._box()
         z = mean * jnp.exp(-log_scale)
         size = jnp.exp(log_scale - 0.5 * jnp.square(z)) * math.sqrt(2 / math.pi)
         size += mean * jax.lax.erf(z * math.sqrt(0.5))  # E|u|
-        slope = math.log(2) - size - _expected_bend(mean, log_scale)
-        return super().entropy() + self._sum(jnp.log(width / 2) + 2 * slope)
+        slope = self._log_slope(size + _expected_bend(mean, log_scale))
+        return super().entropy() + self._sum(slope)
 
     def mode(self) -> jax.Array:
         """The action of u = μ: the median of each number."""
         return self.to_action(self.mean)
 
-    def _log_slope(self, draw: Any) -> jax.Array:
-        """log(da/du), of the draw's shape."""
-        _, width = self._box()
-        size = jnp.abs(jnp.asarray(draw, width.dtype))
-        tail = math.log(2) - size - jnp.log1p(jnp.exp(-2 * size))
-        return jnp.log(width / 2) + 2 * tail
+    def _log_slope(self, bent: jax.Array) -> jax.Array:
+        """log(da/du) given |u| + log(1 + e^(−2|u|)), or its mean given theirs."""
+        _, width, is_bounded = self._box()
+        slope = jnp.log(width / 2) + 2 * (math.log(2) - bent)
+        return jnp.where(is_bounded, slope, 0)
 
-    def _box(self) -> tuple[jax.Array, jax.Array]:
-        """low and high − low, in the dtype of the parameters."""
+    def _box(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """low, high − low and whether they are finite; else 0 and 1 in their place."""
         dtype = self._parameters()[0].dtype
-        low = jnp.asarray(self.low, dtype)
-        return low, jnp.asarray(self.high, dtype) - low
+        low, high = jnp.asarray(self.low, dtype), jnp.asarray(self.high, dtype)
+        is_bounded = jnp.isfinite(low) & jnp.isfinite(high)
+        low, high = jnp.where(is_bounded, low, 0), jnp.where(is_bounded, high, 1)
+        return low, high - low, is_bounded
 
 
 def _expected_bend(mean: jax.Array, log_scale: jax.Array) -> jax.Array:

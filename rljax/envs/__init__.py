@@ -5,6 +5,7 @@ from rljax.envs.cartpole import CartPole
 from rljax.envs.finite import FiniteMDP
 from rljax.envs.gridworld import GridWorld
 from rljax.envs.mountaincar import MountainCar
+from rljax.envs.pendulum import Pendulum
 from rljax.envs.registry import make
 from rljax.envs.wrappers import TimeLimit
 
@@ -15,6 +16,7 @@ __all__ = [
     "GaussianBandit",
     "GridWorld",
     "MountainCar",
+    "Pendulum",
     "TimeLimit",
     "make",
 ]

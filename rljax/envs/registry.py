@@ -10,6 +10,7 @@ from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
 from rljax.envs.gridworld import GridWorld
 from rljax.envs.mountaincar import MountainCar
+from rljax.envs.pendulum import Pendulum
 from rljax.envs.wrappers import TimeLimit
 from rljax.types import Env
 
@@ -40,6 +41,7 @@ _grid = functools.partial(_entry, GridWorld, "layout")
 ENVS: dict[str, tuple[Callable[..., Env], tuple[str, ...]]] = {
     "CartPole-v1": _entry(CartPole, max_steps=500),
     "MountainCar-v0": _entry(MountainCar, max_steps=200),
+    "Pendulum-v1": _entry(Pendulum, max_steps=200),
     "GridWorld-5x5": _grid(layout=gridmaps.GRID_5X5),
     "GridWorld-7x7": _grid(layout=gridmaps.GRID_7X7),
     "FrozenLake-4x4": _grid(
@@ -60,11 +62,11 @@ def make(name: str, **kwargs: Any) -> Env:
     """Builds an environment by name.
 
     Args:
-      name: "CartPole-v1" (500 steps at most), "MountainCar-v0" (200 steps),
-        "GridWorld-5x5", "GridWorld-7x7", "FrozenLake-4x4" (100 steps), "FrozenLake-8x8"
-        (200 steps), "CliffWalking", "GaussianBandit-5" or "BernoulliBandit-5".
-        FrozenLake and CliffWalking have Gymnasium's dynamics and rewards, but
-        `GridWorld`'s actions: up, down, left, right.
+      name: "CartPole-v1" (500 steps at most), "MountainCar-v0" (200), "Pendulum-v1"
+        (200), "GridWorld-5x5", "GridWorld-7x7", "FrozenLake-4x4" (100),
+        "FrozenLake-8x8" (200), "CliffWalking", "GaussianBandit-5" or
+        "BernoulliBandit-5". FrozenLake and CliffWalking have Gymnasium's dynamics and
+        rewards, but `GridWorld`'s actions: up, down, left, right.
       **kwargs: parameters of the environment, such as gravity=5.0 or slip=None, or
         max_steps=200 for another time limit, or max_steps=None for no limit.
 

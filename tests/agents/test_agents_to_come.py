@@ -1,6 +1,6 @@
-"""The contract has room for what is to come: replay, continuous actions, memory.
+"""The contract has room for what is to come: replay and memory.
 
-Three throw-away agents, each the least that learns a probe of its faculty. They are
+Two throw-away agents, each the least that learns a probe of its faculty. They are
 written as a user would, against `rljax.Agent` and its bases alone.
 """
 
@@ -25,7 +25,7 @@ from rljax import (
     struct,
     testing,
 )
-from rljax.agents.base import gradient_step, standardize
+from rljax.agents.base import gradient_step
 from rljax.experiment import Checkpoints, faults, programs
 from rljax.types import Buffer
 from tests import probes
@@ -189,80 +189,6 @@ def test_a_sweep_neither_looks_into_a_buffer_nor_copies_it(key):
     shapes = [out.aval.shape for eqn in jaxpr.eqns for out in eqn.outvars]
     assert shapes
     assert not any(shape[:1] == (DQN().capacity,) for shape in shapes)
-
-
-@struct.dataclass
-class Target(probes.Probe):
-    """The best action is the observation, a real number: r = −(a − obs)²."""
-
-    @property
-    def action_space(self):
-        return spaces.Box(-jnp.inf, jnp.inf, (1,))
-
-    def reset(self, key):
-        return probes.start(jax.random.uniform(key, (), minval=-1.0, maxval=1.0))
-
-    def step(self, state, action, key):
-        return state, probes.time_step(0.0, -jnp.sum((action - state.obs) ** 2), True)
-
-
-@struct.dataclass
-class GaussianPPO(rljax.PPO):
-    """PPO whose policy is N(mean(obs), exp(log_scale(obs))²) over [1] actions."""
-
-    hidden_sizes: tuple[int, ...] = struct.static(default=(16,))
-
-    def init_params(self, key, env):
-        size = env.action_space.shape[0]
-        return networks.actor_critic_init(
-            env.observation_space.shape[0],
-            2 * size,
-            self.hidden_sizes,
-            key,
-            shared=False,
-        )
-
-    def distribution(self, params, obs):
-        outputs, value = self.apply(params, obs)
-        mean, log_scale = jnp.split(outputs, 2)
-        return mean, jnp.clip(log_scale, -3, 1), value
-
-    def log_prob(self, mean, log_scale, action):
-        z = (action - mean) * jnp.exp(-log_scale)
-        return -jnp.sum(z**2 / 2 + log_scale + jnp.log(2 * jnp.pi) / 2, axis=-1)
-
-    def act(self, state, obs, key):
-        mean, log_scale, _ = self.distribution(state.params, obs)
-        action = mean + jnp.exp(log_scale) * jax.random.normal(key, mean.shape)
-        log_prob = self.log_prob(mean, log_scale, action)
-        return action, {"behaviour_log_probs": log_prob}
-
-    def greedy(self, state, obs):
-        return self.distribution(state.params, obs)[0]
-
-    def _loss(self, params, steps, advantages, targets, old_values):
-        mean, log_scale, values = jax.vmap(
-            functools.partial(self.distribution, params)
-        )(steps.obs)
-        policy_loss = losses.ppo_clip_loss(
-            self.log_prob(mean, log_scale, steps.action),
-            steps.extras["behaviour_log_probs"],
-            standardize(advantages),
-            self.clip_epsilon,
-        )
-        value_loss = losses.value_loss(values, targets)
-        return policy_loss + self.value_coef * value_loss, {"value_loss": value_loss}
-
-
-@pytest.mark.slow
-def test_ppo_learns_a_continuous_action(key):
-    agent = GaussianPPO(rollout_length=16, learning_rate=5e-3)
-    state, _ = rljax.train(agent, Target(), key, num_updates=60)
-    obs = jnp.linspace(-0.9, 0.9, 7)[:, None]
-    actions = jax.vmap(lambda o: agent.greedy(state.agent_state, o))(obs)
-    np.testing.assert_allclose(actions, obs, atol=0.15)
-    out = rljax.evaluate(agent, state.agent_state, Target(), key, num_episodes=64)
-    assert out.episode_returns.mean() > -0.02
 
 
 class RecallState(NamedTuple):

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 import rljax
 from rljax import distributions, random
-from rljax.networks import ActorCriticParams, Dense
+from rljax.networks import ActorCriticParams, Dense, LogScaled
 from tests import probes
 from tests.conftest import enable_x64
 from tests.oracles import networks, optimizers, published
@@ -22,9 +22,13 @@ from tests.oracles import updates as oracle
 SMALL = {"num_envs": 4, "rollout_length": 24, "hidden_sizes": (8,)}
 # Short episodes of CartPole: terminated ones, truncated ones, and a cut end.
 ENV = rljax.make("CartPole-v1", max_steps=12, theta_threshold=0.1)
+PENDULUM = rljax.make("Pendulum-v1", max_steps=10)
 
 
 def to_numpy(params):
+    if isinstance(params, LogScaled):
+        log_scale = np.asarray(params.log_scale)
+        return to_numpy(params.params) | {"log_scale": log_scale}
     if isinstance(params, ActorCriticParams):
         layers = {"1": params.trunk[0], "a": params.actor[0], "c": params.critic[0]}
     else:
@@ -49,27 +53,36 @@ class RandomPolicy(rljax.Agent):
         return jax.random.randint(key, (), 0, 2), {"behaviour_log_probs": claimed}
 
 
+class RandomTorque(RandomPolicy):
+    """The same for a torque, of which it keeps an unbounded draw."""
+
+    def act(self, state, obs, key):
+        claimed = -1 + 0.3 * jnp.sin(20 * obs[2])
+        draw = 1.5 * jax.random.normal(key, (1,))
+        return jnp.clip(draw, -2, 2), {"draw": draw, "behaviour_log_probs": claimed}
+
+
 @functools.cache
-def trajectories():
+def trajectories(env=ENV, actor=RandomPolicy):
     """Two rollouts [24, 4] in float64, shared by all tests."""
 
     def unroll(key):
-        start = rljax.rollout.start(ENV, key)
-        return rljax.rollout.unroll(RandomPolicy(), (), ENV, start, key, length=24)[1]
+        start = rljax.rollout.start(env, key)
+        return rljax.rollout.unroll(actor(), (), env, start, key, length=24)[1]
 
     keys = jax.random.split(jax.random.key(3), (2, 4))
     both = jax.jit(jax.vmap(jax.vmap(unroll, out_axes=1)))(keys)
     return [jax.tree.map(lambda x: x[i], both) for i in range(2)]
 
 
-def experience(agent):
+def experience(agent, env=ENV, actor=RandomPolicy):
     """A state after one update, a trajectory, and what a second update makes of it.
 
     The second, so that Adam's moments and the annealing are under way.
     """
     with enable_x64():
-        first, second = trajectories()
-        state = agent.init(jax.random.key(0), ENV)
+        first, second = trajectories(env, actor)
+        state = agent.init(jax.random.key(0), env)
         update = jax.jit(lambda agent, *args: agent.update(*args))
         state, _ = update(agent, state, first, jax.random.key(6))
         after, metrics = update(agent, state, second, jax.random.key(7))
@@ -321,6 +334,49 @@ def test_ppo_epochs_and_minibatches_included(options):
     np.testing.assert_allclose(metrics["grad_norm"], np.mean(norms), rtol=1e-7)
     for epoch in order:
         np.testing.assert_array_equal(np.sort(epoch.reshape(-1)), np.arange(96))
+
+
+@pytest.mark.parametrize("squash", [False, True])
+def test_ppo_with_a_normal_policy(squash):
+    agent = rljax.PPO(
+        **SMALL,
+        num_epochs=2,
+        num_minibatches=4,
+        shared_network=True,
+        learning_rate=0.01,
+        entropy_coef=0.05,
+        squash=squash,
+    )
+    state, trajectory, after, metrics = experience(agent, PENDULUM, RandomTorque)
+    params = to_numpy(state.params)
+    advantages, targets, _ = advantages_and_values(agent, params, trajectory)
+    extras = jax.tree.map(np.asarray, trajectory.extras)
+    batch = {
+        "obs": np.asarray(trajectory.obs).reshape(-1, 3),
+        "draws": extras["draw"].reshape(-1, 1),
+        "behaviour_log_probs": extras["behaviour_log_probs"].reshape(-1),
+        "advantages": advantages,
+        "targets": targets,
+    }
+    with enable_x64():
+        order = [
+            np.asarray(random.permutation(key, 96)).reshape(4, 24)
+            for key in jax.random.split(jax.random.key(7), 2)
+        ]
+    moments = adam_moments(state)
+    for indices in np.concatenate(order):
+        grads = oracle.ppo_normal_gradient(
+            params,
+            {name: array[indices] for name, array in batch.items()},
+            agent.clip_epsilon,
+            agent.value_coef,
+            agent.entropy_coef,
+            (-2.0, 2.0) if squash else None,
+        )
+        grads, _ = optimizers.clip_by_global_norm(grads, agent.max_grad_norm)
+        params, moments = optimizers.adam(params, grads, moments, 0.01, 1e-5)
+    assert_params(after, params)
+    assert np.isfinite(metrics["entropy"])
 
 
 def adam_moments(state):

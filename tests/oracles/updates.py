@@ -51,3 +51,33 @@ def ppo_gradient(
     else:
         _, (d_values, _) = losses.value(values, batch["targets"])
     return backward(p, batch["obs"], z, h, d_logits, value_coef * d_values)
+
+
+def ppo_normal_gradient(p, batch, clip_epsilon, value_coef, entropy_coef, box=None):
+    """As `ppo_gradient` for a normal policy with log σ = p["log_scale"], [D].
+
+    `batch["draws"]` [B, D] are what was drawn. With `box` = (low, high) they were
+    squashed to it. That adds to log π what no parameter changes, so ∂ log π is that of
+    the normal one, and only the entropy's gradient is another.
+    """
+    z, h, means, values = forward(p, batch["obs"])
+    draws, advantages = batch["draws"], batch["advantages"]
+    advantages = (advantages - advantages.mean()) / advantages.std()
+    scales = np.broadcast_to(p["log_scale"], means.shape)
+    terms, d_mean, d_scale = distributions.normal_log_prob(means, scales, draws)
+    if box is None:
+        d_entropy = 0 * means, 1 + 0 * means
+    else:
+        terms = terms - distributions.squash_log_slope(draws, *box)
+        pairs = zip(means.ravel(), scales.ravel(), strict=True)
+        each = [distributions.squashed_entropy(*pair, *box)[1:] for pair in pairs]
+        d_entropy = np.reshape(np.transpose(each), (2, *means.shape))
+    _, (d_log_probs, *_) = losses.ppo_clip(
+        terms.sum(1), batch["behaviour_log_probs"], advantages, clip_epsilon, None
+    )
+    size, d_log_probs = len(draws), d_log_probs[:, None]
+    d_means = d_log_probs * d_mean - entropy_coef * d_entropy[0] / size
+    d_scales = d_log_probs * d_scale - entropy_coef * d_entropy[1] / size
+    _, (d_values, _) = losses.value(values, batch["targets"])
+    grads = backward(p, batch["obs"], z, h, d_means, value_coef * d_values)
+    return grads | {"log_scale": d_scales.sum(0)}
