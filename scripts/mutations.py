@@ -22,7 +22,11 @@ class Mutation(NamedTuple):
     """Path below tests/ where it ought to be caught; if not there, all are run."""
 
 
-RETURNS, LOSSES, DISTRIBUTIONS = "returns.py", "losses.py", "distributions.py"
+RETURNS, LOSSES, DISTRIBUTIONS = (
+    "returns.py",
+    "losses.py",
+    "distributions/categorical.py",
+)
 BASE, PPO = "agents/base.py", "agents/ppo.py"
 TABULAR, Q_LEARNING = "tabular/agent.py", "tabular/q_learning.py"
 UPDATES = "agents/test_updates.py"

@@ -98,6 +98,13 @@ TOKENS = rljax.TokenMDP(TableReward(jnp.zeros((1, 8**4)), vocabulary_size=8))
             | {"min_position": -1.2, "goal_position": 0.5},
         ),
         (rljax.make("MountainCar-v0"), {"max_steps": 200}),
+        # Gymnasium's.
+        (
+            rljax.Pendulum(),
+            {"gravity": 10.0, "mass": 1.0, "length": 1.0, "max_torque": 2.0}
+            | {"max_speed": 8.0, "time_step": 0.05},
+        ),
+        (rljax.make("Pendulum-v1"), {"max_steps": 200}),
         # Sutton and Barto (2018), example 6.6, for the cliff.
         (
             rljax.GridWorld(),

@@ -91,6 +91,10 @@ RUNS = {
         rljax.LinearSarsa(rollout_length=4, num_envs=2),
         rljax.make("MountainCar-v0"),
     ),
+    "PPO on Pendulum": (
+        rljax.PPO(num_envs=2, rollout_length=8, hidden_sizes=(4,)),
+        rljax.make("Pendulum-v1"),
+    ),
     "Sarsa with traces": (rljax.Sarsa(rollout_length=4, lambda_=0.5), GRID),
     "GradientBandit": (rljax.GradientBandit(rollout_length=4, discount=0.0), LAKE),
 } | {

@@ -69,7 +69,8 @@ class Normal(Distribution):
 
     def to_action(self, draw: jax.Array) -> jax.Array:
         """The draw, clipped to the bounds."""
-        return jnp.clip(draw, self.low, self.high)
+        low, high = (jnp.broadcast_to(x, draw.shape) for x in (self.low, self.high))
+        return jnp.clip(draw, low.astype(draw.dtype), high.astype(draw.dtype))
 
     def draw_log_prob(self, draw: Any) -> jax.Array:
         """log π of a draw, [...].
@@ -170,8 +171,11 @@ class SquashedNormal(Normal):
 
     def _box(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """low, high − low and whether they are finite; else 0 and 1 in their place."""
-        dtype = self._parameters()[0].dtype
-        low, high = jnp.asarray(self.low, dtype), jnp.asarray(self.high, dtype)
+        mean, _ = self._parameters()
+        low, high = (
+            jnp.broadcast_to(jnp.asarray(bound, mean.dtype), mean.shape)
+            for bound in (self.low, self.high)
+        )
         is_bounded = jnp.isfinite(low) & jnp.isfinite(high)
         low, high = jnp.where(is_bounded, low, 0), jnp.where(is_bounded, high, 1)
         return low, high - low, is_bounded
@@ -184,8 +188,9 @@ def _expected_bend(mean: jax.Array, log_scale: jax.Array) -> jax.Array:
     function is 4e-11. Its derivative is that of the function alone, E[f′(u) du/dμ]: as
     a derivative of the density it would lose its digits where σ is small.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(_NUM_NODES)
-    nodes, weights = (jnp.asarray(x, mean.dtype) for x in (nodes, weights))
+    rule = np.polynomial.legendre.leggauss(_NUM_NODES)
+    shape = (1,) * mean.ndim + (_NUM_NODES,)
+    nodes, weights = (jnp.asarray(x.reshape(shape), mean.dtype) for x in rule)
     centre, scale = jnp.abs(mean)[..., None], jnp.exp(log_scale)[..., None]
     middle, width = jax.lax.stop_gradient((centre, scale))
     # Nodes as distances from |μ|: as sizes they would be rounded to less than σ.

@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rljax import checks, random, spaces, struct
+from rljax.envs import pictures
 from rljax.types import Env, TimeStep
 
 
@@ -101,6 +103,17 @@ class Pendulum(Env):
         state = PendulumState(state.theta + self.time_step * theta_dot, theta_dot)
         never = jnp.zeros_like(state.theta, bool)
         return state, TimeStep(_observed(state), -cost, never, never)
+
+    def render(self, state: PendulumState, *, size: int = 400) -> np.ndarray:
+        """The rod, [size, size, 3] uint8; the mark above is where it has to stand.
+
+        Raises:
+          TypeError, ValueError: `state` is traced, batched, not finite or another
+            environment's; or `size` is not from 16 to 4096.
+        """
+        size = pictures.side(size)
+        checks.instance("state", state, PendulumState, "env.reset(key)[0]")
+        return pictures.pendulum(pictures.number("state.theta", state.theta), size=size)
 
 
 def _observed(state: PendulumState) -> jax.Array:

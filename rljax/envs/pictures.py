@@ -142,6 +142,23 @@ def cart_pole(
     return np.array(image.reduce(_ENLARGED))
 
 
+def pendulum(theta: float, *, size: int) -> np.ndarray:
+    """A rod about the middle, [size, size, 3]; where its end has to be is a mark."""
+    pil, width = pillow(), size * _ENLARGED
+    image = pil.Image.new("RGB", (width, width), PAPER)
+    draw = pil.ImageDraw.Draw(image)
+    unit, middle = width / 100, width / 2
+    length, thickness = 40 * unit, 3.2 * unit
+    draw.ellipse(_square(middle, middle, length + thickness), _SAFE)
+    draw.ellipse(_square(middle, middle - length, 1.5 * thickness), GOLD)
+    end = middle + length * math.sin(theta), middle - length * math.cos(theta)
+    draw.line((middle, middle, *end), _POLE, round(2 * thickness))
+    draw.ellipse(_square(*end, thickness), _POLE)
+    draw.ellipse(_square(middle, middle, 1.4 * thickness), INK)
+    draw.ellipse(_square(middle, middle, 0.5 * thickness), PAPER)
+    return np.array(image.reduce(_ENLARGED))
+
+
 def grid(layout: tuple[str, ...], cell: int, *, size: int) -> np.ndarray:
     """A map with the agent in a cell, row · columns + column.
 
