@@ -39,9 +39,15 @@ def for_space(space: Any, who: str, *, squash: bool = True) -> Distribution:
             f"{who} has a policy for actions of a Discrete, a MultiDiscrete or a "
             f"floating Box space, but env.action_space is {space}."
         )
-    low, high = jnp.asarray(space.low, float), jnp.asarray(space.high, float)
-    # Traced bounds may be finite, and SquashedNormal looks again.
-    known = not any(isinstance(bound, Tracer) for bound in (low, high))
-    if not squash or (known and not np.any(np.isfinite(low) & np.isfinite(high))):
+    bounds = space.low, space.high
+    # Traced ones may be finite, and SquashedNormal looks again.
+    known = not any(isinstance(bound, Tracer) for bound in bounds)
+    low, high = (jnp.asarray(bound, float) for bound in bounds)
+    if not squash or (known and not _any_finite(*bounds)):
         return Normal(low=low, high=high, shape=space.shape)
     return SquashedNormal(low=low, high=high, shape=space.shape)
+
+
+def _any_finite(low: Any, high: Any) -> bool:
+    """Whether a number lies between two finite bounds; in NumPy, also under jit."""
+    return bool(np.any(np.isfinite(low) & np.isfinite(high)))

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rljax import distributions, struct
+from rljax import distributions, spaces, struct
 from rljax.agents.base import as_vector
 from rljax.agents.ppo import PPO
 from rljax.rlhf import kl
@@ -104,10 +104,12 @@ class PPOKL(PPO):
         """Makes the policy equal to its reference; zeroes the optimiser's moments.
 
         Raises:
+          TypeError: actions are not discrete.
           ValueError: `network` does not fit the environment, or `reference` does not
             fit the network; or there is a `kl_target`, and `rollout_length` is not a
             multiple of the horizon.
         """
+        spaces.num_actions(env.action_space, "PPOKL")  # refuses others
         adapts = self.kl_target is not None
         if adapts and isinstance(env, TokenMDP) and self.rollout_length % env.horizon:
             raise ValueError(

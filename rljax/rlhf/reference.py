@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-from rljax import checks, struct
+from rljax import checks, spaces, struct
 from rljax.agents.base import PolicyAgent
 from rljax.distributions import Distribution
 from rljax.types import EnvLike
@@ -59,9 +59,11 @@ class ReferencePolicy(PolicyAgent):
         """Makes the policy equal to its reference; zeroes the optimiser's moments.
 
         Raises:
+          TypeError: actions are not discrete.
           ValueError: `network` does not fit the environment, or `reference` does not
             fit the network.
         """
+        spaces.num_actions(env.action_space, type(self).__name__)  # refuses others
         drawn = self.init_params(key, env)
         params = first_params(type(self).__name__, self.reference, drawn)
         opt_state = self.make_optimizer(0).init(params)
