@@ -109,23 +109,21 @@ def test_entropies_equal_their_derivation(dtype, rtol):
 
 def test_numbers_of_an_action_add_up():
     """Over the axes of an action alone; a batch keeps its own."""
-    mean, log_scale, draw = jnp.asarray(RNG.normal(size=(3, 5, 2, 3)))
+    mean, log_scale, draw = RNG.normal(size=(3, 5, 2, 3)).astype(np.float32)
     box = {"low": LOW, "high": np.array([1.0, 2.0, 3.0]), "shape": (2, 3)}
+
+    @jax.jit
+    def everything(kind):
+        policy = kind.given((mean, log_scale))
+        divergence = policy.kl(kind.given((draw, mean)))
+        return policy.draw_log_prob(draw), policy.entropy(), divergence
+
     for kind in (d.Normal(**box), d.SquashedNormal(**box)):
-        each = dataclasses.replace(kind, shape=())
-        whole, single = (
-            x.given((jnp.asarray(mean), jnp.asarray(log_scale))) for x in (kind, each)
-        )
         assert kind.outputs == ((2, 3), (2, 3))
         assert kind.num_outputs == 6
-        for name, more in (
-            ("draw_log_prob", (draw,)),
-            ("entropy", ()),
-            ("kl", (whole,)),
-        ):
-            found = getattr(whole, name)(*more)
-            expected = getattr(single, name)(*more).sum((1, 2))
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        each = everything(dataclasses.replace(kind, shape=()))
+        for found, single in zip(everything(kind), each, strict=True):
+            np.testing.assert_allclose(found, single.sum((1, 2)), rtol=1e-5, atol=1e-5)
     choices = d.MultiCategorical(sizes=(2, 3))
     logits = RNG.normal(size=(4, 5))
     policy, other = choices.given(jnp.asarray(logits)), choices.given(jnp.zeros((4, 5)))

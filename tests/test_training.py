@@ -253,12 +253,12 @@ def test_no_updates_are_no_training():
 
 
 @rljax.struct.dataclass
-class Continuous(rljax.CartPole):
-    """CartPole with a continuous force."""
+class WholeForce(rljax.CartPole):
+    """CartPole with a force in whole numbers, of which no policy is."""
 
     @property
     def action_space(self):
-        return rljax.spaces.Box(-1.0, 1.0, (1,))
+        return rljax.spaces.Box(-10, 10, (1,), jnp.int32)
 
 
 class Unregistered(rljax.CartPole):
@@ -303,16 +303,20 @@ def call(**changes):
             r"PPO.learning_rate must be a scalar here, has shape \(2,\). vmap",
         ),
         ({"env": Unregistered()}, TypeError, "Unregistered is not registered"),
-        ({"env": Continuous()}, TypeError, "PPO chooses among finitely many actions"),
         (
-            {"env": Continuous(), "agent": AGENTS[1]},
+            {"env": WholeForce()},
             TypeError,
-            "ActorCritic chooses among finitely many actions",
+            "PPO has a policy for actions of a Discrete",
         ),
         (
-            {"env": Continuous(), "agent": AGENTS[2]},
+            {"env": WholeForce(), "agent": AGENTS[1]},
             TypeError,
-            "Reinforce chooses among finitely many actions",
+            "ActorCritic has a policy for actions of a Discrete",
+        ),
+        (
+            {"env": WholeForce(), "agent": AGENTS[2]},
+            TypeError,
+            "Reinforce has a policy for actions of a Discrete",
         ),
     ],
 )

@@ -86,29 +86,21 @@ def assert_alike(got, want):
         np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [
         {"rollout_length": 24},  # minibatches of 48: no multiple of the usual tile
-        pytest.param(
-            {
-                "activation": "relu",
-                "hidden_sizes": (24,),
-                "clip_value_loss": True,
-                "anneal_updates": 5.0,
-                "max_grad_norm": None,
-                "dual_clip": 3.0,
-            },
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            {"num_envs": 20, "num_minibatches": 4, "normalize_advantages": False},
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            {"num_envs": 1, "rollout_length": 32, "time_limit_is_termination": True},
-            marks=pytest.mark.slow,
-        ),
+        {
+            "activation": "relu",
+            "hidden_sizes": (24,),
+            "clip_value_loss": True,
+            "anneal_updates": 5.0,
+            "max_grad_norm": None,
+            "dual_clip": 3.0,
+        },
+        {"num_envs": 20, "num_minibatches": 4, "normalize_advantages": False},
+        {"num_envs": 1, "rollout_length": 32, "time_limit_is_termination": True},
     ],
 )
 def test_training_is_as_without_kernels(fields, key):

@@ -29,7 +29,7 @@ AGENTS = [
     rljax.Sarsa(lambda_=0.8),
     rljax.ExpectedSarsa(),
     rljax.DoubleQLearning(),
-    rljax.DynaQ(),
+    pytest.param(rljax.DynaQ(), marks=pytest.mark.slow),
     rljax.GradientBandit(),
 ]
 
