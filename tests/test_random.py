@@ -229,7 +229,7 @@ def test_environments_and_agents_get_keys_of_the_kind_that_was_given(kind):
     assert set(seen) == {given.dtype}
 
 
-@pytest.mark.parametrize("kind", ["typed", "rbg"])
+@pytest.mark.parametrize("kind", ["typed", pytest.param("rbg", marks=pytest.mark.slow)])
 def test_uniform_words_decide_rare_events(kind):
     words = np.asarray(random.uniform(KEYS[kind](), (8_000_000,)), float)
     assert words.min() >= 0

@@ -199,7 +199,17 @@ def figure_5_1(*, quick: bool = False) -> common.Drawn:
         "exact": _panels(exact),
     }
     relative = counts[:, -1] * errors[:, -1] ** 2 / np.asarray(variances)[:200]
-    statements = [
+    panels = {
+        ace: [common.grid(name, maps[row]) for name, maps in shown.items()]
+        for row, ace in enumerate(ACES)
+    }
+    return common.Drawn(panels, _statements_5_1(relative, rms), _maps(shown))
+
+
+def _statements_5_1(relative: np.ndarray, rms: np.ndarray) -> list[common.Statement]:
+    """Of squared errors as multiples of their variance [N, 200], and of root mean
+    squares [N, 2, 2] by number of games and by ace."""
+    return [
         common.covers(
             "After 500,000 games, N(s) (V(s) − exact)² / Var[G | s] is 1 on average",
             relative.mean(1),
@@ -220,11 +230,6 @@ def figure_5_1(*, quick: bool = False) -> common.Drawn:
             0.05,
         ),
     ]
-    panels = {
-        ace: [common.grid(name, maps[row]) for name, maps in shown.items()]
-        for row, ace in enumerate(ACES)
-    }
-    return common.Drawn(panels, statements, _maps(shown))
 
 
 def figure_5_2(*, quick: bool = False) -> common.Drawn:

@@ -177,52 +177,43 @@ def figure_6_4(*, quick: bool = False) -> common.Drawn:
     values never settle, and a part of its greedy paths lead in circles. The curves are
     means of five episodes each.
     """
-    num_seeds, num_updates = (200, 1500) if quick else (2000, 2000)
-
-    def learn(kind):
-        agent = kind(step_size=0.5, discount=1.0, rollout_length=SHORTEST)
-
-        def run(key):
-            state, metrics = rljax.train(agent, CLIFF, key, num_updates=num_updates)
-            path = rljax.evaluate(
-                agent, state.agent_state, CLIFF, key, num_episodes=1, max_steps=100
-            )
-            return first_episodes(metrics, 500)[0], path.episode_returns[0]
-
-        return on_host(parallel.map_seeds(run)(keys(num_seeds)))
-
-    (sarsa, safe), (q_learning, edge) = map(learn, (rljax.Sarsa, rljax.QLearning))
+    size = (200, 1500) if quick else (2000, 2000)
+    (sarsa, safe), (q_learning, edge) = (
+        _returns(kind, *size) for kind in (rljax.Sarsa, rljax.QLearning)
+    )
     fives = np.arange(3, 500, 5)
     panels = {
         "Example 6.6": [
-            common.mean_curve(name, fives, earned.reshape(num_seeds, -1, 5).mean(2))
+            common.mean_curve(name, fives, earned.reshape(size[0], -1, 5).mean(2))
             for name, earned in (("Sarsa", sarsa), ("Q-learning", q_learning))
         ]
     }
     picture = common.plot(panels, "episode", "sum of rewards", ylim=(-105, -15))
+    best = "Q-learning's greedy path is the optimal one, −13, in every run"
+    most = "Sarsa's greedy path is the safe one along the top, −17, in most runs"
+    few = "Sarsa's greedy path is the optimal one in less than 10 % of runs"
+    late = "Sarsa earns more than Q-learning in episodes 401 to 500"
     statements = [
-        common.equal(
-            "Q-learning's greedy path is the optimal one, −13, in every run",
-            edge,
-            -13,
-            0.0,
-        ),
-        common.above(
-            "Sarsa's greedy path is the safe one along the top, −17, in most runs",
-            safe == -17,
-            0.5,
-        ),
-        common.below(
-            "Sarsa's greedy path is the optimal one in less than 10 % of runs",
-            safe == -13,
-            0.1,
-        ),
-        common.above(
-            "Sarsa earns more than Q-learning in episodes 401 to 500",
-            (sarsa - q_learning)[:, -100:].mean(1),
-        ),
+        common.equal(best, edge, -13, 0.0),
+        common.above(most, safe == -17, 0.5),
+        common.below(few, safe == -13, 0.1),
+        common.above(late, (sarsa - q_learning)[:, -100:].mean(1)),
     ]
     return common.Drawn(panels, statements, picture)
+
+
+def _returns(kind: Any, num_seeds: int, num_updates: int) -> Any:
+    """Returns of the first 500 episodes [N, 500], and of the greedy path then [N]."""
+    agent = kind(step_size=0.5, discount=1.0, rollout_length=SHORTEST)
+
+    def run(key):
+        state, metrics = rljax.train(agent, CLIFF, key, num_updates=num_updates)
+        path = rljax.evaluate(
+            agent, state.agent_state, CLIFF, key, num_episodes=1, max_steps=100
+        )
+        return first_episodes(metrics, 500)[0], path.episode_returns[0]
+
+    return on_host(parallel.map_seeds(run)(keys(num_seeds)))
 
 
 # Figure 6.5: the maximisation bias.
@@ -305,40 +296,35 @@ def figure_6_5(*, quick: bool = False) -> common.Drawn:
     )
     best = _AmongPossible().probabilities(jnp.array([0, -0.1]), (), 0)[1]
     shown = np.r_[:100, 101:num_episodes:2]
-    gap = single.astype(float) - double
-    optimum = common.exact_curve("optimum", shown + 1, np.full(shown.shape, best))
     curves = [
         common.mean_curve("Q-learning", shown + 1, single[:, shown]),
         common.mean_curve("double Q-learning", shown + 1, double[:, shown]),
-        optimum,
-    ]
-    statements = [
-        common.covers("Half of all first episodes go left", single[:, 0], 0.5),
-        common.equal(
-            "At the optimum 5 % go left, all by exploration", best, 0.05, 1e-7
-        ),
-        common.above(
-            "Q-learning goes left in more than 75 % of runs in episode 20",
-            single[:, 19],
-            0.75,
-        ),
-        weakest(
-            common.above(
-                "Double Q-learning goes left less often than Q-learning in any ten "
-                "episodes, from the eleventh (shown: the weakest)",
-                x,
-            )
-            for x in gap.reshape(num_seeds, -1, 10).mean(2).T[1:]
-        ),
-        common.above(
-            "Q-learning still goes left in more than 5 % of episodes 291 to 300",
-            single[:, -10:].mean(1),
-            0.05,
-        ),
+        common.exact_curve("optimum", shown + 1, np.full(shown.shape, best)),
     ]
     panels = {"Example 6.7": curves}
     picture = common.plot(panels, "episode", "share that goes left", ylim=(0, 1))
-    return common.Drawn(panels, statements, picture)
+    return common.Drawn(panels, _statements_6_5(single, double, best), picture)
+
+
+def _statements_6_5(
+    single: np.ndarray, double: np.ndarray, best: Any
+) -> list[common.Statement]:
+    """Of who goes left, [N, 300] bool, and how often the optimum does."""
+    optimal = "At the optimum 5 % go left, all by exploration"
+    early = "Q-learning goes left in more than 75 % of runs in episode 20"
+    late = "Q-learning still goes left in more than 5 % of episodes 291 to 300"
+    less = (
+        "Double Q-learning goes left less often than Q-learning in any ten episodes, "
+        "from the eleventh (shown: the weakest)"
+    )
+    gaps = (single.astype(float) - double).reshape(len(single), -1, 10).mean(2).T
+    return [
+        common.covers("Half of all first episodes go left", single[:, 0], 0.5),
+        common.equal(optimal, best, 0.05, 1e-7),
+        common.above(early, single[:, 19], 0.75),
+        weakest(common.above(less, gap) for gap in gaps[1:]),
+        common.above(late, single[:, -10:].mean(1), 0.05),
+    ]
 
 
 FIGURES = [

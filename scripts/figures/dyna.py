@@ -71,16 +71,25 @@ def figure_8_2(*, quick: bool = False) -> common.Drawn:
     """Steps per episode in the maze with 0, 5 and 50 planning steps."""
     num_seeds = 120 if quick else 1000
     num_updates = {0: 1000, 5: 600, 50: 600}
-    none, few, many = (_lengths(n, num_seeds, num_updates[n]) for n in num_updates)
+    lengths = {n: _lengths(n, num_seeds, num_updates[n]) for n in num_updates}
+    curves = [
+        common.mean_curve(f"{n} planning steps", np.arange(2, 51), taken[:, 1:])
+        for n, taken in lengths.items()
+    ]
+    panels = {"Dyna maze": curves}
+    picture = common.plot(panels, "episode", "steps", xlim=(0, 51), ylim=(0, 800))
+    return common.Drawn(panels, _statements_8_2(*lengths.values()), picture)
+
+
+def _statements_8_2(
+    none: np.ndarray, few: np.ndarray, many: np.ndarray
+) -> list[common.Statement]:
+    """Of the steps [N, 50] with 0, 5 and 50 planning steps."""
     mdp = _counting(MAZE)
     uniform = jnp.full((mdp.num_states, mdp.num_actions), 0.25)
     walk = planning.policy_evaluation(mdp, uniform, 1.0).values
     random_walk = -float(planning.initial_value(mdp, walk))
-    curves = [
-        common.mean_curve(f"{n} planning steps", np.arange(2, 51), lengths[:, 1:])
-        for n, lengths in zip(num_updates, (none, few, many), strict=True)
-    ]
-    statements = [
+    return [
         common.equal("The shortest way has 14 steps", _shortest(MAZE), 14, 0.0),
         common.covers(
             f"The first episode is a random walk, of {random_walk:.1f} steps by the "
@@ -111,9 +120,6 @@ def figure_8_2(*, quick: bool = False) -> common.Drawn:
         common.above("50 beat 5 in episode 2", (few - many)[:, 1]),
         common.above("5 beat 0 in episode 2", (none - few)[:, 1]),
     ]
-    panels = {"Dyna maze": curves}
-    picture = common.plot(panels, "episode", "steps", xlim=(0, 51), ylim=(0, 800))
-    return common.Drawn(panels, statements, picture)
 
 
 # Figures 8.4 and 8.5: mazes that change.
@@ -207,7 +213,7 @@ def figure_8_5(*, quick: bool = False) -> common.Drawn:
     over its length, so more than that means the shortcut.
     """
     mazes = (LEFT,) * 3 + (BOTH,) * 3
-    plain, plus = _gathered(mazes, 100 if quick else 1000)
+    plain, plus = _gathered(mazes, 200 if quick else 1000)
     panels, picture = _draw(plain, plus, "shortcut maze", 3000)
     old, new = _shortest(LEFT), _shortest(BOTH)
     late = -1000 // SPAN - 1

@@ -48,7 +48,11 @@ def test_value_depends_on_the_observation(agent):
     np.testing.assert_allclose(out, [-1, 1], atol=0.05)
 
 
-@CRITICS
+@pytest.mark.parametrize(
+    "agent",
+    [PPO, pytest.param(ACTOR_CRITIC, marks=pytest.mark.slow)],
+    ids=["ppo", "ac"],
+)
 def test_value_is_discounted(agent):
     out = values(agent, probes.TwoSteps(), [0.0, 1.0])
     np.testing.assert_allclose(out, [DISCOUNT, 1], atol=0.05)

@@ -974,13 +974,8 @@ def test_arguments_of_another_kind_are_refused(arguments, message):
 # Writers.
 
 
-@pytest.mark.parametrize(
-    "writer",
-    [
-        writers.CSVWriter,
-        pytest.param(writers.JSONLinesWriter, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("writer", [writers.CSVWriter, writers.JSONLinesWriter])
 def test_a_resumed_file_equals_an_uninterrupted_one(writer, tmp_path):
     settings = {"settings": {"hidden_sizes": [(4,), (4, 4)]}, "num_seeds": 2}
     sweep(callbacks=[writer(tmp_path / "whole")], **settings)

@@ -95,7 +95,10 @@ def test_bernoulli_pulls_pay_0_or_1_as_often_as_their_means():
         assert abs(paid.mean() - mean) <= 4 * error
 
 
-@pytest.mark.parametrize("num_pulls", [1, 7, 127, 128, 200, 251])
+@pytest.mark.parametrize(
+    "num_pulls",
+    [1, 200, 251, *(pytest.param(n, marks=pytest.mark.slow) for n in (7, 127, 128))],
+)
 def test_any_number_of_pulls_is_played(num_pulls, key):
     # Pulls are drawn in blocks; primes and small numbers have no block that fits.
     state, pulls = bandits.play_bandit(LEARNER, FIXED, key, num_pulls=num_pulls)
