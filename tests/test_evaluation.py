@@ -137,7 +137,6 @@ def test_a_long_episode_adds_up_to_rounding(key):
 # One episode, step by step.
 
 
-@pytest.mark.slow
 def test_an_episode_is_the_one_that_evaluate_plays(key):
     env, agent = rljax.make("GridWorld-5x5", slip=0.3, max_steps=30), rljax.QLearning()
     state = agent.init(key, env)
