@@ -203,6 +203,10 @@ def test_extremes_are_numbers():
         assert not np.isnan([value, *grads]).any()
     policy = kind.given((0.0, 0.0))
     assert np.isfinite([policy.log_prob(LOW), policy.log_prob(HIGH)]).all()
+    # Plain numbers and half precision are parameters, too.
+    assert d.Normal().given((0.5, 0.0)).mode() == 0.5
+    half = jnp.bfloat16(0.0)
+    assert kind.given((half, half)).mode().dtype == np.float32
     assert policy.to_action(jnp.array([-1e9, 1e9])).tolist() == [LOW, HIGH]
     action = policy.to_action(jnp.array([-3.0, 0.1, 2.0]))
     np.testing.assert_allclose(policy.to_draw(action), [-3, 0.1, 2], rtol=1e-3)

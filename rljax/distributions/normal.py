@@ -89,8 +89,8 @@ class Normal(Distribution):
         return self._sum(log_scale + (0.5 + _HALF_LOG_2PI))
 
     def mode(self) -> jax.Array:
-        """The mean, clipped to the bounds."""
-        return self.to_action(self.mean)
+        """The action of μ; of numbers that are squashed, the median."""
+        return self.to_action(self._parameters()[0])
 
     def kl(self, other: Any) -> jax.Array:
         """Σ_i [log σ'_i/σ_i + (σ_i² + (μ_i − μ'_i)²) / 2σ'_i² − ½], [...]."""
@@ -158,10 +158,6 @@ class SquashedNormal(Normal):
         size += mean * jax.lax.erf(z * math.sqrt(0.5))  # E|u|
         slope = self._log_slope(size + _expected_bend(mean, log_scale))
         return super().entropy() + self._sum(slope)
-
-    def mode(self) -> jax.Array:
-        """The action of u = μ: the median of each number."""
-        return self.to_action(self.mean)
 
     def _log_slope(self, bent: jax.Array) -> jax.Array:
         """log(da/du) given |u| + log(1 + e^(−2|u|)), or its mean given theirs."""

@@ -1,6 +1,7 @@
 """What the tabular agents share: a table of values, and learning after every step."""
 
 import abc
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -178,15 +179,7 @@ class TabularAgent(Agent):
         Transitions of the same time are learned from in the order of environments.
         """
         del key
-        length, num_envs = trajectory.reward.shape
-
-        def all_envs(state, transition):
-            steps = (transition, state.pending)
-            state = state._replace(pending=())
-            state, (pending, errors) = rollout.loop(self._learn, state, steps, num_envs)
-            return state._replace(pending=pending), errors
-
-        state, errors = rollout.loop(all_envs, state, trajectory, length)
+        state, errors = learn_in_order(self._learn, state, trajectory)
         return state, {"abs_td_error": jnp.mean(errors)}
 
     def _learn(self, state, step):
@@ -232,6 +225,31 @@ class TabularAgent(Agent):
         """π(·|obs) of a rule, [A]."""
         counts = self._counts(state, obs)
         return rule.probabilities(self._row(state, obs), counts, state.num_steps)
+
+
+def learn_in_order(
+    learn: Callable[..., Any], state: Any, trajectory: Transition
+) -> tuple[Any, jax.Array]:
+    """Learns from a trajectory [T, N], one transition after the other.
+
+    Args:
+      learn: a function of the state and (transition, pending) that returns the state
+        and (pending, |TD error|).
+      state: with a field `pending`, leaves [N, …], that is () while it learns.
+      trajectory: leaves [T, N, …].
+
+    Returns:
+      The state, and the errors, [T, N].
+    """
+    length, num_envs = trajectory.reward.shape
+
+    def all_envs(state, transition):
+        steps = (transition, state.pending)
+        state = state._replace(pending=())
+        state, (pending, errors) = rollout.loop(learn, state, steps, num_envs)
+        return state._replace(pending=pending), errors
+
+    return rollout.loop(all_envs, state, trajectory, length)
 
 
 def row(table: jax.Array, state: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ import optax
 
 from rljax import checks, random, struct
 from rljax.tabular.agent import TabularState, is_taken, row, set_row, taken
+from rljax.tabular.exploration.rules import nth
 from rljax.tabular.q_learning import QLearning
 from rljax.types import Transition
 
@@ -116,11 +117,11 @@ class DynaQ(QLearning):
 
     def _recall(self, model: Model, now: jax.Array, words: jax.Array) -> Transition:
         """A step that the model recalls, with its bonus; words [2] choose which."""
-        obs = row(model.visited, _nth(words[0], model.num_visited))
+        obs = row(model.visited, nth(words[0], model.num_visited))
         last_taken = row(model.last_taken, obs)
         allowed = (last_taken > 0) | (jnp.asarray(self.bonus) > 0)
         number = jnp.cumsum(allowed, dtype=jnp.int32)
-        rank = _nth(words[1], number[-1])
+        rank = nth(words[1], number[-1])
         action = jnp.sum(number <= rank, dtype=jnp.int32)
         waited = (now - taken(last_taken, action)).astype(model.reward.dtype)
         reward = taken(row(model.reward, obs), action) + self.bonus * jnp.sqrt(waited)
@@ -158,9 +159,3 @@ def _remember(model: Model, transition: Transition, now: jax.Array) -> Model:
         visited=model.visited.at[place].set(obs, mode="drop"),
         num_visited=model.num_visited + is_new.astype(jnp.int32),
     )
-
-
-def _nth(word: jax.Array, number: jax.Array) -> jax.Array:
-    """⌊word · number⌋, below the number even where a word below 1 is rounded to 1."""
-    floor = (word * number.astype(word.dtype)).astype(jnp.int32)
-    return jnp.minimum(floor, number - 1)

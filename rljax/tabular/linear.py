@@ -8,8 +8,8 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-from rljax import checks, distributions, rollout, spaces, struct
-from rljax.tabular.agent import one_step_return, taken
+from rljax import checks, distributions, spaces, struct
+from rljax.tabular.agent import learn_in_order, one_step_return, taken
 from rljax.tabular.exploration import EpsilonGreedy, Exploration
 from rljax.tabular.tiles import BinaryFeatures, TileCoding
 from rljax.types import Agent, EnvLike, RolloutPlan, Transition
@@ -175,15 +175,7 @@ class LinearSarsa(Agent):
         Transitions of the same time are learned from in the order of environments.
         """
         del key
-        length, num_envs = trajectory.reward.shape
-
-        def all_envs(state, transition):
-            steps = (transition, state.pending)
-            state = state._replace(pending=())
-            state, (pending, errors) = rollout.loop(self._learn, state, steps, num_envs)
-            return state._replace(pending=pending), errors
-
-        state, errors = rollout.loop(all_envs, state, trajectory, length)
+        state, errors = learn_in_order(self._learn, state, trajectory)
         return state, {"abs_td_error": jnp.mean(errors)}
 
     def _learn(self, state, step):

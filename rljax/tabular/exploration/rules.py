@@ -76,10 +76,10 @@ class EpsilonGreedy(_OneWord):
         start = jnp.where(explores, 0, epsilon)
         place = (noise - start) / jnp.where(explores, epsilon, 1 - epsilon)
         if self.ties == "first":
-            uniform = _nth(place, jnp.asarray(num_actions, jnp.int32))
+            uniform = nth(place, jnp.asarray(num_actions, jnp.int32))
             return jnp.where(explores, uniform, greedy(q_values))
         allowed = explores | _is_best(q_values)
-        rank = _nth(place, jnp.sum(allowed, dtype=jnp.int32))
+        rank = nth(place, jnp.sum(allowed, dtype=jnp.int32))
         return jnp.sum(_count_up_to(allowed) <= rank, dtype=jnp.int32)
 
     def probabilities(
@@ -115,7 +115,7 @@ def _count_up_to(flags: jax.Array) -> jax.Array:
     return counts
 
 
-def _nth(place: jax.Array, number: jax.Array) -> jax.Array:
+def nth(place: jax.Array, number: jax.Array) -> jax.Array:
     """⌊place · number⌋, below the number even where a place below 1 is rounded to 1."""
     floor = (place * number.astype(place.dtype)).astype(jnp.int32)
     return jnp.minimum(floor, number - 1)
