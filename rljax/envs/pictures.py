@@ -24,6 +24,20 @@ GOLD = "#d4a017"
 DANGER = "#7a2e1f"
 CELLS = {WALL: INK, GOAL: GOLD, PIT: DANGER, CLIFF: DANGER}
 """Colours of the cells where nobody acts, by the map's letters."""
+MARKS = {
+    "player": (AGENT, "box", 0.84, 0.84),
+    "paddle": (AGENT, "box", 1.0, 0.4),
+    "ball": (INK, "disc", 0.7, 0.7),
+    "brick": ("#c26a2d", "box", 0.92, 0.8),
+    "enemy": (DANGER, "disc", 0.8, 0.8),
+    "gold": (GOLD, "disc", 0.8, 0.8),
+    "trail": ("#c3c6c8", "disc", 0.36, 0.36),
+    "leftwards": (PAPER, "left", 0.36, 0.4),
+    "rightwards": (PAPER, "right", 0.36, 0.4),
+    "bullet": (AGENT, "box", 0.18, 0.7),
+    "bomb": ("#c26a2d", "box", 0.18, 0.7),
+} | {f"trail{i}": ("#9aa0a5", "box", 1.0, 0.14 * i) for i in range(1, 6)}
+"""What lies on a board: the colour, the shape, and its width and height in squares."""
 
 _ENLARGED = 4
 _START = "#d7e6f3"
@@ -267,6 +281,44 @@ def bandit(
             _write(draw, (middle, 0.94 * height), str(i), 4 * unit, INK)
     draw.line((0.03 * width, at(0.0), 0.97 * width, at(0.0)), INK, round(0.4 * unit))
     return np.array(image.reduce(_ENLARGED))
+
+
+def board(cells: np.ndarray, marks: tuple[str, ...], *, size: int) -> np.ndarray:
+    """What lies on the squares of a board, [size, size, 3], in a mark for each channel.
+
+    Args:
+      cells: [H, W, C], not 0 where channel c has something; a later one lies above.
+      marks: names of `MARKS`, C of them.
+      size: pixels of the longer side, less what is left over when each square has whole
+        pixels.
+    """
+    rows, columns, _ = cells.shape
+    length = max(size // max(rows, columns), 1)
+    image = _empty_grid(("." * columns,) * rows, length).copy()
+    for channel, name in enumerate(marks):
+        mark, mask = _mark(name, length)
+        for row, column in np.argwhere(cells[..., channel]):
+            image.paste(mark, (int(column) * length, int(row) * length), mask)
+    return np.array(image)
+
+
+@functools.lru_cache(maxsize=64)
+def _mark(name: str, length: int) -> tuple[Any, Any]:
+    """A mark in a square, and where it covers the square."""
+    pil, side = pillow(), length * _ENLARGED
+    mask = pil.Image.new("L", (side, side), 0)
+    draw = pil.ImageDraw.Draw(mask)
+    color, shape, width, height = MARKS[name]
+    left, right = 0.5 * (1 - width) * side, 0.5 * (1 + width) * side
+    top, bottom = 0.5 * (1 - height) * side, 0.5 * (1 + height) * side
+    if shape == "disc":
+        draw.ellipse((left, top, right, bottom), 255)
+    elif shape == "box":
+        draw.rounded_rectangle((left, top, right, bottom), 0.08 * side, 255)
+    else:
+        tip, back = (left, right) if shape == "left" else (right, left)
+        draw.polygon([(tip, side / 2), (back, top), (back, bottom)], 255)
+    return pil.Image.new("RGB", (length, length), color), mask.reduce(_ENLARGED)
 
 
 def _square(x: float, y: float, half: float) -> tuple[float, float, float, float]:
