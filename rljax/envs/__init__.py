@@ -1,5 +1,6 @@
 """Environments. None of them imports an agent."""
 
+from rljax.envs import minatar
 from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
 from rljax.envs.finite import FiniteMDP
@@ -19,4 +20,5 @@ __all__ = [
     "Pendulum",
     "TimeLimit",
     "make",
+    "minatar",
 ]

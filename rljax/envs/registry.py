@@ -9,6 +9,7 @@ from rljax.envs import gridmaps
 from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
 from rljax.envs.gridworld import GridWorld
+from rljax.envs.minatar import Asterix, Breakout, Freeway, SpaceInvaders
 from rljax.envs.mountaincar import MountainCar
 from rljax.envs.pendulum import Pendulum
 from rljax.envs.wrappers import TimeLimit
@@ -53,6 +54,10 @@ ENVS: dict[str, tuple[Callable[..., Env], tuple[str, ...]]] = {
     "CliffWalking": _grid(layout=gridmaps.CLIFF_WALKING, **_CLIFF_WALKING),
     "GaussianBandit-5": _entry(GaussianBandit, "num_arms", num_arms=5),
     "BernoulliBandit-5": _entry(BernoulliBandit, "num_arms", num_arms=5),
+    "MinAtar/Asterix-v1": _entry(Asterix),
+    "MinAtar/Breakout-v1": _entry(Breakout),
+    "MinAtar/Freeway-v1": _entry(Freeway),
+    "MinAtar/SpaceInvaders-v1": _entry(SpaceInvaders),
 }
 """For each name, the function that builds the environment, and the names of the
 parameters that it takes."""
@@ -64,9 +69,11 @@ def make(name: str, **kwargs: Any) -> Env:
     Args:
       name: "CartPole-v1" (500 steps at most), "MountainCar-v0" (200), "Pendulum-v1"
         (200), "GridWorld-5x5", "GridWorld-7x7", "FrozenLake-4x4" (100),
-        "FrozenLake-8x8" (200), "CliffWalking", "GaussianBandit-5" or
-        "BernoulliBandit-5". FrozenLake and CliffWalking have Gymnasium's dynamics and
-        rewards, but `GridWorld`'s actions: up, down, left, right.
+        "FrozenLake-8x8" (200), "CliffWalking", "GaussianBandit-5",
+        "BernoulliBandit-5", "MinAtar/Asterix-v1", "MinAtar/Breakout-v1",
+        "MinAtar/Freeway-v1" or "MinAtar/SpaceInvaders-v1". FrozenLake and CliffWalking
+        have Gymnasium's dynamics and rewards, but `GridWorld`'s actions: up, down,
+        left, right.
       **kwargs: parameters of the environment, such as gravity=5.0 or slip=None, or
         max_steps=200 for another time limit, or max_steps=None for no limit.
 
