@@ -46,6 +46,10 @@ def pole(x=0.0, theta=0.0, size=400, **settings):
         ("FrozenLake-8x8", (400, 400, 3)),
         ("GaussianBandit-5", (240, 400, 3)),
         ("BernoulliBandit-5", (240, 400, 3)),
+        ("MinAtar/Asterix-v1", (400, 400, 3)),
+        ("MinAtar/Breakout-v1", (400, 400, 3)),
+        ("MinAtar/Freeway-v1", (400, 400, 3)),
+        ("MinAtar/SpaceInvaders-v1", (400, 400, 3)),
     ],
 )
 def test_every_environment_with_a_picture_has_one_of_its_shape(name, shape, key):
@@ -366,6 +370,7 @@ ENVS = (
     rljax.Pendulum(),
     rljax.GridWorld(),
     rljax.GaussianBandit(),
+    rljax.envs.minatar.Breakout(),
 )
 
 

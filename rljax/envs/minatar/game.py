@@ -84,7 +84,7 @@ class Game(Env):
         size = pictures.side(size)
         checks.instance("state", state, self.State, "env.reset(key)[0]")
         pictures.number("state.last_action", state.last_action)
-        board = np.asarray(self.observe(jax.tree.map(jnp.asarray, state)))
+        board = np.asarray(_observed(self, jax.tree.map(jnp.asarray, state)))
         return pictures.board(board, tuple(self.CHANNELS.values()), size=size)
 
     def draw(self, shape: tuple[int, ...], key: jax.Array) -> Any:
@@ -105,6 +105,11 @@ class Game(Env):
         """−1 for the action of the letter `less`, 1 for `more`, else 0; [] int32."""
         down, up = self.chosen(action, less), self.chosen(action, more)
         return up.astype(jnp.int32) - down.astype(jnp.int32)
+
+
+@jax.jit  # one program for a whole movie
+def _observed(env: Game, state: Any) -> jax.Array:
+    return env.observe(state)
 
 
 def channels(*rows: jax.Array) -> jax.Array:
