@@ -31,12 +31,12 @@ MARKS = {
     "brick": ("#c26a2d", "box", 0.92, 0.8),
     "enemy": (DANGER, "disc", 0.8, 0.8),
     "gold": (GOLD, "disc", 0.8, 0.8),
-    "trail": ("#c3c6c8", "disc", 0.36, 0.36),
+    "trail": ("#b4b9bd", "disc", 0.36, 0.36),
     "leftwards": (PAPER, "left", 0.36, 0.4),
     "rightwards": (PAPER, "right", 0.36, 0.4),
-    "bullet": (AGENT, "box", 0.18, 0.7),
-    "bomb": ("#c26a2d", "box", 0.18, 0.7),
-} | {f"trail{i}": ("#9aa0a5", "box", 1.0, 0.14 * i) for i in range(1, 6)}
+    "bullet": (AGENT, "box", 0.36, 0.6),
+    "bomb": ("#c26a2d", "box", 0.18, 0.8),
+} | {f"trail{i}": ("#b4b9bd", "box", 1.0, 0.11 * i) for i in range(1, 6)}
 """What lies on a board: the colour, the shape, and its width and height in squares."""
 
 _ENLARGED = 4
