@@ -5,7 +5,7 @@ from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
 from rljax.envs.finite import FiniteMDP
 from rljax.envs.gridworld import GridWorld
-from rljax.envs.mountaincar import MountainCar
+from rljax.envs.mountaincar import MountainCar, MountainCarContinuous
 from rljax.envs.pendulum import Pendulum
 from rljax.envs.registry import make
 from rljax.envs.wrappers import TimeLimit
@@ -17,6 +17,7 @@ __all__ = [
     "GaussianBandit",
     "GridWorld",
     "MountainCar",
+    "MountainCarContinuous",
     "Pendulum",
     "TimeLimit",
     "make",

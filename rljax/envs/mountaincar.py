@@ -1,4 +1,4 @@
-"""The mountain car, with the dynamics of the book and of Gymnasium's MountainCar-v0."""
+"""Mountain cars: Gymnasium's MountainCar-v0, the book's, and one with a throttle."""
 
 import math
 from typing import NamedTuple
@@ -26,18 +26,18 @@ class MountainCar(Env):
     """Drive out of a valley with an engine too weak for it: gather speed first.
 
         v ← clip(v + F (a − 1) − G cos 3x, −v_max, v_max)
-        x ← clip(x + v, x_min, x_goal);   v ← 0 where x = x_min and v < 0
+        x ← clip(x + v, x_min, x_max);   v ← 0 where x = x_min and v < 0
 
     with the action a = 0 for full throttle backwards, 1 for none, 2 forwards. The
     observation is [x, v]. The reward is −1 for every step, and the episode terminates
-    where x reaches x_goal. It starts with v = 0 and x from U[−0.6, −0.4), near the
-    bottom at x = −π/6. There is no time limit: wrap the environment in `TimeLimit`, or
-    use `rljax.make("MountainCar-v0")`, which truncates episodes at 200 steps. Every
+    where x ≥ x_goal and v ≥ v_goal. It starts with v = 0 and x from U[−0.6, −0.4), near
+    the bottom at x = −π/6. There is no time limit: wrap the environment in `TimeLimit`,
+    or use `rljax.make("MountainCar-v0")`, which truncates episodes at 200 steps. Every
     field is a leaf, so you can vmap over the engine's force, for example.
 
-    Positions end at the goal, as in the book, so that all observations lie within the
-    bounds of their space. Gymnasium's last one of an episode may lie up to v_max beyond
-    it; nothing else differs.
+    The defaults are those of Gymnasium's MountainCar-v0, in which the last position of
+    an episode may lie beyond the goal. With `max_position=0.5` positions end at the
+    goal, as in the book.
 
     Source: Moore (1990); Sutton and Barto (2018), example 10.1.
     """
@@ -52,21 +52,32 @@ class MountainCar(Env):
     """x_min, −0.6 at most: a wall at which the car stops."""
     goal_position: float = 0.5
     """x_goal, −0.4 at least."""
+    max_position: float = 0.6
+    """x_max, x_goal at least: where the car goes no further."""
+    goal_velocity: float = 0.0
+    """v_goal, the least velocity with which the car has to arrive."""
 
     def __post_init__(self):
-        checks.reals(self, "force", "gravity")
+        checks.reals(self, "force", "gravity", "goal_velocity", "max_position")
         checks.reals(self, "max_speed", minimum=0.0, open_minimum=True)
         checks.reals(self, "min_position", maximum=-0.6)
         checks.reals(self, "goal_position", minimum=-0.4)
+        goal, end = self.goal_position, self.max_position
+        traced = any(isinstance(bound, Tracer) for bound in (goal, end))
+        if not (traced or np.all(np.less_equal(goal, end))):
+            raise ValueError(
+                f"{type(self).__name__}.max_position must be at least goal_position = "
+                f"{goal}, got {end}: the goal would be out of reach."
+            )
 
     @property
     def observation_space(self) -> spaces.Box:
-        """From [x_min, −v_max] to [x_goal, v_max]."""
+        """From [x_min, −v_max] to [x_max, v_max]."""
         low = _vector(self.min_position, -self.max_speed)
-        return spaces.Box(low, _vector(self.goal_position, self.max_speed), (2,))
+        return spaces.Box(low, _vector(self.max_position, self.max_speed), (2,))
 
     @property
-    def action_space(self) -> spaces.Discrete:
+    def action_space(self) -> spaces.Space:
         """0 drives backwards, 1 coasts, 2 drives forwards."""
         return spaces.Discrete(3)
 
@@ -86,14 +97,21 @@ class MountainCar(Env):
         del key
         action = spaces.check_element(self.action_space, action, "MountainCar's action")
         throttle = action.astype(state.velocity.dtype) - 1
+        return self._drive(state, throttle)
+
+    def _drive(
+        self, state: MountainCarState, throttle: jax.Array
+    ) -> tuple[MountainCarState, TimeStep]:
+        """A step with a throttle in [−1, 1]."""
         slope = self.gravity * jnp.cos(3 * state.position)
         velocity = state.velocity + self.force * throttle - slope
         velocity = jnp.clip(velocity, -self.max_speed, self.max_speed)
         position = state.position + velocity
-        position = jnp.clip(position, self.min_position, self.goal_position)
+        position = jnp.clip(position, self.min_position, self.max_position)
         at_wall = (position <= self.min_position) & (velocity < 0)
         state = MountainCarState(position, jnp.where(at_wall, 0, velocity))
-        terminated = position >= self.goal_position
+        at_goal = position >= self.goal_position
+        terminated = at_goal & (state.velocity >= self.goal_velocity)
         return state, TimeStep(
             obs=jnp.stack(state),
             reward=-jnp.ones_like(position),
@@ -112,12 +130,55 @@ class MountainCar(Env):
         """
         size = pictures.side(size)
         checks.instance("state", state, MountainCarState, "env.reset(key)[0]")
-        names = ("min_position", "goal_position")
+        who, names = (
+            type(self).__name__,
+            ("min_position", "goal_position", "max_position"),
+        )
         return _picture(
             pictures.number("state.position", state.position),
-            **{n: pictures.number(f"MountainCar.{n}", getattr(self, n)) for n in names},
+            **{n: pictures.number(f"{who}.{n}", getattr(self, n)) for n in names},
             size=size,
         )
+
+
+@struct.dataclass
+class MountainCarContinuous(MountainCar):
+    """A mountain car with a throttle, whose use costs: Gymnasium's of this name.
+
+        v ← clip(v + F clip(u, −1, 1) − G cos 3x, −v_max, v_max)
+        r = 100 [terminated] − 0.1 u²
+
+    The action is the throttle u, [1] floating. What lies beyond ±1 drives no more than
+    ±1 does, but costs more. All else is as in `MountainCar`; the engine is stronger and
+    the goal nearer. `rljax.make("MountainCarContinuous-v0")` truncates episodes at 999
+    steps. To do nothing earns 0, and to drive a little less, so that learners often end
+    with nothing.
+
+    Source: Gymnasium's MountainCarContinuous-v0.
+    """
+
+    force: float = 0.0015
+    """F, change of the velocity in a step at full throttle."""
+    goal_position: float = 0.45
+    """x_goal, −0.4 at least."""
+
+    @property
+    def action_space(self) -> spaces.Box:
+        """From full throttle backwards, −1, to full throttle forwards, 1."""
+        return spaces.Box(-1.0, 1.0, (1,))
+
+    def step(
+        self, state: MountainCarState, action: jax.Array, key: jax.Array
+    ) -> tuple[MountainCarState, TimeStep]:
+        """Drives for a step; this is deterministic and ignores `key`."""
+        del key
+        action = spaces.check_element(
+            self.action_space, action, "MountainCarContinuous's action"
+        )
+        state, time_step = self._drive(state, jnp.clip(action[0], -1.0, 1.0))
+        earned = jnp.where(time_step.terminated, 100.0, 0.0)
+        reward = earned - 0.1 * jnp.square(action[0])
+        return state, time_step._replace(reward=reward)
 
 
 def _vector(*bounds: float) -> jax.Array | np.ndarray:
@@ -129,7 +190,12 @@ def _vector(*bounds: float) -> jax.Array | np.ndarray:
 
 
 def _picture(
-    x: float, *, min_position: float, goal_position: float, size: int
+    x: float,
+    *,
+    min_position: float,
+    goal_position: float,
+    max_position: float,
+    size: int,
 ) -> np.ndarray:
     """A car on a hill between a wall and a flag, [size / 2, size, 3]."""
     enlarged = 4  # it is drawn larger and reduced, so that edges are smooth
@@ -137,7 +203,7 @@ def _picture(
     image = pil.Image.new("RGB", (width, height), pictures.PAPER)
     draw = pil.ImageDraw.Draw(image)
     unit = width / 100
-    scale = 0.9 * width / (goal_position - min_position)
+    scale = 0.9 * width / (max_position - min_position)
 
     def place(x):
         """Column and row of the ground at a position."""
@@ -145,7 +211,7 @@ def _picture(
         return column, (0.55 - 0.33 * math.sin(3 * x)) * height
 
     margin = 0.05 * width / scale
-    edges = np.linspace(min_position - margin, goal_position + margin, 200)
+    edges = np.linspace(min_position - margin, max_position + margin, 200)
     ground = [place(float(edge)) for edge in edges]
     draw.polygon([(0, height), *ground, (width, height)], pictures.LINE)
     draw.line(ground, pictures.INK, round(0.8 * unit))

@@ -10,7 +10,7 @@ from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
 from rljax.envs.gridworld import GridWorld
 from rljax.envs.minatar import Asterix, Breakout, Freeway, SpaceInvaders
-from rljax.envs.mountaincar import MountainCar
+from rljax.envs.mountaincar import MountainCar, MountainCarContinuous
 from rljax.envs.pendulum import Pendulum
 from rljax.envs.wrappers import TimeLimit
 from rljax.types import Env
@@ -42,6 +42,7 @@ _grid = functools.partial(_entry, GridWorld, "layout")
 ENVS: dict[str, tuple[Callable[..., Env], tuple[str, ...]]] = {
     "CartPole-v1": _entry(CartPole, max_steps=500),
     "MountainCar-v0": _entry(MountainCar, max_steps=200),
+    "MountainCarContinuous-v0": _entry(MountainCarContinuous, max_steps=999),
     "Pendulum-v1": _entry(Pendulum, max_steps=200),
     "GridWorld-5x5": _grid(layout=gridmaps.GRID_5X5),
     "GridWorld-7x7": _grid(layout=gridmaps.GRID_7X7),

@@ -12,7 +12,7 @@ from figures import common
 from rljax import exploration, parallel, random, rollout
 from rljax.plotting import figures
 
-ENV = rljax.MountainCar()
+ENV = rljax.MountainCar(max_position=0.5)
 LOW, HIGH = (
     np.asarray(ENV.observation_space.low),
     np.asarray(ENV.observation_space.high),

@@ -99,6 +99,7 @@ def test_bad_input_is_refused(call, error, message):
         # side as often as it goes where it should.
         ("CartPole-v1", 500, None, {"gravity": 9.8}),
         ("MountainCar-v0", 200, None, {"gravity": 0.0025}),
+        ("MountainCarContinuous-v0", 999, None, {"force": 0.0015}),
         ("Pendulum-v1", 200, None, {"gravity": 10}),
         ("GridWorld-5x5", None, 25, {"step_reward": -0.01, "slip": None}),
         ("GridWorld-7x7", None, 49, {"step_reward": -0.01, "slip": None}),

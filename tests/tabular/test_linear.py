@@ -12,7 +12,7 @@ from rljax import exploration, rollout, struct, testing
 from tests.oracles import exploration as rules
 from tests.oracles import linear as oracle
 
-CAR = rljax.MountainCar()
+CAR = rljax.MountainCar(max_position=0.5)
 LOW, HIGH = (-1.2, -0.07), (0.5, 0.07)
 # A goal that is near and a limit that cuts episodes.
 SHORT = rljax.TimeLimit(rljax.MountainCar(force=0.02, goal_position=-0.35), 9)
