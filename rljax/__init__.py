@@ -33,6 +33,7 @@ from rljax import (
 )
 from rljax.agents import PPO, ActorCritic, Reinforce
 from rljax.envs import (
+    Acrobot,
     BernoulliBandit,
     CartPole,
     FiniteMDP,
@@ -87,6 +88,7 @@ __all__ = [
     "PPO",
     "PPOKL",
     "RLOO",
+    "Acrobot",
     "ActorCritic",
     "Agent",
     "BernoulliBandit",

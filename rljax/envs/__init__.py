@@ -1,6 +1,7 @@
 """Environments. None of them imports an agent."""
 
 from rljax.envs import minatar
+from rljax.envs.acrobot import Acrobot
 from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
 from rljax.envs.finite import FiniteMDP
@@ -11,6 +12,7 @@ from rljax.envs.registry import make
 from rljax.envs.wrappers import TimeLimit
 
 __all__ = [
+    "Acrobot",
     "BernoulliBandit",
     "CartPole",
     "FiniteMDP",

@@ -166,10 +166,42 @@ def pendulum(theta: float, *, size: int) -> np.ndarray:
     draw.ellipse(_square(middle, middle, length + thickness), _SAFE)
     draw.ellipse(_square(middle, middle - length, 1.5 * thickness), GOLD)
     end = middle + length * math.sin(theta), middle - length * math.cos(theta)
-    draw.line((middle, middle, *end), _POLE, round(2 * thickness))
-    draw.ellipse(_square(*end, thickness), _POLE)
-    draw.ellipse(_square(middle, middle, 1.4 * thickness), INK)
-    draw.ellipse(_square(middle, middle, 0.5 * thickness), PAPER)
+    _rod(draw, (middle, middle), end, thickness, _POLE)
+    return np.array(image.reduce(_ENLARGED))
+
+
+def acrobot(
+    theta_1: float,
+    theta_2: float,
+    *,
+    length_1: float,
+    length_2: float,
+    goal_height: float,
+    size: int,
+) -> np.ndarray:
+    """Two links that hang from the middle, [size, size, 3]; the line is the goal.
+
+    The end can reach no point outside of the pale disc. A goal higher than the picture
+    is not seen.
+    """
+    pil, width = pillow(), size * _ENLARGED
+    image = pil.Image.new("RGB", (width, width), PAPER)
+    draw = pil.ImageDraw.Draw(image)
+    unit, middle = width / 100, width / 2
+    scale, thickness = 43 * unit / (length_1 + length_2), 2.4 * unit
+    draw.ellipse(_square(middle, middle, 43 * unit + thickness), _SAFE)
+    line = middle - goal_height * scale
+    draw.rectangle((0, line - 0.5 * unit, width, line + 0.5 * unit), GOLD)
+
+    def along(start, angle, length):
+        """Where a link ends that starts there; the angle is from straight down."""
+        right, down = math.sin(angle) * scale, math.cos(angle) * scale
+        return start[0] + length * right, start[1] + length * down
+
+    joint = along((middle, middle), theta_1, length_1)
+    end = along(joint, theta_1 + theta_2, length_2)
+    _rod(draw, (middle, middle), joint, thickness, _POLE)
+    _rod(draw, joint, end, thickness, AGENT)
     return np.array(image.reduce(_ENLARGED))
 
 
@@ -319,6 +351,20 @@ def _mark(name: str, length: int) -> tuple[Any, Any]:
         tip, back = (left, right) if shape == "left" else (right, left)
         draw.polygon([(tip, side / 2), (back, top), (back, bottom)], 255)
     return pil.Image.new("RGB", (length, length), color), mask.reduce(_ENLARGED)
+
+
+def _rod(
+    draw: Any,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    thickness: float,
+    color: str,
+) -> None:
+    """A rod with a round end that turns about a pin at its start."""
+    draw.line((start, end), color, round(2 * thickness))
+    draw.ellipse(_square(*end, thickness), color)
+    draw.ellipse(_square(*start, 1.4 * thickness), INK)
+    draw.ellipse(_square(*start, 0.5 * thickness), PAPER)
 
 
 def _square(x: float, y: float, half: float) -> tuple[float, float, float, float]:

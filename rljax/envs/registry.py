@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rljax.envs import gridmaps
+from rljax.envs.acrobot import Acrobot
 from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.cartpole import CartPole
 from rljax.envs.gridworld import GridWorld
@@ -44,6 +45,7 @@ ENVS: dict[str, tuple[Callable[..., Env], tuple[str, ...]]] = {
     "MountainCar-v0": _entry(MountainCar, max_steps=200),
     "MountainCarContinuous-v0": _entry(MountainCarContinuous, max_steps=999),
     "Pendulum-v1": _entry(Pendulum, max_steps=200),
+    "Acrobot-v1": _entry(Acrobot, max_steps=500),
     "GridWorld-5x5": _grid(layout=gridmaps.GRID_5X5),
     "GridWorld-7x7": _grid(layout=gridmaps.GRID_7X7),
     "FrozenLake-4x4": _grid(

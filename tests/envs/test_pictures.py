@@ -39,6 +39,7 @@ def pole(x=0.0, theta=0.0, size=400, **settings):
     ("name", "shape"),
     [
         ("CartPole-v1", (200, 400, 3)),
+        ("Acrobot-v1", (400, 400, 3)),
         ("MountainCar-v0", (200, 400, 3)),
         ("MountainCarContinuous-v0", (200, 400, 3)),
         ("Pendulum-v1", (400, 400, 3)),
@@ -367,6 +368,7 @@ def test_what_a_user_s_render_returns_must_be_a_picture(picture, key):
 
 ENVS = (
     rljax.CartPole(),
+    rljax.Acrobot(),
     rljax.MountainCar(),
     rljax.MountainCarContinuous(),
     rljax.Pendulum(),

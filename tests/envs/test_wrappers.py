@@ -98,6 +98,7 @@ def test_bad_input_is_refused(call, error, message):
         # Limits and rewards as Gymnasium registers them; its FrozenLake slips to either
         # side as often as it goes where it should.
         ("CartPole-v1", 500, None, {"gravity": 9.8}),
+        ("Acrobot-v1", 500, None, {"gravity": 9.8}),
         ("MountainCar-v0", 200, None, {"gravity": 0.0025}),
         ("MountainCarContinuous-v0", 999, None, {"force": 0.0015}),
         ("Pendulum-v1", 200, None, {"gravity": 10}),
