@@ -9,13 +9,14 @@ from rljax.envs.gridworld import GridWorld
 from rljax.envs.mountaincar import MountainCar, MountainCarContinuous
 from rljax.envs.pendulum import Pendulum
 from rljax.envs.registry import make
-from rljax.envs.wrappers import TimeLimit
+from rljax.envs.wrappers import FrameStack, TimeLimit
 
 __all__ = [
     "Acrobot",
     "BernoulliBandit",
     "CartPole",
     "FiniteMDP",
+    "FrameStack",
     "GaussianBandit",
     "GridWorld",
     "MountainCar",
