@@ -42,6 +42,8 @@ class Built:
     """
 
     make: Callable[..., Any]
+    label: str = "network"
+    """What messages call it."""
 
     def init(self, key: jax.Array, obs: Any) -> Parts:
         """The parameters of a new module.
@@ -61,10 +63,10 @@ class Built:
             module = self.make(key)
         if not callable(module):
             raise TypeError(
-                "network must build a module that is called with an observation, "
-                f"built a {type(module).__name__}."
+                f"{self.label} must build a module that is called with an "
+                f"observation, built a {type(module).__name__}."
             )
-        return _of_nnx(module) if _is_nnx(module) else _of_tree(module)
+        return (_of_nnx if _is_nnx(module) else _of_tree)(module, self.label)
 
     def apply(self, params: Parts, obs: Any) -> Any:
         """What the module returns for one observation."""
@@ -111,25 +113,25 @@ def _is_nnx(module: Any) -> bool:
     return any(cls.__module__.startswith("flax.nnx") for cls in type(module).__mro__)
 
 
-def _of_nnx(module: Any) -> Parts:
+def _of_nnx(module: Any, label: str) -> Parts:
     from flax import nnx
 
     graph, params, others = nnx.split(module, nnx.Param, ...)
     if jax.tree.leaves(others):
         raise TypeError(
-            "network must hold parameters alone, as agents carry no other state; "
+            f"{label} must hold parameters alone, as agents carry no other state; "
             f"{type(module).__name__} holds {list(others)} besides."
         )
     return Parts(params, _MergeNnx(graph))
 
 
-def _of_tree(module: Any) -> Parts:
+def _of_tree(module: Any, label: str) -> Parts:
     leaves, structure = jax.tree.flatten(module)
     arrays = [x for x in leaves if hasattr(x, "dtype")]
     for x in arrays:
         if not isinstance(x, jax.Array) or not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(
-                "network must hold parameters alone, floating arrays of JAX; "
+                f"{label} must hold parameters alone, floating arrays of JAX; "
                 f"{type(module).__name__} holds a {type(x).__name__} of {x.dtype} "
                 f"{list(x.shape)}. Make it a static field, or a constant in __call__."
             )

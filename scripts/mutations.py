@@ -27,7 +27,7 @@ RETURNS, LOSSES, DISTRIBUTIONS = (
     "losses.py",
     "distributions/categorical.py",
 )
-BASE, PPO = "agents/base.py", "agents/ppo.py"
+BASE, CRITIC, PPO = "agents/base.py", "agents/critic.py", "agents/ppo.py"
 TABULAR, Q_LEARNING = "tabular/agent.py", "tabular/q_learning.py"
 UPDATES = "agents/test_updates.py"
 
@@ -250,14 +250,14 @@ MUTATIONS = [
     ),
     Mutation(
         "bootstrapping from the observation after the reset",
-        BASE,
+        CRITIC,
         "self.over_steps(params, trajectory.next_obs)",
         "self.over_steps(params, jnp.roll(trajectory.obs, -1, 0))",
         UPDATES,
     ),
     Mutation(
         "the critic's target lacks the value: advantages alone",
-        BASE,
+        CRITIC,
         "return advantages, advantages + values, values",
         "return advantages, advantages, values",
         UPDATES,
@@ -278,7 +278,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the value loss enters the shared trunk with the wrong sign",
-        "networks.py",
+        "networks/perceptrons.py",
         "value = mlp_apply(params.critic, x, activation)",
         "x = 2 * jax.lax.stop_gradient(x) - x if params.trunk else x\n"
         "    value = mlp_apply(params.critic, x, activation)",
@@ -286,14 +286,14 @@ MUTATIONS = [
     ),
     Mutation(
         "the heads' biases left out",
-        "networks.py",
+        "networks/perceptrons.py",
         "x = ACTIVATIONS[activation](x) @ layer.kernel + layer.bias",
         "x = ACTIVATIONS[activation](x) @ layer.kernel",
         UPDATES,
     ),
     Mutation(
         "He initialisation by the number of outputs",
-        "networks.py",
+        "networks/perceptrons.py",
         'variance_scaling(2.0, "fan_in", "normal")',
         'variance_scaling(2.0, "fan_out", "normal")',
         "test_networks.py",

@@ -258,11 +258,32 @@ def test_observations_may_be_trees_for_a_network_that_reads_them(kind, key):
         return metrics.agent["policy_loss"], out.episode_returns
 
     assert [x.shape for x in jax.eval_shape(run, key)] == [(2,), (2,)]
-    for own in (rljax.PPO(), rljax.Reinforce()):
-        with pytest.raises(TypeError, match=r"own networks take .*Pass \w+.network="):
-            rljax.train(own, env, key, num_updates=1)
     with pytest.raises(TypeError, match="QLearning keeps a table over finitely many"):
         rljax.train(rljax.QLearning(), env, key, num_updates=1)
+
+
+class Angle(spaces.Space):
+    """A space of the user's."""
+
+    shape, dtype = (), float
+
+    def sample(self, key):
+        return jax.random.uniform(key, (), float, 0, 2 * np.pi)
+
+    def contains(self, value):
+        return (value >= 0) & (value < 2 * np.pi)
+
+
+def test_own_networks_refuse_spaces_that_they_do_not_know(key):
+    @struct.dataclass
+    class Turning(Senses):
+        @property
+        def observation_space(self):
+            return {"place": spaces.Box(-1.0, 1.0, (3,)), "sign": Angle()}
+
+    for own in (rljax.PPO(), rljax.Reinforce()):
+        with pytest.raises(TypeError, match=r"own networks take .*Pass \w+.network="):
+            rljax.train(own, Turning(), key, num_updates=1)
 
 
 def test_a_tree_of_observations_must_be_that_of_its_space(key):

@@ -3,6 +3,7 @@
 import functools
 
 import equinox as eqx
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ from flax import nnx
 
 import rljax
 from rljax import modules, testing
+from tests.scenes import Scene
 
 ENV = rljax.make("CartPole-v1")
 OBS = jnp.array([0.1, -0.2, 0.3, 0.4])
@@ -175,3 +177,133 @@ def test_an_init_apply_pair_is_taken_as_it_is():
     pair = Pair()
     assert rljax.PPO(network=pair).network is pair
     assert isinstance(rljax.PPO(network=EqxNet).network, modules.Built)
+
+
+def floating(picture):
+    """Bytes as `network` gets them, or what an encoder gets, already scaled."""
+    scale = 200.0 if picture.dtype == jnp.uint8 else 1.0
+    return picture.astype(jnp.float32) / scale
+
+
+class LinenEncoder(nn.Module):
+    """A picture's features, with what else is observed."""
+
+    @nn.compact
+    def __call__(self, obs):
+        if not isinstance(obs, dict):
+            return nn.relu(nn.Conv(4, (3, 3), padding="VALID")(floating(obs)))
+        features = nn.relu(nn.Conv(4, (3, 3))(floating(obs["picture"])))
+        mode = nn.Embed(3, 2)(obs["mode"])
+        return jnp.concatenate([features.ravel(), obs["place"], mode])
+
+
+class LinenNet(nn.Module):
+    @nn.compact
+    def __call__(self, obs):
+        x = LinenEncoder()(obs).ravel()
+        return nn.Dense(2)(x), nn.Dense(1)(x).squeeze(-1)
+
+
+class NnxEncoder(nnx.Module):
+    def __init__(self, rngs):
+        self.convolution = nnx.Conv(2, 4, (3, 3), padding="VALID", rngs=rngs)
+        self.embedding = nnx.Embed(3, 2, rngs=rngs)
+
+    def __call__(self, obs):
+        if not isinstance(obs, dict):
+            return nnx.relu(self.convolution(floating(obs)[None])[0])
+        features = nnx.relu(self.convolution(floating(obs["picture"])[None])[0])
+        mode = self.embedding(obs["mode"])
+        return jnp.concatenate([features.ravel(), obs["place"], mode])
+
+
+class NnxPictureNet(nnx.Module):
+    def __init__(self, rngs, inputs=24):
+        self.encoder = NnxEncoder(rngs)
+        self.heads = nnx.Linear(inputs, 3, rngs=rngs)
+
+    def __call__(self, obs):
+        out = self.heads(self.encoder(obs).ravel())
+        return out[:2], out[2]
+
+
+class EqxEncoder(eqx.Module):
+    convolution: eqx.nn.Conv2d
+    embedding: eqx.nn.Embedding
+
+    def __init__(self, key):
+        keys = jax.random.split(key)
+        self.convolution = eqx.nn.Conv2d(2, 4, 3, key=keys[0])
+        self.embedding = eqx.nn.Embedding(3, 2, key=keys[1])
+
+    def __call__(self, obs):
+        picture = obs["picture"] if isinstance(obs, dict) else obs
+        channels_first = jnp.moveaxis(floating(picture), -1, 0)
+        features = jax.nn.relu(self.convolution(channels_first))
+        if not isinstance(obs, dict):
+            return features
+        mode = self.embedding(obs["mode"])
+        return jnp.concatenate([features.ravel(), obs["place"], mode])
+
+
+class EqxPictureNet(eqx.Module):
+    encoder: EqxEncoder
+    heads: eqx.nn.Linear
+
+    def __init__(self, key, inputs=24):
+        keys = jax.random.split(key)
+        self.encoder = EqxEncoder(keys[0])
+        self.heads = eqx.nn.Linear(inputs, 3, key=keys[1])
+
+    def __call__(self, obs):
+        out = self.heads(self.encoder(obs).ravel())
+        return out[:2], out[2]
+
+
+def settings(library, kind):
+    """A library's module as `network` and as `encoder`, for observations of a kind."""
+    inputs = {"picture": 24, "tree": 29}[kind]
+    network, encoder = {
+        "linen": (LinenNet(), LinenEncoder()),
+        "nnx": (functools.partial(NnxPictureNet, inputs=inputs), NnxEncoder),
+        "equinox": (lambda key: EqxPictureNet(key, inputs), EqxEncoder),
+    }[library]
+    return {"network": network}, {"encoder": encoder}
+
+
+LIBRARIES = pytest.mark.parametrize("library", ["linen", "nnx", "equinox"])
+KINDS = pytest.mark.parametrize("kind", ["picture", "tree"])
+
+
+@LIBRARIES
+@KINDS
+def test_modules_read_pictures_and_trees_as_network_and_as_encoder(library, kind, key):
+    env = Scene(kind)
+
+    def started(key, given):
+        agent = rljax.PPO(num_minibatches=2, **SMALL, **given)
+        state = agent.init(key, env)
+        obs = env.reset(key)[1]
+        return agent.greedy(state, obs), agent.value(state, obs)
+
+    for given in settings(library, kind):
+        out = jax.eval_shape(lambda key, given=given: started(key, given), key)
+        assert [x.shape for x in out] == [(), ()]
+
+
+@pytest.mark.slow
+@LIBRARIES
+@KINDS
+@pytest.mark.parametrize("role", [0, 1], ids=["network", "encoder"])
+def test_modules_learn_to_see(library, kind, role, key):
+    agent = rljax.PPO(
+        num_envs=32,
+        rollout_length=8,
+        hidden_sizes=(16,),
+        learning_rate=5e-3,
+        **settings(library, kind)[role],
+    )
+    env = Scene(kind)
+    state, _ = rljax.train(agent, env, key, num_updates=80)
+    out = rljax.evaluate(agent, state.agent_state, env, key, num_episodes=200)
+    assert out.episode_returns.mean() > 0.9

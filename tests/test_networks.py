@@ -9,6 +9,9 @@ import pytest
 
 import rljax
 from rljax import networks, spaces, struct
+from tests.conftest import enable_x64
+from tests.oracles import networks as oracle
+from tests.scenes import Scene
 
 
 def test_he_normal_has_variance_2_over_inputs(key):
@@ -205,3 +208,277 @@ def test_a_network_of_the_wrong_shape_is_refused(key, flax_actor_critic):
     agent = rljax.PPO(network=flax_actor_critic(3))
     with pytest.raises(ValueError, match=r"PPO.network.apply must return .*\(2,\)"):
         agent.init(key, rljax.CartPole())
+
+
+def vector(obs):
+    """The tree of a scene as its own networks read it, by NumPy."""
+    one_hot = [np.eye(2)[obs["many"][0]], np.eye(3)[obs["many"][1]]]
+    picture = np.asarray(obs["picture"], float).ravel() / 200
+    return np.concatenate([*one_hot, np.eye(3)[obs["mode"]], picture, obs["place"]])
+
+
+@pytest.mark.parametrize("kind", [rljax.ActorCritic, rljax.Reinforce])
+def test_a_tree_of_observations_is_read_as_one_vector(kind):
+    # In the order in which JAX flattens a dictionary, by name.
+    env = Scene("tree")
+    agent = kind(num_envs=2, rollout_length=4, hidden_sizes=())
+    state = jax.jit(agent.init)(jax.random.key(0), env)
+    _, obs = env.reset(jax.random.key(1))
+    x = vector(obs)
+    layers = {leaf.shape: leaf for leaf in jax.tree.leaves(state.params)}
+    expected = x @ layers[x.size, 2] + layers[2,]
+    np.testing.assert_allclose(agent.logits(state, obs), expected, rtol=1e-5)
+    if kind is rljax.ActorCritic:
+        expected = x @ layers[x.size, 1][:, 0] + layers[1,][0]
+        np.testing.assert_allclose(agent.value(state, obs), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("space", "obs", "read"),
+    [
+        (spaces.Box(-2, 2, (), jnp.int32), jnp.int32(1), [0.75]),
+        (spaces.Box(0, np.inf, (), jnp.int32), jnp.int32(7), [7.0]),
+        (spaces.MultiDiscrete((2, 3)), jnp.array([1, 0]), [0, 1, 1, 0, 0]),
+        (
+            (spaces.Discrete(2), {"a": spaces.Box(0, 1, (1, 2))}),
+            (jnp.int32(0), {"a": jnp.array([[0.5, -3.0]])}),
+            [1, 0, 0.5, -3],
+        ),
+    ],
+    ids=str,
+)
+def test_what_no_layer_reads_by_itself_becomes_a_vector(space, obs, read):
+    reading = networks.reading_of(space)
+    assert reading.width == len(read)
+    assert not reading.is_trivial
+    found = networks.Reader((), reading).read(obs)
+    np.testing.assert_allclose(found, read)
+    assert found.dtype == jnp.result_type(float)
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Discrete(3), spaces.Box(-1, 1, (2,)), spaces.Box(-1, 1, (2, 3))]
+)
+def test_plain_observations_are_read_without_a_reader(space):
+    assert networks.reading_of(space).is_trivial
+
+
+def test_an_encoder_gets_integers_in_the_unit_interval_and_the_rest_as_it_is():
+    env = Scene("tree")
+    _, obs = env.reset(jax.random.key(1))
+    reading = networks.reading_of(env.observation_space)
+    params = networks.Encoded((), ())
+    read = networks.Reader(params, reading).read(obs)
+    np.testing.assert_allclose(read["picture"], np.asarray(obs["picture"]) / 200.0)
+    for name in ("place", "mode", "many"):
+        assert read[name] is obs[name]
+
+
+TWO_LAYERS = networks.CNN((3, 2), (3, 2), (2, 1), activation="tanh")
+
+
+def test_convolutions_and_their_gradients_equal_loops():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, 7, 8, 2))
+    with enable_x64():
+        params = jax.jit(TWO_LAYERS.init)(jax.random.key(0), jnp.zeros((7, 8, 2)))
+        params = jax.tree.map(lambda x: x + 0.1, params)  # the biases, too
+        weights = rng.normal(size=(2, 2, 2, 2))
+
+        def loss(params, images):
+            out = jax.vmap(lambda x: TWO_LAYERS.apply(params, x))(images)
+            return jnp.sum(out * weights), out
+
+        (_, out), grads = jax.jit(
+            jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+        )(params, jnp.asarray(images))
+    (k1, b1), (k2, b2) = jax.tree.map(np.asarray, [tuple(x) for x in params])
+    expected = [0, 0, 0, 0]
+    for x, w, found, d_image in zip(images, weights, out, grads[1], strict=True):
+        h = np.tanh(oracle.convolution(x, k1, b1, 2))
+        y = np.tanh(oracle.convolution(h, k2, b2, 1))
+        np.testing.assert_allclose(found, y, rtol=1e-10)
+        d_h, d_k2, d_b2 = oracle.convolution_gradient(h, k2, 1, w * (1 - y**2))
+        d_x, d_k1, d_b1 = oracle.convolution_gradient(x, k1, 2, d_h * (1 - h**2))
+        np.testing.assert_allclose(d_image, d_x, rtol=1e-9, atol=1e-12)
+        pairs = zip(expected, (d_k1, d_b1, d_k2, d_b2), strict=True)
+        expected = [total + one for total, one in pairs]
+    for found, total in zip(jax.tree.leaves(grads[0]), expected, strict=True):
+        np.testing.assert_allclose(found, total, rtol=1e-9, atol=1e-12)
+
+
+def test_kernels_are_orthogonal_at_first():
+    layers = jax.jit(TWO_LAYERS.init)(jax.random.key(0), jnp.zeros((7, 8, 2)))
+    assert [x.kernel.shape for x in layers] == [(3, 3, 2, 3), (2, 2, 3, 2)]
+    for kernel, bias in layers:
+        matrix = np.reshape(kernel, (-1, kernel.shape[3]))
+        np.testing.assert_allclose(
+            matrix.T @ matrix, 2 * np.eye(len(bias)), rtol=1e-5, atol=1e-5
+        )
+        np.testing.assert_array_equal(bias, 0.0)
+
+
+def test_steps_and_environments_are_one_batch_of_a_convolution():
+    def loss(params, obs):
+        over_steps = jax.vmap(jax.vmap(lambda x: TWO_LAYERS.apply(params, x)))
+        return jnp.sum(jnp.square(over_steps(obs)))
+
+    params = jax.eval_shape(TWO_LAYERS.init, jax.random.key(0), jnp.zeros((7, 8, 2)))
+    images = jax.ShapeDtypeStruct((5, 4, 7, 8, 2), jnp.float32)
+    text = jax.jit(jax.grad(loss)).lower(params, images).as_text()
+    lines = [x for x in text.splitlines() if "stablehlo.convolution" in x]
+    # Forward two; back two to the kernels, summed over the batch, and one between.
+    assert len(lines) == 5
+    assert "while" not in text
+    results = [line.rsplit("tensor<", 1)[1].split(">")[0] for line in lines]
+    forward = ["20x3x3x3xf32", "20x2x2x2xf32"]  # T · N = 20 images
+    back = ["20x3x3x3xf32", "3x3x2x3xf32", "2x2x3x2xf32"]
+    assert sorted(results) == sorted(forward + back)
+
+
+@pytest.mark.parametrize(
+    ("cnn", "image", "features"),
+    [
+        (networks.CNN(), (10, 10, 4), (8, 8, 16)),  # Young and Tian (2019)
+        (networks.CNN.atari(), (84, 84, 4), (7, 7, 64)),  # Mnih et al. (2015)
+    ],
+)
+def test_published_encoders_have_their_features(cnn, image, features):
+    cnn.check_observations(spaces.Box(0, 255, image, jnp.uint8), "PPO.encoder")
+
+    def run(obs):
+        return cnn.apply(cnn.init(jax.random.key(0), obs), obs)
+
+    assert jax.eval_shape(run, jnp.zeros(image)).shape == features
+
+
+@pytest.mark.parametrize(
+    ("settings", "space", "message"),
+    [
+        ({"channels": (4, 4)}, None, "one entry for each layer, got 2 channels, 1 ker"),
+        (dict.fromkeys(("channels", "kernel_sizes", "strides"), ()), None, "one entry"),
+        ({"strides": (0,)}, None, r"CNN.strides\[0\] must be at least 1"),
+        ({"activation": "selu"}, None, "CNN.activation must be one of"),
+        ({}, spaces.Box(0, 1, (4,)), r"PPO.encoder = CNN reads one image, a Box of"),
+        ({}, {"a": spaces.Box(0, 1, (9, 9, 1))}, "reads one image, a Box of"),
+        ({}, spaces.Box(0, 1, (2, 9, 1)), "must fit into .*: 3 is more than 2"),
+        (
+            {"channels": (4, 4), "kernel_sizes": (3, 4), "strides": (3, 1)},
+            spaces.Box(0, 1, (12, 11, 1)),
+            "must fit into .*: 4 is more than 3",
+        ),
+    ],
+)
+def test_images_and_layers_that_do_not_fit_are_refused(settings, space, message):
+    with pytest.raises(ValueError, match=message):
+        networks.CNN(**settings).check_observations(space, "PPO.encoder")
+
+
+class Encoder:
+    """Returns what it is told to."""
+
+    def __init__(self, output):
+        self.output = output
+
+    def init(self, key, obs):
+        return {"w": jnp.ones(())}
+
+    def apply(self, params, obs):
+        return self.output(params["w"], obs)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    "env", [Scene(), rljax.make("Pendulum-v1")], ids=["picture", "pendulum"]
+)
+def test_hidden_layers_read_what_the_encoders_return(shared, env, key):
+    encoder = Encoder(lambda w, obs: w * jnp.stack([obs, obs**2]))
+    agent = rljax.ActorCritic(
+        hidden_sizes=(3,), encoder=encoder, shared_network=shared, num_envs=2
+    )
+    state = jax.jit(agent.init)(key, env)
+    _, obs = env.reset(jax.random.key(1))
+    params, scale = state.params, 200 if env == Scene() else 1
+    if env != Scene():
+        params, log_scale = params
+        np.testing.assert_array_equal(log_scale, 0.0)
+    else:
+        params = params.params  # of a reader
+    encoders, heads = params
+    assert len(encoders) == (1 if shared else 2)
+    assert len(heads.trunk) == (1 if shared else 0)
+    # Each encoder's own parameter: the critic's differs from the actor's.
+    different = tuple({"w": jnp.full((), i + 2.0)} for i in range(len(encoders)))
+    swapped = jax.tree.unflatten(
+        jax.tree.structure(state.params),
+        jax.tree.leaves(different) + jax.tree.leaves(state.params)[len(encoders) :],
+    )
+    out, value = agent.apply(swapped, obs)
+    x = np.asarray(obs, float) / scale
+    x = np.stack([x, x**2]).ravel()
+    logits, _ = networks.actor_critic_apply(heads, jnp.asarray(2 * x, float), "relu")
+    _, expected = networks.actor_critic_apply(
+        heads, jnp.asarray((2 if shared else 3) * x, float), "relu"
+    )
+    found = out if env == Scene() else out[0]
+    np.testing.assert_allclose(found, logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"encoder": 3}, TypeError, r"PPO.encoder must have init.key, obs. and .* int"),
+        ({"encoder": networks.CNN}, TypeError, "PPO.encoder must .* Got the class CNN"),
+        (
+            {"encoder": networks.CNN(), "network": networks.CNN()},
+            ValueError,
+            "PPO.encoder is for the agent's own network and .* beside PPO.network",
+        ),
+        (
+            {"encoder": Encoder(lambda w, obs: (w, w))},
+            TypeError,
+            "PPO.encoder.apply must return one floating array, returns",
+        ),
+        (
+            {"encoder": Encoder(lambda w, obs: jnp.zeros(3, jnp.int32))},
+            TypeError,
+            "PPO.encoder.apply must return one floating array, returns",
+        ),
+        (
+            {"encoder": networks.CNN(kernel_sizes=(5,))},
+            ValueError,
+            r"PPO.encoder.kernel_sizes must fit into .*: 5 is more than 4",
+        ),
+        ({"encoder": lambda key: 5}, TypeError, "encoder must build a module that is"),
+    ],
+)
+def test_encoders_that_do_not_fit_are_refused(settings, error, message, key):
+    with pytest.raises(error, match=message):
+        jax.eval_shape(lambda key: rljax.PPO(**settings).init(key, Scene()), key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [True, False])
+def test_ppo_learns_to_see(shared, key):
+    agent = rljax.PPO(
+        num_envs=32,
+        rollout_length=8,
+        hidden_sizes=(16,),
+        learning_rate=5e-3,
+        encoder=networks.CNN(channels=(8,)),
+        shared_network=shared,
+    )
+    state, _ = rljax.train(agent, Scene(), key, num_updates=60)
+    out = rljax.evaluate(agent, state.agent_state, Scene(), key, num_episodes=200)
+    assert out.episode_returns.mean() > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent_class", [rljax.PPO, rljax.Reinforce])
+def test_own_networks_learn_from_a_tree(agent_class, key):
+    agent = agent_class(num_envs=64, rollout_length=4, learning_rate=5e-3)
+    env = Scene("tree")
+    state, _ = rljax.train(agent, env, key, num_updates=60)
+    out = rljax.evaluate(agent, state.agent_state, env, key, num_episodes=200)
+    assert out.episode_returns.mean() > 0.95

@@ -1,7 +1,8 @@
 """Policy-gradient agents. None of them imports an environment."""
 
 from rljax.agents.actor_critic import ActorCritic
-from rljax.agents.base import ActorCriticAgent, AgentState, PolicyAgent
+from rljax.agents.base import AgentState, PolicyAgent
+from rljax.agents.critic import ActorCriticAgent
 from rljax.agents.ppo import PPO
 from rljax.agents.reinforce import Reinforce
 

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from rljax import losses, struct
-from rljax.agents.base import ActorCriticAgent, AgentState
+from rljax.agents.base import AgentState
+from rljax.agents.critic import ActorCriticAgent
 from rljax.types import Transition
 
 

@@ -1,10 +1,9 @@
 """What policy-gradient agents share: their fields, their state, and a gradient step.
 
-`PolicyAgent` has a policy alone, `ActorCriticAgent` a critic besides. An agent derived
-from one of them shows its equation, the fields of its own, and `update`.
+`PolicyAgent` has a policy alone, `critic.ActorCriticAgent` a critic besides. An agent
+derived from one of them shows its equation, the fields of its own, and `update`.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -13,9 +12,9 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from rljax import checks, distributions, modules, networks, returns, spaces, struct
+from rljax import checks, distributions, networks, random, struct
 from rljax.distributions import Categorical, Distribution
-from rljax.types import Agent, EnvLike, Transition
+from rljax.types import Agent, EnvLike
 
 
 class AgentState(NamedTuple):
@@ -45,10 +44,12 @@ def adam(
 class PolicyAgent(Agent):
     """A policy network, its optimiser, and rollouts of one length. Abstract.
 
-    The agent's own network reads observations of a Discrete space as one-hot vectors.
-    Those of a Box are flattened; integers between finite bounds, such as images, are
-    scaled to [0, 1], floating ones are read as they are. For any other observations,
-    or to have others read otherwise, pass a `network`.
+    The agent's own network reads a dictionary, a tuple or any tree of observations as
+    one vector. Choices, of a Discrete or MultiDiscrete space, become one-hot vectors.
+    Arrays of a Box are flattened; integers between finite bounds, such as images, are
+    scaled to [0, 1], floating ones are read as they are. An `encoder` comes before the
+    hidden layers. A `network` stands in the place of it all, and reads integers as they
+    are.
 
     The action space says what the policy is: categorical for a Discrete one, one
     categorical for each choice of a MultiDiscrete one, and normal for a Box, squashed
@@ -84,6 +85,11 @@ class PolicyAgent(Agent):
     Discrete space, (mean, log σ), both of its shape, for a Box. Or what builds such a
     module of flax.nnx (from `rngs`) or Equinox (from a key). None: MLPs of
     hidden_sizes."""
+    encoder: Any = struct.static(default=None)
+    """An init/apply pair for one observation that returns an array for the hidden
+    layers to read, flattened, such as `networks.CNN()`; or what builds a module, as for
+    `network`. It gets integers between finite bounds scaled to [0, 1]. All layers are
+    trained together. None: the observation itself."""
     squash: bool = struct.static(default=True)
     """Whether the policy over a Box with finite bounds is a normal one squashed into
     it; else it is a normal one, of which the environment gets the clipped draw."""
@@ -109,20 +115,13 @@ class PolicyAgent(Agent):
                 f"{who}.optimizer must be a function of the learning rate such as "
                 f"optax.sgd, not an optimiser built already, got {self.optimizer!r}."
             )
-        network = self.network
-        if modules.builds_a_module(network):
-            network = modules.Built(network)
-            object.__setattr__(self, "network", network)
-        is_class = isinstance(network, type)
-        if network is not None and (
-            is_class or not isinstance(network, networks.Network)
-        ):
-            raise TypeError(
-                f"{who}.network must have init(key, obs) and apply(params, obs), as a "
-                "flax.linen module has; or be a class or function that builds a module "
-                "of flax.nnx from rngs, or of Equinox from a key, for each seed anew. "
-                f"Got {'the class' if is_class else 'a'} "
-                f"{network.__name__ if is_class else type(network).__name__}."
+        for name in ("network", "encoder"):
+            network = networks.as_network(getattr(self, name), f"{who}.{name}")
+            object.__setattr__(self, name, network)
+        if self.network is not None and self.encoder is not None:
+            raise ValueError(
+                f"{who}.encoder is for the agent's own network and would not be used "
+                f"beside {who}.network. Leave one of them None."
             )
 
     def init(self, key: jax.Array, env: EnvLike) -> Any:
@@ -156,14 +155,19 @@ class PolicyAgent(Agent):
         policy = self.kind_of_policy(env)
         if self.network is not None:
             return self._init_network(env, policy.outputs, key)
-        sizes = (self._num_inputs(env), *self.hidden_sizes, policy.num_outputs)
-        return self._own(networks.mlp_init(sizes, key), policy, env)
+
+        def draw(inputs, key):
+            sizes = (inputs, *self.hidden_sizes, policy.num_outputs)
+            return networks.mlp_init(sizes, key)
+
+        return self._init_own(draw, 1, policy, env, key)
 
     def apply(self, params: Any, obs: Any) -> Any:
         """The network's output for one observation: what the distribution takes."""
         if self.network is not None:
             return self.network.apply(params, obs)
         params, obs, log_scale = networks.opened(params, obs)
+        params, (obs,) = self._encoded(params, obs)
         outputs = networks.mlp_apply(params, obs, self.activation)
         return networks.with_log_scale(outputs, log_scale)
 
@@ -233,137 +237,51 @@ class PolicyAgent(Agent):
         )
         return state, grad_norm
 
-    def _own(self, params: Any, policy: Distribution, env: EnvLike) -> Any:
+    def _init_own(
+        self,
+        draw: Callable[[int, jax.Array], Any],
+        num_encoders: int,
+        policy: Distribution,
+        env: EnvLike,
+        key: jax.Array,
+    ) -> Any:
         """Parameters of the agent's own network, with what its outputs and inputs need.
 
-        A normal policy has log σ, and observations of an integer Box are scaled.
+        `draw(inputs, key)` are those of its layers. A normal policy has log σ,
+        observations have a way to be read, and encoders.
         """
+        who, space = type(self).__name__, env.observation_space
+        reading, label = networks.reading_of(space), f"{who}.encoder"
+        if self.encoder is not None:
+            key, *keys = random.split(key, 1 + num_encoders)
+            encoders, width = networks.init_encoders(self.encoder, env, label, keys)
+            params = networks.Encoded(encoders, draw(width, key))
+        elif None in reading.parts:
+            raise TypeError(
+                f"{who}'s own networks take observations of Discrete, MultiDiscrete "
+                "and Box spaces, and of dictionaries and tuples of them, got "
+                f"{space}. Pass {who}(network=…) for any other."
+            )
+        else:
+            params = draw(reading.width, key)
+        if not reading.is_trivial:
+            params = networks.Reader(params, reading)
         if isinstance(policy, distributions.Normal):
-            shape = policy.outputs[0]
-            params = networks.LogScaled(
-                params, jnp.zeros(shape, jnp.result_type(float))
-            )
-        return networks.scaled(params, env.observation_space)
-
-    def _num_inputs(self, env: EnvLike) -> int:
-        """The length of an observation as a vector, one-hot for a discrete space."""
-        space, who = env.observation_space, type(self).__name__
-        if isinstance(space, spaces.Discrete):
-            return space.n
-        # An integer scalar would be taken for an index: see networks.mlp_apply.
-        if isinstance(space, spaces.Box) and (
-            space.shape or not jnp.issubdtype(space.dtype, jnp.integer)
-        ):
-            return math.prod(space.shape)
-        raise TypeError(
-            f"{who}'s own networks take a Discrete or Box observation space (not a Box "
-            f"of one integer), got {space}. Pass {who}(network=…) for any other."
-        )
-
-    def _init_network(self, env: EnvLike, outputs: Any, key: jax.Array) -> Any:
-        """Parameters of the user's network, once its output is known to fit.
-
-        `outputs` is the tree of shapes that `apply` must return.
-        """
-        who, network, space = type(self).__name__, self.network, env.observation_space
-        if isinstance(self.network, networks.SizedNetwork):
-            self.network.check_observations(space, f"{who}.network")
-        if isinstance(space, spaces.Discrete | spaces.Box):
-            obs = jnp.zeros(space.shape, space.dtype)
-        else:  # a space of the user's, perhaps of several arrays
-            _, obs = jax.eval_shape(env.reset, key)
-            obs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), obs)
-        params = network.init(key, obs)
-        shapes = jax.tree.map(jnp.shape, jax.eval_shape(network.apply, params, obs))
-        if shapes != outputs:
-            raise ValueError(
-                f"{who}.network.apply must return arrays of shapes {outputs} for one "
-                f"observation, got {shapes}."
-            )
+            zeros = jnp.zeros(policy.outputs[0], jnp.result_type(float))
+            params = networks.LogScaled(params, zeros)
         return params
 
+    def _encoded(self, params: Any, obs: Any) -> tuple[Any, tuple[Any, ...]]:
+        """The parameters without encoders, and what these make of an observation."""
+        if self.encoder is None:
+            return params, (obs,)
+        encoded = (self.encoder.apply(one, obs) for one in params.encoders)
+        return params.params, tuple(map(jnp.ravel, encoded))
 
-@struct.dataclass
-class ActorCriticAgent(PolicyAgent):
-    """A policy and a critic V, with advantages from λ-returns. Abstract."""
-
-    shared_network: bool = struct.static(default=True)
-    """Whether actor and critic share the hidden layers."""
-    initialization: Literal["orthogonal", "he_normal"] = struct.static(
-        default="he_normal"
-    )
-    """Weights at first; orthogonal has gains √2, actor 0.01, critic 1."""
-    discount: float = 0.99
-    """γ in [0, 1]."""
-    gae_lambda: float = 1.0
-    """λ in [0, 1] of the advantages: 1 is Monte-Carlo, 0 the one-step TD error."""
-    entropy_coef: float = 0.0
-    """Weight c_H of the entropy bonus."""
-    value_coef: float = 1.0
-    """Weight c_v of the critic's loss, which has a ½ of its own."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        checks.bools(self, "shared_network")
-        checks.choice(self, "initialization", networks.INITIALIZATIONS)
-        checks.reals(self, "discount", "gae_lambda", minimum=0.0, maximum=1.0)
-        checks.reals(self, "entropy_coef", "value_coef", minimum=0.0)
-
-    def init_params(self, key: jax.Array, env: EnvLike) -> Any:
-        """Parameters of the user's network, or of MLPs for policy and value."""
-        checks.scalars(self)
-        policy = self.kind_of_policy(env)
-        if self.network is not None:
-            return self._init_network(env, (policy.outputs, ()), key)
-        params = networks.actor_critic_init(
-            self._num_inputs(env),
-            policy.num_outputs,
-            self.hidden_sizes,
-            key,
-            shared=self.shared_network,
-            initialization=self.initialization,
-        )
-        return self._own(params, policy, env)
-
-    def apply(self, params: Any, obs: Any) -> tuple[Any, jax.Array]:
-        """The network's output for one observation: what the distribution takes, such
-        as logits [A], and the value []."""
-        if self.network is not None:
-            return self.network.apply(params, obs)
-        params, obs, log_scale = networks.opened(params, obs)
-        outputs, value = networks.actor_critic_apply(params, obs, self.activation)
-        return networks.with_log_scale(outputs, log_scale), value
-
-    def outputs(self, state: Any, obs: Any) -> Any:
-        """What the network says of the policy, `apply` without the value."""
-        return self.apply(state.params, obs)[0]
-
-    def value(self, state: Any, obs: Any) -> jax.Array:
-        """The critic's V(obs), []."""
-        return self.apply(state.params, obs)[1]
-
-    def advantages_and_targets(
-        self, params: Any, trajectory: Transition
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Generalised advantages, λ-return targets and values, each [T, N].
-
-        The critic sees every successor as well as every observation, so that a value is
-        bootstrapped from the state that was reached, not from one after a reset.
-        """
-        _, values = self.over_steps(params, trajectory.obs)
-        _, next_values = self.over_steps(params, trajectory.next_obs)
-        (values,) = checks.floating(values=values)
-        over_envs = jax.vmap(returns.gae, in_axes=(1,) * 5 + (None,) * 2, out_axes=1)
-        advantages = over_envs(
-            trajectory.reward,
-            values,
-            next_values,
-            trajectory.terminated,
-            trajectory.truncated,
-            self.discount,
-            self.gae_lambda,
-        )
-        return advantages, advantages + values, values
+    def _init_network(self, env: EnvLike, outputs: Any, key: jax.Array) -> Any:
+        """Parameters of the user's network; `outputs` are the shapes of its output."""
+        label = f"{type(self).__name__}.network"
+        return networks.init_network(self.network, env, outputs, label, key)
 
 
 def gradient_step(

@@ -10,13 +10,13 @@ import optax
 from rljax import checks, kernels, losses, networks, random, struct
 from rljax.agents import fused
 from rljax.agents.base import (
-    ActorCriticAgent,
     AgentState,
     adam,
     as_vector,
     gradient_step,
     standardize,
 )
+from rljax.agents.critic import ActorCriticAgent
 from rljax.distributions import Categorical
 from rljax.types import EnvLike, Transition
 
@@ -238,6 +238,7 @@ class PPO(ActorCriticAgent):
         fits = (
             type(self) is PPO  # a derived agent may do anything otherwise
             and self.network is None
+            and self.encoder is None
             and not self.shared_network
             and self.optimizer is adam
             and len(self.hidden_sizes) in (1, 2)

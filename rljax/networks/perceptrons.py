@@ -1,53 +1,21 @@
-"""Multilayer perceptrons as pairs of functions, and the seam for anybody else's.
+"""Multilayer perceptrons, alone and as an actor with a critic."""
 
-An agent's `network` is any hashable object with `init(key, obs) -> params` and
-`apply(params, obs) -> output`: a flax module is one as it stands. The observation is a
-single one, without a batch axis; agents vmap `apply`. What the output must be, the
-agent says. Without a network of the user's, agents use those of this module.
-"""
-
-import abc
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
-from rljax import random, spaces, struct
+from rljax import random
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
 }
 INITIALIZATIONS = ("orthogonal", "he_normal")
-
-
-@runtime_checkable
-class Network(Protocol):
-    """A user's network, static: two pure functions."""
-
-    def init(self, key: jax.Array, obs: Any, /) -> Any:
-        """Parameters for observations shaped as `obs`."""
-        ...
-
-    def apply(self, params: Any, obs: Any, /) -> Any:
-        """The output for one observation."""
-        ...
-
-
-class SizedNetwork(abc.ABC):
-    """A network that knows which observations it can read, and is asked by agents."""
-
-    @abc.abstractmethod
-    def check_observations(self, space: spaces.Space, label: str) -> None:
-        """Raises ValueError where it can't read the observations of a space.
-
-        `label` is what the message calls the network.
-        """
 
 
 class Dense(NamedTuple):
@@ -76,14 +44,14 @@ def orthogonal(inputs: int, outputs: int, scale: float, key: jax.Array) -> Dense
 
     Source: Saxe et al. (2014), arXiv:1312.6120.
     """
-    (layer,) = _orthogonal_layers([(inputs, outputs)], [scale], key[None])
+    (layer,) = orthogonals([(inputs, outputs)], [scale], key[None])
     return layer
 
 
-def _orthogonal_layers(
+def orthogonals(
     sizes: Sequence[tuple[int, int]], scales: Sequence[float], keys: jax.Array
 ) -> tuple[Dense, ...]:
-    """`orthogonal` for several (inputs, outputs).
+    """`orthogonal` for several (inputs, outputs), with a scale and a key for each.
 
     Kernels of the same height share one loop over columns, which spares compile time.
     A narrow kernel is then the first columns of a wide one.
@@ -172,7 +140,7 @@ def _mlps_init(
         scales = []
         for mlp, output_scale in zip(mlps, output_scales, strict=True):
             scales += [2.0**0.5] * (len(mlp) - 2) + [output_scale] * (len(mlp) > 1)
-        layers = _orthogonal_layers(sizes, scales, keys)
+        layers = orthogonals(sizes, scales, keys)
     remaining = iter(layers)
     return [tuple(itertools.islice(remaining, len(mlp) - 1)) for mlp in mlps]
 
@@ -207,75 +175,6 @@ def mlp_apply(
     for layer in layers[1:]:
         x = ACTIVATIONS[activation](x) @ layer.kernel + layer.bias
     return ACTIVATIONS[activation](x) if activate_final else x
-
-
-@struct.dataclass
-class Scaled:
-    """Parameters of a network whose input is (obs − low) / (high − low), in [0, 1].
-
-    The bounds are structure, not leaves: no optimiser moves them.
-    """
-
-    params: Any
-    """Those of the network itself."""
-    low: float = struct.static()
-    high: float = struct.static()
-
-
-def scaled(params: Any, space: spaces.Space) -> Any:
-    """`params` for the observations of a space: `Scaled` for an integer Box.
-
-    Of its bounds, the least and the greatest count: 0 and 255 for images. If one of
-    them is infinite, nothing is scaled.
-
-    Raises:
-      TypeError: the bounds are traced.
-    """
-    if not isinstance(space, spaces.Box) or not jnp.issubdtype(
-        jnp.dtype(space.dtype), jnp.integer
-    ):
-        return params
-    if any(isinstance(bound, Tracer) for bound in (space.low, space.high)):
-        raise TypeError(
-            "the bounds of an integer Box must be known when a network is made for it, "
-            f"as they scale its input, but are traced in {space}. Make them of numbers "
-            "or NumPy arrays that are no leaves, or pass a network of your own."
-        )
-    low, high = float(np.min(space.low)), float(np.max(space.high))
-    finite = np.isfinite(low) and np.isfinite(high) and low < high
-    return Scaled(params, low, high) if finite else params
-
-
-def scale(params: Any, obs: jax.Array) -> tuple[Any, jax.Array]:
-    """The network's own parameters, and what it reads of an observation."""
-    if not isinstance(params, Scaled):
-        return params, obs
-    floating = obs.astype(jnp.result_type(float))
-    return params.params, (floating - params.low) / (params.high - params.low)
-
-
-class LogScaled(NamedTuple):
-    """Parameters of a network of means, and log σ, which no observation changes."""
-
-    params: Any
-    """Those of the network itself."""
-    log_scale: jax.Array
-    """Of an action's shape."""
-
-
-def opened(params: Any, obs: jax.Array) -> tuple[Any, jax.Array, jax.Array | None]:
-    """The network's own parameters, what it reads of an observation, and log σ."""
-    params, obs = scale(params, obs)
-    if isinstance(params, LogScaled):
-        return params.params, obs, params.log_scale
-    return params, obs, None
-
-
-def with_log_scale(outputs: jax.Array, log_scale: jax.Array | None) -> Any:
-    """What a distribution takes: outputs [A], or (mean, log σ) of an action's shape."""
-    if log_scale is None:
-        return outputs
-    return outputs.reshape(log_scale.shape), log_scale
 
 
 class ActorCriticParams(NamedTuple):
@@ -319,12 +218,20 @@ def actor_critic_init(
 
 
 def actor_critic_apply(
-    params: ActorCriticParams, obs: jax.Array, activation: str
+    params: ActorCriticParams,
+    obs: jax.Array,
+    activation: str,
+    critic_obs: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Policy logits [A] and value [] of one observation."""
+    """Policy logits [A] and value [] of one observation.
+
+    `critic_obs` is what a critic without a trunk reads instead of `obs`, if anything.
+    """
     x = obs
     if params.trunk:
         x = mlp_apply(params.trunk, obs, activation, activate_final=True)
     logits = mlp_apply(params.actor, x, activation)
+    if critic_obs is not None:
+        x = critic_obs
     value = mlp_apply(params.critic, x, activation).squeeze(-1)
     return logits, value

@@ -53,3 +53,34 @@ def policy_gradient(logits, actions, weights):
 def entropy_gradient(logits):
     """∂/∂logits of Σ_b H(π_b), [B, A]."""
     return np.stack([distributions.entropy_gradient(row) for row in logits])
+
+
+def windows(x, size, stride):
+    """Where the windows of a picture [H, W, C] begin, (i, j, row, column)."""
+    rows = (x.shape[0] - size) // stride + 1
+    columns = (x.shape[1] - size) // stride + 1
+    return [(i, j, stride * i, stride * j) for i in range(rows) for j in range(columns)]
+
+
+def convolution(x, kernel, bias, stride):
+    """z[i, j, o] = b_o + Σ_{a,b,c} x[s·i + a, s·j + b, c] · k[a, b, c, o]."""
+    size = len(kernel)
+    places = windows(x, size, stride)
+    z = np.zeros((places[-1][0] + 1, places[-1][1] + 1, kernel.shape[3]))
+    for i, j, row, column in places:
+        for o in range(kernel.shape[3]):
+            window = x[row : row + size, column : column + size]
+            z[i, j, o] = bias[o] + (window * kernel[..., o]).sum()
+    return z
+
+
+def convolution_gradient(x, kernel, stride, d_z):
+    """∂L/∂x, ∂L/∂k and ∂L/∂b from ∂L/∂z, window by window."""
+    size = len(kernel)
+    d_x, d_kernel = np.zeros_like(x), np.zeros_like(kernel)
+    for i, j, row, column in windows(x, size, stride):
+        for o in range(kernel.shape[3]):
+            here = slice(row, row + size), slice(column, column + size)
+            d_x[here] += d_z[i, j, o] * kernel[..., o]
+            d_kernel[..., o] += d_z[i, j, o] * x[here]
+    return d_x, d_kernel, d_z.sum((0, 1))
