@@ -25,7 +25,7 @@ class ActorCritic(ActorCriticAgent):
     rollout_length: int = struct.static(default=500)
     """Steps of each environment per update, T."""
 
-    def update(
+    def learn(
         self, state: AgentState, trajectory: Transition, key: jax.Array
     ) -> tuple[AgentState, dict[str, jax.Array]]:
         """One gradient step on the whole batch; `key` is not needed."""

@@ -1,7 +1,7 @@
 """What policy-gradient agents share: their fields, their state, and a gradient step.
 
 `PolicyAgent` has a policy alone, `critic.ActorCriticAgent` a critic besides. An agent
-derived from one of them shows its equation, the fields of its own, and `update`.
+derived from one of them shows its equation, the fields of its own, and `learn`.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,9 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from rljax import checks, distributions, networks, random, struct
+from rljax.agents import running
 from rljax.distributions import Categorical, Distribution
-from rljax.types import Agent, EnvLike
+from rljax.types import Agent, EnvLike, Transition
 
 
 class AgentState(NamedTuple):
@@ -26,6 +27,8 @@ class AgentState(NamedTuple):
     """[] int32: calls of `update` so far."""
     policy: Distribution = Categorical()
     """The kind of distribution that the action space needs, without parameters."""
+    running: Any = ()
+    """`running.Running`: moments of what was seen, () if nothing is normalised."""
 
 
 def adam(
@@ -47,18 +50,19 @@ class PolicyAgent(Agent):
     The agent's own network reads a dictionary, a tuple or any tree of observations as
     one vector. Choices, of a Discrete or MultiDiscrete space, become one-hot vectors.
     Arrays of a Box are flattened; integers between finite bounds, such as images, are
-    scaled to [0, 1], floating ones are read as they are. An `encoder` comes before the
-    hidden layers. A `network` stands in the place of it all, and reads integers as they
-    are.
+    scaled to [0, 1], floating ones are read as they are, or normalised, see
+    `normalize_observations`. An `encoder` comes before the hidden layers. A `network`
+    stands in the place of it all, and reads integers as they are.
 
     The action space says what the policy is: categorical for a Discrete one, one
     categorical for each choice of a MultiDiscrete one, and normal for a Box, squashed
     to it if it has bounds, see `squash`. log σ of the agent's own network is a
     parameter, the same for all observations, 0 at first.
 
-    Derived agents define `update`, with `over_steps` to apply the network to a whole
+    Derived agents define `learn`, with `over_steps` to apply the network to a whole
     trajectory, `state.policy.given` to make distributions of what it returns, and
-    `apply_gradients` to take a step.
+    `apply_gradients` to take a step. Those that define `update` itself see what the
+    environment gave, and can't normalise it.
     """
 
     num_envs: int = struct.static(default=16)
@@ -90,6 +94,9 @@ class PolicyAgent(Agent):
     layers to read, flattened, such as `networks.CNN()`; or what builds a module, as for
     `network`. It gets integers between finite bounds scaled to [0, 1]. All layers are
     trained together. None: the observation itself."""
+    normalize_observations: bool = struct.static(default=False)
+    """Whether floating arrays are read as (x − mean) / σ within ±10, with moments of
+    all experience so far; in the first rollout as they are, within ±10."""
     squash: bool = struct.static(default=True)
     """Whether the policy over a Box with finite bounds is a normal one squashed into
     it; else it is a normal one, of which the environment gets the clipped draw."""
@@ -98,7 +105,7 @@ class PolicyAgent(Agent):
         checks.ints(self, "num_envs", "rollout_length", minimum=1)
         checks.sizes(self, "hidden_sizes")
         checks.choice(self, "activation", networks.ACTIVATIONS)
-        checks.bools(self, "squash")
+        checks.bools(self, "squash", "normalize_observations")
         checks.reals(self, "learning_rate", minimum=0.0)
         checks.reals(self, "adam_epsilon", minimum=0.0, open_minimum=True)
         checks.reals(
@@ -123,18 +130,84 @@ class PolicyAgent(Agent):
                 f"{who}.encoder is for the agent's own network and would not be used "
                 f"beside {who}.network. Leave one of them None."
             )
+        self._check_learn()
+
+    def _check_learn(self) -> None:
+        """Raises TypeError unless there is an update, one that can normalise if asked.
+
+        The library calls `update`, so what comes before and after `learn` would be left
+        out in silence.
+        """
+        kind, who = type(self), type(self).__name__
+        updates = kind.update is not PolicyAgent.update
+        if not updates and kind.learn is PolicyAgent.learn:
+            raise TypeError(f"{who} must define learn or update.")
+        if updates and self._normalizes:
+            raise TypeError(
+                f"{who} can't normalise observations or rewards, as it overrides "
+                "update. Let it define learn instead, which gets normalised ones, or "
+                "leave normalize_observations and normalize_rewards False."
+            )
+
+    @property
+    def reward_discount(self) -> Any:
+        """γ of the returns by whose deviation rewards are divided; None: by none."""
+        return None
+
+    @property
+    def _normalizes(self) -> bool:
+        return self.normalize_observations or self.reward_discount is not None
 
     def init(self, key: jax.Array, env: EnvLike) -> Any:
         """Draws the network's parameters; zeroes the optimiser's moments."""
         params = self.init_params(key, env)
-        opt_state = self.make_optimizer(0).init(params)
+        return self.first_state(params, self.make_optimizer(0).init(params), env, key)
+
+    def first_state(
+        self, params: Any, opt_state: Any, env: EnvLike, key: jax.Array
+    ) -> AgentState:
+        """The state before the first update; `key` is one to try `env.reset` with."""
+        seen: Any = ()
+        if self._normalizes:
+            obs = networks.example(env, key) if self.normalize_observations else None
+            num_envs = None if self.reward_discount is None else self.num_envs
+            seen = running.start(obs, num_envs, type(self).__name__)
         zero = jnp.zeros((), jnp.int32)
-        return AgentState(params, opt_state, zero, self.kind_of_policy(env))
+        return AgentState(params, opt_state, zero, self.kind_of_policy(env), seen)
 
     def learned(self, state: Any) -> AgentState:
-        """The parameters, and of what they are."""
+        """The parameters, of what they are, and how observations are normalised."""
         nothing: Any = ()
-        return AgentState(state.params, nothing, nothing, state.policy)
+        seen = nothing
+        if self.normalize_observations:
+            seen = running.Running(state.running.observations)
+        return AgentState(state.params, nothing, nothing, state.policy, seen)
+
+    def update(
+        self, state: Any, trajectory: Transition, key: jax.Array
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """`learn` from the trajectory, normalised as the agent says.
+
+        The moments are those that the trajectory was acted with, so that the policy is
+        the same one; they take it in afterwards.
+        """
+        if not self._normalizes:
+            return self.learn(state, trajectory, key)
+        normalised = state.running.learned_from(trajectory)
+        learned, metrics = self.learn(state, normalised, key)
+        seen = state.running.take_in(
+            trajectory,
+            self.reward_discount,
+            fresh_episodes=self.rollout_plan.fresh_episodes,
+        )
+        return learned._replace(running=seen), metrics
+
+    def learn(
+        self, state: Any, trajectory: Transition, key: jax.Array
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """What a derived agent defines: `update`, once observations and rewards are as
+        they are to be learned from."""
+        raise NotImplementedError
 
     def kind_of_policy(self, env: EnvLike) -> Distribution:
         """The distribution that the action space needs, without parameters.
@@ -181,7 +254,11 @@ class PolicyAgent(Agent):
 
     def outputs(self, state: Any, obs: Any) -> Any:
         """What the network says of the policy, `apply` without a value."""
-        return self.apply(state.params, obs)
+        return self.apply(state.params, self.read(state, obs))
+
+    def read(self, state: Any, obs: Any) -> Any:
+        """An observation, normalised if the agent says so."""
+        return state.running.read(obs) if self.normalize_observations else obs
 
     def logits(self, state: Any, obs: Any) -> jax.Array:
         """Logits of a categorical π(·|obs), [A]."""

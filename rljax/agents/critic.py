@@ -21,6 +21,9 @@ class ActorCriticAgent(PolicyAgent):
     """Weights at first; orthogonal has gains √2, actor 0.01, critic 1."""
     discount: float = 0.99
     """γ in [0, 1]."""
+    normalize_rewards: bool = struct.static(default=False)
+    """Whether rewards are divided by the standard deviation of discounted returns so
+    far, within ±10. What is reported of episodes stays the environment's own."""
     gae_lambda: float = 1.0
     """λ in [0, 1] of the advantages: 1 is Monte-Carlo, 0 the one-step TD error."""
     entropy_coef: float = 0.0
@@ -30,10 +33,15 @@ class ActorCriticAgent(PolicyAgent):
 
     def __post_init__(self):
         super().__post_init__()
-        checks.bools(self, "shared_network")
+        checks.bools(self, "shared_network", "normalize_rewards")
         checks.choice(self, "initialization", networks.INITIALIZATIONS)
         checks.reals(self, "discount", "gae_lambda", minimum=0.0, maximum=1.0)
         checks.reals(self, "entropy_coef", "value_coef", minimum=0.0)
+
+    @property
+    def reward_discount(self) -> Any:
+        """The agent's own γ, if rewards are normalised."""
+        return self.discount if self.normalize_rewards else None
 
     def init_params(self, key: jax.Array, env: EnvLike) -> Any:
         """Parameters of the user's network, or of MLPs for policy and value."""
@@ -68,11 +76,11 @@ class ActorCriticAgent(PolicyAgent):
 
     def outputs(self, state: Any, obs: Any) -> Any:
         """What the network says of the policy, `apply` without the value."""
-        return self.apply(state.params, obs)[0]
+        return self.apply(state.params, self.read(state, obs))[0]
 
     def value(self, state: Any, obs: Any) -> jax.Array:
         """The critic's V(obs), []."""
-        return self.apply(state.params, obs)[1]
+        return self.apply(state.params, self.read(state, obs))[1]
 
     def advantages_and_targets(
         self, params: Any, trajectory: Transition

@@ -104,8 +104,7 @@ class PPO(ActorCriticAgent):
         """Draws the weights; zeroes the optimiser's moments, which are one vector."""
         params = self.init_params(key, env)
         opt_state = self.make_optimizer(0).init(as_vector(params)[0])
-        zero = jnp.zeros((), jnp.int32)
-        return AgentState(params, opt_state, zero, self.kind_of_policy(env))
+        return self.first_state(params, opt_state, env, key)
 
     def act(self, state: AgentState, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
         """Samples a ~ π(·|obs); extras hold log π(a|obs) for the ratio, and the draw,
@@ -115,17 +114,14 @@ class PPO(ActorCriticAgent):
         log_probs = {"behaviour_log_probs": policy.draw_log_prob(draw)}
         return policy.to_action(draw), log_probs | policy.remembered(draw)
 
-    def update(
-        self, state: AgentState, trajectory: Transition, key: jax.Array
-    ) -> tuple[AgentState, dict[str, jax.Array]]:
+    def learn(
+        self, state: Any, trajectory: Transition, key: jax.Array
+    ) -> tuple[Any, dict[str, jax.Array]]:
         """`num_epochs` × `num_minibatches` gradient steps; metrics are their means.
 
         Raises:
           ValueError: the minibatches do not divide the trajectory's steps.
         """
-        return self._learn(state, trajectory, key)
-
-    def _learn(self, state: Any, trajectory: Transition, key: jax.Array) -> Any:
         if self.time_limit_is_termination:
             done = trajectory.terminated | trajectory.truncated
             trajectory = trajectory._replace(terminated=done)
@@ -239,6 +235,7 @@ class PPO(ActorCriticAgent):
             type(self) is PPO  # a derived agent may do anything otherwise
             and self.network is None
             and self.encoder is None
+            and not self._normalizes
             and not self.shared_network
             and self.optimizer is adam
             and len(self.hidden_sizes) in (1, 2)

@@ -1,5 +1,7 @@
 """REINFORCE: Monte-Carlo policy gradient."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -32,18 +34,26 @@ class Reinforce(PolicyAgent):
     normalize_returns: bool = struct.static(default=False)
     """Whether each batch of returns is shifted and scaled to mean 0, deviation 1. A
     batch that is a single step is left as it is."""
+    normalize_rewards: bool = struct.static(default=False)
+    """Whether rewards are divided by the standard deviation of discounted returns so
+    far, within ±10. What is reported of episodes stays the environment's own."""
 
     def __post_init__(self):
         super().__post_init__()
         checks.reals(self, "discount", minimum=0.0, maximum=1.0)
-        checks.bools(self, "normalize_returns")
+        checks.bools(self, "normalize_returns", "normalize_rewards")
+
+    @property
+    def reward_discount(self) -> Any:
+        """The agent's own γ, if rewards are normalised."""
+        return self.discount if self.normalize_rewards else None
 
     @property
     def rollout_plan(self) -> RolloutPlan:
         """Rollouts that begin with a reset, one episode of each."""
         return RolloutPlan(self.num_envs, self.rollout_length, fresh_episodes=True)
 
-    def update(
+    def learn(
         self, state: AgentState, trajectory: Transition, key: jax.Array
     ) -> tuple[AgentState, dict[str, jax.Array]]:
         """One gradient step on the mean over episodes; `key` is not needed."""

@@ -143,7 +143,7 @@ class PPOKL(PPO):
             extras={**trajectory.extras, "reference_logits": reference_logits},
         )
         at_price = dataclasses.replace(self, kl_coef=coef)
-        state, metrics = at_price._learn(state, priced, key)
+        state, metrics = at_price.learn(state, priced, key)
         exact = jnp.sum(distributions.categorical_kl(logits, reference_logits))
         num_ended = jnp.sum(trajectory.terminated | trajectory.truncated)
         num_ended = num_ended.astype(exact.dtype)

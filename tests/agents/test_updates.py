@@ -336,8 +336,41 @@ def test_ppo_epochs_and_minibatches_included(options):
         np.testing.assert_array_equal(np.sort(epoch.reshape(-1)), np.arange(96))
 
 
-@pytest.mark.parametrize("squash", [False, True])
-def test_ppo_with_a_normal_policy(squash):
+def normalised_by_the_first(agent, second, after):
+    """The second of two trajectories, by the moments of the first one alone.
+
+    Those after the update are of both.
+    """
+    first = trajectories(PENDULUM, RandomTorque)[0]
+    seen, last, returns = [], np.zeros(4), []
+    for one in (first, second):
+        seen.append(np.asarray(one.obs))
+        done = np.asarray(one.terminated | one.truncated)
+        past, last = oracle.past_returns(
+            np.asarray(one.reward), done, agent.discount, last
+        )
+        returns.append(past)
+    for found, batches in (
+        (after.running.observations, seen),
+        (after.running.returns.moments, returns),
+    ):
+        mean, variance = oracle.moments(batches)
+        np.testing.assert_allclose(found.mean, mean, rtol=1e-10)
+        np.testing.assert_allclose(found.variance, variance, rtol=1e-10)
+    np.testing.assert_allclose(after.running.returns.last, last, rtol=1e-10)
+    by = oracle.moments(seen[:1])
+    variance = oracle.moments(returns[:1])[1]
+    return second._replace(
+        obs=oracle.normalised(np.asarray(second.obs), *by),
+        next_obs=oracle.normalised(np.asarray(second.next_obs), *by),
+        reward=oracle.normalised(np.asarray(second.reward), 0, variance),
+    )
+
+
+@pytest.mark.parametrize(
+    ("squash", "normalize"), [(False, False), (True, False), (False, True)]
+)
+def test_ppo_with_a_normal_policy(squash, normalize):
     agent = rljax.PPO(
         **SMALL,
         num_epochs=2,
@@ -346,9 +379,13 @@ def test_ppo_with_a_normal_policy(squash):
         learning_rate=0.01,
         entropy_coef=0.05,
         squash=squash,
+        normalize_observations=normalize,
+        normalize_rewards=normalize,
     )
     state, trajectory, after, metrics = experience(agent, PENDULUM, RandomTorque)
     params = to_numpy(state.params)
+    if normalize:
+        trajectory = normalised_by_the_first(agent, trajectory, after)
     advantages, targets, _ = advantages_and_values(agent, params, trajectory)
     extras = jax.tree.map(np.asarray, trajectory.extras)
     batch = {

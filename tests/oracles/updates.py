@@ -81,3 +81,24 @@ def ppo_normal_gradient(p, batch, clip_epsilon, value_coef, entropy_coef, box=No
     _, (d_values, _) = losses.value(values, batch["targets"])
     grads = backward(p, batch["obs"], z, h, d_means, value_coef * d_values)
     return grads | {"log_scale": d_scales.sum(0)}
+
+
+def moments(batches):
+    """Mean and variance over the first two axes of all batches [T, N, …] together."""
+    rows = [x.reshape(-1, *x.shape[2:]) for x in batches]
+    return np.concatenate(rows).mean(0), np.concatenate(rows).var(0)
+
+
+def normalised(x, mean, variance):
+    """(x − mean) / sqrt(variance + 1e-8), no further from 0 than 10."""
+    return np.clip((x - mean) / np.sqrt(variance + 1e-8), -10, 10)
+
+
+def past_returns(rewards, done, discount, last):
+    """G_t = r_t + γ G_{t−1} [T, N], and [N] what it goes on from; 0 after an end."""
+    returns, last = np.zeros_like(rewards), np.array(last)
+    for t in range(len(rewards)):
+        for n in range(len(last)):
+            returns[t, n] = rewards[t, n] + discount * last[n]
+            last[n] = 0 if done[t, n] else returns[t, n]
+    return returns, last
