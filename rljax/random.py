@@ -127,6 +127,28 @@ def normal(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
     return jax.random.normal(unrolled(key), shape)
 
 
+def below(key: jax.Array, number: int) -> jax.Array:
+    """A uniform integer in [0, number), from one word.
+
+    It is the word's remainder. `jax.random.randint` draws two words, which matters
+    where resets happen within a rollout. Probabilities are right to a share of
+    number / 2³², so `number` is at most 2¹⁶.
+
+    Args:
+      key: random key.
+      number: of the integers, from 1 to 65,536.
+
+    Returns:
+      [] int32.
+
+    Raises:
+      TypeError, ValueError: `number` is no Python integer in that range.
+    """
+    number = checks.integer("number", number, minimum=1, maximum=2**16)
+    word = jax.random.bits(unrolled(key), (), jnp.uint32)
+    return once((word % jnp.uint32(number)).astype(jnp.int32))
+
+
 def permutation(key: jax.Array, size: int) -> jax.Array:
     """A random order of 0 … size − 1, from one sort of single words.
 

@@ -268,6 +268,19 @@ def test_once_takes_real_numbers(x):
         random.once(x)
 
 
+@pytest.mark.parametrize("kind", ["typed", "legacy"])
+def test_integers_below_a_number_are_a_word_s_remainder(kind):
+    key = KEYS[kind]()
+    word = int(jax.random.bits(key, (), jnp.uint32))
+    for number in (1, 13, 2**16):
+        drawn = random.below(key, number)
+        assert (drawn, drawn.dtype) == (word % number, jnp.int32)
+    with pytest.raises(ValueError, match="number must be at most 65536, got 65537"):
+        random.below(key, 65537)
+    with pytest.raises(ValueError, match="number must be at least 1, got 0"):
+        random.below(key, 0)
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 5, 512, 1024, 1025])
 def test_permutations_are_permutations(size):
     order = random.permutation(jax.random.key(size), size)
