@@ -248,13 +248,7 @@ def _cell(kind: str, length: int) -> Any:
         edge = (inset, inset, side - inset, side - inset)
         draw.rectangle(edge, outline=AGENT, width=round(0.04 * side))
     if kind == GOAL:
-        angles = [math.pi * i / 5 for i in range(10)]
-        radii = [0.3 * side, 0.13 * side] * 5
-        star = [
-            (middle + radius * math.sin(angle), middle - radius * math.cos(angle))
-            for angle, radius in zip(angles, radii, strict=True)
-        ]
-        draw.polygon(star, PAPER)
+        _star(draw, (middle, middle), 0.3 * side)
     if kind in (PIT, CLIFF):
         _write(draw, (middle, middle), kind, 0.55 * side, PAPER)
     if kind != WALL:
@@ -372,7 +366,82 @@ def _square(x: float, y: float, half: float) -> tuple[float, float, float, float
     return x - half, y - half, x + half, y + half
 
 
+def _star(draw: Any, middle: tuple[float, float], radius: float) -> None:
+    """A star of five points, of paper."""
+    points = []
+    for i in range(10):
+        angle, distance = math.pi * i / 5, radius * (13 / 30 if i % 2 else 1)
+        place = distance * math.sin(angle), -distance * math.cos(angle)
+        points.append((middle[0] + place[0], middle[1] + place[1]))
+    draw.polygon(points, PAPER)
+
+
 def _write(draw: Any, place: tuple[float, float], text: str, size: float, fill: str):
     """Text about its middle."""
     font = pillow().ImageFont.load_default(size)
     draw.text(place, text, fill, font=font, anchor="mm")
+
+
+def taxi(
+    cell: int,
+    passenger: int | None,
+    destination: int,
+    *,
+    stands: tuple[int, ...],
+    walls: tuple[int, ...],
+    size: int,
+) -> np.ndarray:
+    """Five by five cells with a taxi, [size, size, 3].
+
+    Args:
+      cell: of the taxi, 5 · row + column.
+      passenger: the number of the stand at which they wait; None: they are inside.
+      destination: the number of a stand, which is gold with a star.
+      stands: their cells; R, G, Y and B stand for them.
+      walls: the cells that have a wall to the east.
+      size: pixels of a side.
+    """
+    pil, width = pillow(), size * _ENLARGED
+    image = pil.Image.new("RGB", (width, width), PAPER)
+    draw, side = pil.ImageDraw.Draw(image), width / 5
+
+    def corner(cell):
+        row, column = divmod(cell, 5)
+        return column * side, row * side
+
+    for number, (stand, letter) in enumerate(zip(stands, "RGYB", strict=True)):
+        x, y = corner(stand)
+        is_goal = number == destination
+        draw.rectangle((x, y, x + side, y + side), GOLD if is_goal else _START)
+        _write(draw, (x + 0.17 * side, y + 0.19 * side), letter, 0.22 * side, INK)
+        if is_goal:
+            _star(draw, (x + 0.83 * side, y + 0.18 * side), 0.12 * side)
+        if number == passenger:
+            draw.ellipse(_square(x + 0.5 * side, y + 0.79 * side, 0.06 * side), INK)
+            body = (x + 0.4 * side, y + 0.86 * side, x + 0.6 * side, y + 0.97 * side)
+            draw.rounded_rectangle(body, 0.05 * side, INK)
+    for line in range(6):
+        at, thick = min(line * side, width - 1), max(round(0.01 * side), 1)
+        draw.line((at, 0, at, width), LINE, thick)
+        draw.line((0, at, width, at), LINE, thick)
+    for wall in walls:
+        x, y = corner(wall + 1)
+        half = 0.04 * side
+        draw.rectangle((x - half, y, x + half, y + side), INK)
+    x, y = corner(cell)
+    _cab(draw, (x + 0.5 * side, y + 0.5 * side), side, occupied=passenger is None)
+    return np.array(image.reduce(_ENLARGED))
+
+
+def _cab(draw: Any, middle: tuple[float, float], side: float, *, occupied: bool):
+    """A car seen from the side, a third of a cell high, with a window."""
+    x, y = middle
+    body = (x - 0.36 * side, y - 0.03 * side, x + 0.36 * side, y + 0.15 * side)
+    roof = [(-0.23, -0.02), (-0.14, -0.19), (0.14, -0.19), (0.23, -0.02)]
+    draw.polygon([(x + a * side, y + b * side) for a, b in roof], AGENT)
+    draw.rounded_rectangle(body, 0.06 * side, AGENT)
+    window = [(-0.16, -0.03), (-0.1, -0.145), (0.1, -0.145), (0.16, -0.03)]
+    fill = INK if occupied else PAPER
+    draw.polygon([(x + a * side, y + b * side) for a, b in window], fill)
+    for wheel in (-0.2, 0.2):
+        draw.ellipse(_square(x + wheel * side, y + 0.15 * side, 0.08 * side), INK)
