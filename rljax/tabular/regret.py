@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from rljax import checks, contract, display
+from rljax.agents.base import PolicyAgent
+from rljax.envs import LQR, TimeLimit
 from rljax.tabular import planning
 from rljax.tabular.agent import TabularAgent
 from rljax.tabular.planning import evaluation, undiscounted
@@ -135,11 +137,55 @@ def measure(agent: Any, env: Any, agent_state: Any) -> dict[str, jax.Array]:
     }
 
 
+def measure_linear(agent: Any, env: Any, agent_state: Any) -> dict[str, jax.Array]:
+    """Exact returns on an `LQR` of an agent with a linear policy, in training:
+
+        agent = rljax.PPO(hidden_sizes=())
+        rljax.train(agent, env, key, num_updates=40, measure=regret.measure_linear)
+
+    The results are named as those of `measure`: greedy_return is that of the mean,
+    behaviour_return that of the policy with its noise, and greedy_regret is
+    J(π*) − J(greedy). All are discounted by the agent's γ, and time limits are no part
+    of them, as the agent looks beyond those too. The gain is read from the means at
+    s = 0 and at the unit vectors, which says all of a policy that is linear.
+
+    Raises:
+      TypeError: the agent has no policy network of its own without hidden layers, or
+        the environment is no `LQR`. A `network` that you pass is taken to be linear.
+    """
+    _require_linear(agent)
+    system: Any = env.env if isinstance(env, TimeLimit) else env
+    checks.instance("env", system, LQR, 'rljax.make("LQR-DoubleIntegrator")')
+    (num_states,) = system.observation_space.shape
+    points = jnp.concatenate([jnp.zeros((1, num_states)), jnp.eye(num_states)])
+    policy = jax.vmap(lambda obs: agent.policy(agent_state, obs))(points)
+    bias, discount = policy.mean[0], agent.discount
+    gain, scale = (bias[None, :] - policy.mean[1:]).T, jnp.exp(policy.log_scale[0])
+    exact_return = functools.partial(
+        planning.linear_return, system, gain, discount, bias=bias
+    )
+    greedy = exact_return(noise_scale=jnp.zeros_like(scale))
+    return {
+        "greedy_return": greedy,
+        "behaviour_return": exact_return(noise_scale=scale),
+        "greedy_regret": planning.riccati(system, discount).expected_return - greedy,
+    }
+
+
 def _require_table(agent: Any) -> None:
     if not isinstance(agent, TabularAgent):
         raise TypeError(
             "agent must be a tabular agent such as rljax.QLearning(), got a "
             f"{type(agent).__name__}, which has no table to read a policy from."
+        )
+
+
+def _require_linear(agent: Any) -> None:
+    own = isinstance(agent, PolicyAgent) and agent.network is None
+    if not isinstance(agent, PolicyAgent) or (own and agent.hidden_sizes):
+        raise TypeError(
+            "agent must have a linear policy, as rljax.PPO(hidden_sizes=()) has, got "
+            f"{agent!r}."
         )
 
 

@@ -36,15 +36,19 @@ from rljax.tabular.planning.improvement import (
     value_iteration,
 )
 from rljax.tabular.planning.plan import Plan, check_solvable
+from rljax.tabular.planning.riccati import LinearPlan, linear_return, riccati
 
 __all__ = [
+    "LinearPlan",
     "Plan",
     "check_solvable",
     "expected_return",
     "initial_value",
+    "linear_return",
     "modified_policy_iteration",
     "policy_evaluation",
     "policy_iteration",
     "q_values",
+    "riccati",
     "value_iteration",
 ]
