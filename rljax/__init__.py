@@ -33,16 +33,20 @@ from rljax import (
 )
 from rljax.agents import PPO, ActorCritic, Reinforce
 from rljax.envs import (
+    LQR,
     Acrobot,
     BernoulliBandit,
+    Blackjack,
     CartPole,
     FiniteMDP,
     FrameStack,
+    Gambler,
     GaussianBandit,
     GridWorld,
     MountainCar,
     MountainCarContinuous,
     Pendulum,
+    Taxi,
     TimeLimit,
     make,
 )
@@ -85,6 +89,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DPO",
     "GRPO",
+    "LQR",
     "MDP",
     "PPO",
     "PPOKL",
@@ -93,6 +98,7 @@ __all__ = [
     "ActorCritic",
     "Agent",
     "BernoulliBandit",
+    "Blackjack",
     "CartPole",
     "DoubleQLearning",
     "DynaQ",
@@ -101,6 +107,7 @@ __all__ = [
     "ExpectedSarsa",
     "FiniteMDP",
     "FrameStack",
+    "Gambler",
     "GaussianBandit",
     "GradientBandit",
     "GridWorld",
@@ -115,6 +122,7 @@ __all__ = [
     "RolloutPlan",
     "Sarsa",
     "SweepResult",
+    "Taxi",
     "TileCoding",
     "TimeLimit",
     "TimeStep",

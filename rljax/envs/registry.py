@@ -8,11 +8,15 @@ from typing import Any
 from rljax.envs import gridmaps
 from rljax.envs.acrobot import Acrobot
 from rljax.envs.bandit import BernoulliBandit, GaussianBandit
+from rljax.envs.blackjack import Blackjack
 from rljax.envs.cartpole import CartPole
+from rljax.envs.gambler import Gambler
 from rljax.envs.gridworld import GridWorld
+from rljax.envs.lqr import LQR
 from rljax.envs.minatar import Asterix, Breakout, Freeway, SpaceInvaders
 from rljax.envs.mountaincar import MountainCar, MountainCarContinuous
 from rljax.envs.pendulum import Pendulum
+from rljax.envs.taxi import Taxi
 from rljax.envs.wrappers import TimeLimit
 from rljax.types import Env
 
@@ -46,6 +50,7 @@ ENVS: dict[str, tuple[Callable[..., Env], tuple[str, ...]]] = {
     "MountainCarContinuous-v0": _entry(MountainCarContinuous, max_steps=999),
     "Pendulum-v1": _entry(Pendulum, max_steps=200),
     "Acrobot-v1": _entry(Acrobot, max_steps=500),
+    "LQR-DoubleIntegrator": _entry(LQR, max_steps=100),
     "GridWorld-5x5": _grid(layout=gridmaps.GRID_5X5),
     "GridWorld-7x7": _grid(layout=gridmaps.GRID_7X7),
     "FrozenLake-4x4": _grid(
@@ -55,6 +60,9 @@ ENVS: dict[str, tuple[Callable[..., Env], tuple[str, ...]]] = {
         layout=gridmaps.FROZEN_LAKE_8X8, max_steps=200, **_FROZEN_LAKE
     ),
     "CliffWalking": _grid(layout=gridmaps.CLIFF_WALKING, **_CLIFF_WALKING),
+    "Taxi-v3": _entry(Taxi, max_steps=200),
+    "Blackjack-v1": _entry(Blackjack),
+    "Gambler-100": _entry(Gambler, "goal", goal=100),
     "GaussianBandit-5": _entry(GaussianBandit, "num_arms", num_arms=5),
     "BernoulliBandit-5": _entry(BernoulliBandit, "num_arms", num_arms=5),
     "MinAtar/Asterix-v1": _entry(Asterix),

@@ -46,6 +46,7 @@ def pole(x=0.0, theta=0.0, size=400, **settings):
         ("GridWorld-7x7", (399, 399, 3)),  # 57 pixels a cell
         ("CliffWalking", (132, 396, 3)),
         ("FrozenLake-8x8", (400, 400, 3)),
+        ("Taxi-v3", (400, 400, 3)),
         ("GaussianBandit-5", (240, 400, 3)),
         ("BernoulliBandit-5", (240, 400, 3)),
         ("MinAtar/Asterix-v1", (400, 400, 3)),
