@@ -1,7 +1,6 @@
 """Chapter 5: blackjack by Monte Carlo, and by planning."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -12,20 +11,14 @@ import rljax
 from figures import common
 from rljax import exploration, parallel, planning, prediction, rollout
 from rljax.plotting import figures
-from rljax.types import SparseTransitions
 
-CARDS = np.array([1] * 9 + [4]) / 13
-"""Probabilities of the cards 1 (an ace) to 10, from a deck without end."""
 STICK, HIT = 0, 1
 SUMS = np.arange(12, 22)
 """Of the player; below 12 one always hits."""
-HANDS = [(ace, total) for ace in (False, True) for total in SUMS.tolist()]
-"""A usable ace or none, and the player's sum."""
+SHOWN = slice(80, 280)
+"""The states with these sums, without a usable ace and then with one."""
 ACES = ("usable ace", "no usable ace")
-OUTCOMES = (-1, 0, 1)
-NUM_STATES = 10 * len(HANDS) + len(OUTCOMES) + 1
-"""Hands by the dealer's card; then lost, drawn and won; then the end."""
-LOST, DRAWN, WON, END = range(NUM_STATES - 4, NUM_STATES)
+LOST, WON = 290, 292
 STICK_FROM = np.array(
     [[19, 18, 18, 18, 18, 18, 18, 18, 19, 19], [17, 13, 13, 12, 12, 12, 17, 17, 17, 17]]
 )
@@ -35,85 +28,12 @@ BATCH = 10_000
 """Episodes of a batch; there are 50 of them."""
 
 
-def _add(total: int, ace: bool, card: int) -> tuple[int, bool]:
-    """A hand (sum, whether an ace counts as 11 in it) with one more card."""
-    total, ace = (total + 11, True) if card == 1 and not ace else (total + card, ace)
-    return (total - 10, False) if ace and total > 21 else (total, ace)
-
-
-def _drawn(total: int, ace: bool) -> list[tuple[float, tuple[int, bool]]]:
-    return [(p, _add(total, ace, i + 1)) for i, p in enumerate(CARDS)]
-
-
-@functools.cache
-def _dealt(total: int, ace: bool, stop: int) -> np.ndarray:
-    """Probabilities [2, 27] of (ace, sum) for who hits below `stop`."""
-    if total < stop:
-        return sum(p * _dealt(*hand, stop) for p, hand in _drawn(total, ace))  # pyright: ignore[reportReturnType]
-    one = np.zeros((2, 27))
-    one[int(ace), total] = 1
-    return one
-
-
-def _against_dealer(total: int, card: int) -> np.ndarray:
-    """Probabilities to lose, draw and win for who sticks, [3].
-
-    A dealer's natural, 21 with two cards, beats all but a natural.
-    """
-    final, natural = np.zeros(27), 0.0
-    for p, hand in _drawn(*_add(0, False, card)):
-        if hand[0] == 21:
-            natural += p
-        else:
-            final += p * _dealt(*hand, 17).sum(0)
-    won = final[:total].sum() + final[22:].sum()
-    return np.array([natural + final[total + 1 : 22].sum(), final[total], won])
-
-
-def blackjack() -> rljax.MDP:
-    """The game of example 5.1, in which the actions are to stick and to hit.
-
-    The reward comes one step after the game is decided, as rewards of a model are
-    means over the states that may follow.
-    """
-    next_states = np.full((NUM_STATES, 2, 10), END)
-    probabilities = np.tile(np.eye(10)[0], (NUM_STATES, 2, 1))
-    for i, (ace, total) in enumerate(HANDS):
-        for card in range(1, 11):
-            state = 10 * i + card - 1
-            next_states[state, STICK, :3] = LOST, DRAWN, WON
-            probabilities[state, STICK, :3] = _against_dealer(total, card)
-            probabilities[state, HIT] = CARDS
-            for k, (_, (new, soft)) in enumerate(_drawn(total, ace)):
-                index = LOST if new > 21 else 10 * HANDS.index((soft, new)) + card - 1
-                next_states[state, HIT, k] = index
-    rewards = np.zeros((NUM_STATES, 2))
-    rewards[[LOST, DRAWN, WON]] = np.array(OUTCOMES)[:, None]
-    return rljax.MDP(
-        SparseTransitions(jnp.asarray(next_states), jnp.asarray(probabilities)),
-        jnp.asarray(rewards),
-        terminal=jnp.arange(NUM_STATES) == END,
-        initial=jnp.asarray(_first_hands()),
-    )
-
-
-def _first_hands() -> np.ndarray:
-    """Where games start, [S]: a natural is won, or drawn with a dealer's natural."""
-    initial, hands = np.zeros(NUM_STATES), np.zeros((2, 27))
-    natural = 2 * CARDS[0] * CARDS[9]
-    for p, first in enumerate(CARDS):
-        for q, hand in _drawn(*_add(0, False, p + 1)):
-            if hand[0] != 21:
-                hands += first * q * _dealt(*hand, 12)
-    initial[: 10 * len(HANDS)] = (hands[:, 12:22, None] * CARDS).ravel()
-    initial[[DRAWN, WON]] = natural * natural, natural * (1 - natural)
-    return initial
-
-
 def _as_policy(sticks: np.ndarray) -> jax.Array:
-    """The policy [S] that sticks where `sticks` [2, 10, 10] says, usable ace first."""
-    actions = np.full(NUM_STATES, STICK)
-    actions[:200] = np.where(sticks[::-1].ravel(), STICK, HIT)
+    """The policy that sticks where `sticks` [2, 10, 10] says, usable ace first, and on
+    a natural."""
+    actions = np.full(WON + 1, STICK)
+    actions[: SHOWN.start] = HIT
+    actions[SHOWN] = np.where(sticks[::-1].ravel(), STICK, HIT)
     return jnp.asarray(actions, jnp.int32)
 
 
@@ -122,9 +42,9 @@ def _stick_on_20() -> jax.Array:
     return _as_policy(np.broadcast_to(SUMS[:, None] >= 20, (2, 10, 10)))
 
 
-def _estimates(game: rljax.MDP, policy: jax.Array, num_runs: int) -> Any:
-    """First-visit means and counts [R, 50, S], after each batch of 10,000 episodes."""
-    env, length = rljax.FiniteMDP(game), int(2.6 * BATCH)
+def _estimates(policy: jax.Array, num_runs: int) -> Any:
+    """First-visit means and counts [R, 50, 200], after each batch of 10,000 games."""
+    env, length = rljax.Blackjack(), int(2.6 * BATCH)
     agent = rljax.QLearning(exploration=exploration.EpsilonGreedy(0.0))
 
     def batch(so_far, key):
@@ -137,7 +57,7 @@ def _estimates(game: rljax.MDP, policy: jax.Array, num_runs: int) -> Any:
         ended = jnp.cumsum(played.terminated)
         later = ended - played.terminated >= BATCH
         played = played._replace(  # at the end, from which nothing is learned
-            obs=jnp.where(later, END, played.obs),
+            obs=jnp.where(later, LOST, played.obs),
             reward=jnp.where(later, 0, played.reward),
             terminated=played.terminated | later,
         )
@@ -147,7 +67,7 @@ def _estimates(game: rljax.MDP, policy: jax.Array, num_runs: int) -> Any:
         return so_far, (*so_far, ended[-1])
 
     def one_run(key):
-        none = jnp.zeros(NUM_STATES), jnp.zeros(NUM_STATES, jnp.int32)
+        none = jnp.zeros(len(policy)), jnp.zeros(len(policy), jnp.int32)
         start = prediction.SampleMeans(*none)
         return jax.lax.scan(batch, start, rljax.random.split(key, 50))[1]
 
@@ -155,12 +75,12 @@ def _estimates(game: rljax.MDP, policy: jax.Array, num_runs: int) -> Any:
     values, counts, ended = parallel.map_seeds(one_run, batch_size=8)(keys)
     if int(ended.min()) < BATCH:
         raise ValueError(f"{length} steps are too few for {BATCH} episodes.")
-    return np.asarray(values)[:, :, :200], np.asarray(counts)[:, :, :200]
+    return np.asarray(values)[:, :, SHOWN], np.asarray(counts)[:, :, SHOWN]
 
 
 def _panels(values: Any) -> np.ndarray:
-    """Numbers of the hands [200] as [2, 10, 10]: usable ace first, by sum and card."""
-    return np.asarray(values)[:200].reshape(2, 10, 10)[::-1]
+    """Numbers [200] as [2, 10, 10]: usable ace first, by sum and dealer's card."""
+    return np.asarray(values).reshape(2, 10, 10)[::-1]
 
 
 def _maps(columns: dict[str, np.ndarray]) -> Any:
@@ -186,19 +106,22 @@ def _maps(columns: dict[str, np.ndarray]) -> Any:
 
 def figure_5_1(*, quick: bool = False) -> common.Drawn:
     """Values of sticking on 20 and 21, after 10,000 and 500,000 games."""
-    game, policy = blackjack(), _stick_on_20()
-    exact = planning.policy_evaluation(game, policy, 1.0).values
-    squared = dataclasses.replace(game, rewards=game.rewards**2)
-    variances = planning.policy_evaluation(squared, policy, 1.0).values - exact**2
-    values, counts = _estimates(game, policy, 8 if quick else 32)
-    errors = values - np.asarray(exact)[:200]
+    game: Any = rljax.Blackjack().to_mdp()
+    policy = _stick_on_20()
+    exact = np.asarray(planning.policy_evaluation(game, policy, 1.0).values)[SHOWN]
+    # The return is −1, 0 or 1, so that its square says whether the game is decided.
+    decided = jnp.sum(game.transitions[..., jnp.array([LOST, WON])], axis=-1)
+    squared = dataclasses.replace(game, rewards=decided)
+    squares = np.asarray(planning.policy_evaluation(squared, policy, 1.0).values)[SHOWN]
+    values, counts = _estimates(policy, 8 if quick else 32)
+    errors = values - exact
     rms = np.sqrt((errors.reshape(*errors.shape[:2], 2, 100) ** 2).mean(3))
     shown = {
         "10,000 games": _panels(values[0, 0]),
         "500,000 games": _panels(values[0, -1]),
         "exact": _panels(exact),
     }
-    relative = counts[:, -1] * errors[:, -1] ** 2 / np.asarray(variances)[:200]
+    relative = counts[:, -1] * errors[:, -1] ** 2 / (squares - exact**2)
     panels = {
         ace: [common.grid(name, maps[row]) for name, maps in shown.items()]
         for row, ace in enumerate(ACES)
@@ -235,11 +158,12 @@ def _statements_5_1(relative: np.ndarray, rms: np.ndarray) -> list[common.Statem
 def figure_5_2(*, quick: bool = False) -> common.Drawn:
     """The optimal policy and values of blackjack, by planning."""
     del quick  # nothing is drawn at random
-    game = blackjack()
+    game = rljax.Blackjack().to_mdp()
     plan = planning.value_iteration(game, 1.0)
-    sticks = _panels(plan.policy) == STICK
+    sticks = _panels(plan.policy[SHOWN]) == STICK
     book = SUMS[:, None] >= STICK_FROM[:, None]
-    shown = {"policy": np.where(sticks, 0.6, -0.6), "value": _panels(plan.values)}
+    values = _panels(plan.values[SHOWN])
+    shown = {"policy": np.where(sticks, 0.6, -0.6), "value": values}
     statements = [
         common.equal("It sticks and hits where the book says", sticks, book, 0.0),
         common.equal(
@@ -252,7 +176,7 @@ def figure_5_2(*, quick: bool = False) -> common.Drawn:
     panels = {
         ace: [
             common.grid("sticks", sticks[row]),
-            common.grid("value", shown["value"][row]),
+            common.grid("value", values[row]),
         ]
         for row, ace in enumerate(ACES)
     }

@@ -9,7 +9,7 @@ from scipy import stats
 
 import rljax
 from figures import common
-from rljax import planning, types
+from rljax import planning
 from rljax.plotting import figures
 
 # Jack's car rental.
@@ -113,18 +113,6 @@ def _draw_rental(policies: list[np.ndarray], values: np.ndarray) -> Any:
 # The gambler's problem.
 
 
-def _gamble(heads: float) -> rljax.MDP:
-    """Example 4.3: action a stakes a + 1, or as much as there is or is needed."""
-    capital, stake = np.arange(101)[:, None], np.arange(1, 51)
-    stake = np.minimum(stake, np.minimum(capital, 100 - capital))
-    ends: Any = np.stack([capital + stake, capital - stake], -1)
-    chances: Any = np.broadcast_to([heads, 1 - heads], ends.shape)
-    rewards = heads * (ends[..., 0] == 100)
-    over, start = np.isin(np.arange(101), (0, 100)), np.full(101, 1 / 101)
-    arrays: Any = (types.SparseTransitions(ends, chances), rewards, over, start)
-    return rljax.MDP(*arrays)
-
-
 def _sweeps(mdp: rljax.MDP, num_sweeps: int) -> np.ndarray:
     """The values after 1, 2, … sweeps of value iteration in place, [K, S]."""
 
@@ -171,7 +159,8 @@ def _smallest_stakes(values: np.ndarray, heads: float) -> list[int]:
 def figure_4_3(*, quick: bool = False) -> common.Drawn:
     """The gambler's problem with p = 0.4: value iteration, and the smallest stakes."""
     del quick
-    mdp, capital = _gamble(0.4), np.arange(1, 100)
+    mdp = rljax.Gambler(heads=0.4).to_mdp(sparse=True)
+    capital = np.arange(1, 100)
     swept, plan = _sweeps(mdp, 32)[:, capital], planning.value_iteration(mdp, 1.0, 1e-7)
     q_values = np.asarray(plan.q_values)
     # The least gap to an action that is not best is 2e-4.
