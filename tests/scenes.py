@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import rljax
 from rljax import spaces, struct
@@ -45,15 +46,13 @@ class Scene(rljax.Env):
         return {"picture": picture, "place": place, "mode": mode, "many": many}
 
     def reset(self, key):
-        keys = jax.random.split(key, 4)
-        row, column, mode = (
-            jax.random.randint(k, (), 0, n, jnp.int32)
-            for k, n in zip(keys[:3], (4, 4, 3), strict=True)
-        )
+        keys = jax.random.split(key)
+        most = np.array([4, 4, 3], np.int32)
+        row, column, mode = jax.random.randint(keys[0], (3,), 0, most, jnp.int32)
         side = column // 2
         column = column + side  # the third of five columns stays dark
         picture = jnp.zeros((4, 5, 2), jnp.uint8).at[row, column, 0].set(200)
-        place = self.shift + jax.random.normal(keys[3], (3,), float)
+        place = self.shift + jax.random.normal(keys[1], (3,), float)
         obs = self.of(picture, place, mode, jnp.stack([side, mode]))
         return SceneState(side, obs), obs
 

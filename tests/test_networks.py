@@ -217,20 +217,27 @@ def vector(obs):
     return np.concatenate([*one_hot, np.eye(3)[obs["mode"]], picture, obs["place"]])
 
 
-@pytest.mark.parametrize("kind", [rljax.ActorCritic, rljax.Reinforce])
-def test_a_tree_of_observations_is_read_as_one_vector(kind):
+def test_a_tree_of_observations_is_read_as_one_vector(key):
     # In the order in which JAX flattens a dictionary, by name.
     env = Scene("tree")
-    agent = kind(num_envs=2, rollout_length=4, hidden_sizes=())
-    state = jax.jit(agent.init)(jax.random.key(0), env)
-    _, obs = env.reset(jax.random.key(1))
-    x = vector(obs)
-    layers = {leaf.shape: leaf for leaf in jax.tree.leaves(state.params)}
-    expected = x @ layers[x.size, 2] + layers[2,]
-    np.testing.assert_allclose(agent.logits(state, obs), expected, rtol=1e-5)
-    if kind is rljax.ActorCritic:
-        expected = x @ layers[x.size, 1][:, 0] + layers[1,][0]
-        np.testing.assert_allclose(agent.value(state, obs), expected, rtol=1e-5)
+    actor_critic, alone = (
+        kind(num_envs=2, rollout_length=4, hidden_sizes=())
+        for kind in (rljax.ActorCritic, rljax.Reinforce)
+    )
+
+    @jax.jit
+    def started(key):
+        obs = env.reset(key)[1]
+        states = [agent.init(key, env) for agent in (actor_critic, alone)]
+        said = actor_critic.logits(states[0], obs), actor_critic.value(states[0], obs)
+        return obs, states, (*said, alone.logits(states[1], obs))
+
+    obs, states, (logits, value, logits_alone) = started(key)
+    x, heads = vector(obs), states[0].params.params
+    (actor,), (critic,), (layer,) = heads.actor, heads.critic, states[1].params.params
+    np.testing.assert_allclose(logits, x @ actor.kernel + actor.bias, rtol=1e-5)
+    np.testing.assert_allclose(value, x @ critic.kernel[:, 0] + critic.bias[0], 1e-5)
+    np.testing.assert_allclose(logits_alone, x @ layer.kernel + layer.bias, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +289,13 @@ def test_convolutions_and_their_gradients_equal_loops():
     images = rng.normal(size=(2, 7, 8, 2))
     with enable_x64():
         params = jax.jit(TWO_LAYERS.init)(jax.random.key(0), jnp.zeros((7, 8, 2)))
-        params = jax.tree.map(lambda x: x + 0.1, params)  # the biases, too
+        for (kernel, bias), shape in zip(params, ((18, 3), (12, 2)), strict=True):
+            matrix = np.reshape(kernel, shape)
+            np.testing.assert_allclose(
+                matrix.T @ matrix, 2 * np.eye(shape[1]), atol=1e-12
+            )
+            np.testing.assert_array_equal(bias, 0.0)
+        params = jax.tree.map(lambda x: np.asarray(x) + 0.1, params)  # biases, too
         weights = rng.normal(size=(2, 2, 2, 2))
 
         def loss(params, images):
@@ -305,17 +318,6 @@ def test_convolutions_and_their_gradients_equal_loops():
         expected = [total + one for total, one in pairs]
     for found, total in zip(jax.tree.leaves(grads[0]), expected, strict=True):
         np.testing.assert_allclose(found, total, rtol=1e-9, atol=1e-12)
-
-
-def test_kernels_are_orthogonal_at_first():
-    layers = jax.jit(TWO_LAYERS.init)(jax.random.key(0), jnp.zeros((7, 8, 2)))
-    assert [x.kernel.shape for x in layers] == [(3, 3, 2, 3), (2, 2, 3, 2)]
-    for kernel, bias in layers:
-        matrix = np.reshape(kernel, (-1, kernel.shape[3]))
-        np.testing.assert_allclose(
-            matrix.T @ matrix, 2 * np.eye(len(bias)), rtol=1e-5, atol=1e-5
-        )
-        np.testing.assert_array_equal(bias, 0.0)
 
 
 def test_a_layer_is_one_product_for_all_steps_and_environments():
@@ -389,41 +391,45 @@ class Encoder:
 
 
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize(
-    "env", [Scene(), rljax.make("Pendulum-v1")], ids=["picture", "pendulum"]
-)
-def test_hidden_layers_read_what_the_encoders_return(shared, env, key):
-    encoder = Encoder(lambda w, obs: w * jnp.stack([obs, obs**2]))
+def test_hidden_layers_read_what_the_encoders_return(shared, key):
+    # Of a picture, for one encoder each, or of three numbers and a normal policy.
+    env = rljax.make("Pendulum-v1") if shared else Scene()
     agent = rljax.ActorCritic(
-        hidden_sizes=(3,), encoder=encoder, shared_network=shared, num_envs=2
+        hidden_sizes=(3,),
+        encoder=Encoder(lambda w, obs: w * jnp.stack([obs, obs**2])),
+        shared_network=shared,
     )
-    state = jax.jit(agent.init)(key, env)
-    _, obs = env.reset(jax.random.key(1))
-    params, scale = state.params, 200 if env == Scene() else 1
-    if env != Scene():
-        params, log_scale = params
-        np.testing.assert_array_equal(log_scale, 0.0)
+
+    @jax.jit
+    def started(key):
+        state, obs = agent.init(key, env), env.reset(key)[1]
+        params = state.params
+        # The encoders' parameters become 2 and, of the critic's own, 3.
+        number = 1 if shared else 2
+        leaves = jax.tree.leaves(params)
+        leaves[:number] = [jnp.full((), i + 2.0) for i in range(number)]
+        swapped = jax.tree.unflatten(jax.tree.structure(params), leaves)
+        return params, obs, agent.apply(swapped, obs)
+
+    params, obs, (out, value) = started(key)
+    if shared:
+        np.testing.assert_array_equal(params.log_scale, 0.0)
+        (out, _), x = out, np.asarray(obs)
     else:
-        params = params.params  # of a reader
-    encoders, heads = params
-    assert len(encoders) == (1 if shared else 2)
-    assert len(heads.trunk) == (1 if shared else 0)
-    # Each encoder's own parameter: the critic's differs from the actor's.
-    different = tuple({"w": jnp.full((), i + 2.0)} for i in range(len(encoders)))
-    swapped = jax.tree.unflatten(
-        jax.tree.structure(state.params),
-        jax.tree.leaves(different) + jax.tree.leaves(state.params)[len(encoders) :],
-    )
-    out, value = agent.apply(swapped, obs)
-    x = np.asarray(obs, float) / scale
+        x = np.asarray(obs) / 200
+    encoders, heads = params.params
+    assert (len(encoders), len(heads.trunk)) == ((1, 1) if shared else (2, 0))
     x = np.stack([x, x**2]).ravel()
-    logits, _ = networks.actor_critic_apply(heads, jnp.asarray(2 * x, float), "relu")
-    _, expected = networks.actor_critic_apply(
-        heads, jnp.asarray((2 if shared else 3) * x, float), "relu"
-    )
-    found = out if env == Scene() else out[0]
-    np.testing.assert_allclose(found, logits, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+    def after(x, *layers):
+        (first, head) = layers
+        hidden = np.maximum(x @ first.kernel + first.bias, 0)
+        return hidden @ head.kernel + head.bias
+
+    logits = after(2 * x, *heads.trunk, *heads.actor)
+    expected = after((2 if shared else 3) * x, *heads.trunk, *heads.critic)
+    np.testing.assert_allclose(out, logits, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
