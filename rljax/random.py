@@ -149,6 +149,26 @@ def below(key: jax.Array, number: int) -> jax.Array:
     return once((word % jnp.uint32(number)).astype(jnp.int32))
 
 
+def coins(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Fair coins, 32 of them from each random word.
+
+    Args:
+      key: random key.
+      shape: of the result, of one axis or more. Words are drawn for the last one, so
+        that shape[-1] of 32 or less takes one for each of the others.
+
+    Returns:
+      [*shape] bool.
+    """
+    *outer, number = shape
+    words = jax.random.bits(unrolled(key), (*outer, -(-number // 32)), jnp.uint32)
+    # XLA would draw a word again for each of its bits.
+    words = jnp.expand_dims(once(words), -1)
+    places = jax.lax.broadcasted_iota(jnp.uint32, (*words.shape[:-1], 32), len(shape))
+    bits = ((words >> places) & jnp.uint32(1)).reshape(*outer, -1)
+    return bits[..., :number] == 1
+
+
 def permutation(key: jax.Array, size: int) -> jax.Array:
     """A random order of 0 … size − 1, from one sort of single words.
 
