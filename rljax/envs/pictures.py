@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from rljax import checks
-from rljax.envs.gridmaps import CLIFF, GOAL, PIT, START, WALL
+from rljax.envs.gridmaps import CLIFF, FREE, GOAL, PIT, START, WALL
 
 # Told apart by those who see no red, no green or no blue, and by lightness alone.
 PAPER = "#f7f7f4"
@@ -359,6 +359,34 @@ def _rod(
     draw.ellipse(_square(*end, thickness), color)
     draw.ellipse(_square(*start, 1.4 * thickness), INK)
     draw.ellipse(_square(*start, 0.5 * thickness), PAPER)
+
+
+def catch(
+    rows: int,
+    columns: int,
+    *,
+    ball_row: int,
+    ball_column: int,
+    paddle: int,
+    size: int,
+) -> np.ndarray:
+    """A board with a ball and, in its last row, a paddle, [H, W, 3].
+
+    Its longer side has `size` pixels, less what is left over when each cell has whole
+    pixels. A ball that has come down beside the paddle is of another colour.
+    """
+    length = max(size // max(rows, columns), 1)
+    pil, side = pillow(), length * _ENLARGED
+    board = _empty_grid((FREE * columns,) * rows, length)
+    image = board.resize((columns * side, rows * side), pil.Image.Resampling.BOX)
+    draw = pil.ImageDraw.Draw(image)
+    left, top = (paddle + 0.04) * side, (rows - 0.26) * side
+    bar = (left, top, left + 0.92 * side, top + 0.2 * side)
+    draw.rounded_rectangle(bar, 0.08 * side, AGENT)
+    missed = ball_row == rows - 1 and ball_column != paddle
+    middle = (ball_column + 0.5) * side, (ball_row + 0.42) * side
+    draw.ellipse(_square(*middle, 0.3 * side), DANGER if missed else GOLD)
+    return np.array(image.reduce(_ENLARGED))
 
 
 def _square(x: float, y: float, half: float) -> tuple[float, float, float, float]:
