@@ -10,13 +10,17 @@ from rljax.envs.acrobot import Acrobot
 from rljax.envs.bandit import BernoulliBandit, GaussianBandit
 from rljax.envs.blackjack import Blackjack
 from rljax.envs.cartpole import CartPole
+from rljax.envs.catch import Catch
+from rljax.envs.deepsea import DeepSea
 from rljax.envs.gambler import Gambler
 from rljax.envs.gridworld import GridWorld
 from rljax.envs.lqr import LQR
+from rljax.envs.memorychain import MemoryChain
 from rljax.envs.minatar import Asterix, Breakout, Freeway, SpaceInvaders
 from rljax.envs.mountaincar import MountainCar, MountainCarContinuous
 from rljax.envs.pendulum import Pendulum
 from rljax.envs.taxi import Taxi
+from rljax.envs.umbrella import Umbrella
 from rljax.envs.wrappers import TimeLimit
 from rljax.types import Env
 
@@ -69,6 +73,10 @@ ENVS: dict[str, tuple[Callable[..., Env], tuple[str, ...]]] = {
     "MinAtar/Breakout-v1": _entry(Breakout),
     "MinAtar/Freeway-v1": _entry(Freeway),
     "MinAtar/SpaceInvaders-v1": _entry(SpaceInvaders),
+    "Catch": _entry(Catch),
+    "DeepSea-10": _entry(DeepSea, size=10),
+    "MemoryChain-10": _entry(MemoryChain, memory_length=10),
+    "Umbrella-10": _entry(Umbrella, chain_length=10),
 }
 """For each name, the function that builds the environment, and the names of the
 parameters that it takes."""

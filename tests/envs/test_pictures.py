@@ -53,6 +53,8 @@ def pole(x=0.0, theta=0.0, size=400, **settings):
         ("MinAtar/Breakout-v1", (400, 400, 3)),
         ("MinAtar/Freeway-v1", (400, 400, 3)),
         ("MinAtar/SpaceInvaders-v1", (400, 400, 3)),
+        ("Catch", (400, 200, 3)),
+        ("DeepSea-10", (396, 360, 3)),
     ],
 )
 def test_every_environment_with_a_picture_has_one_of_its_shape(name, shape, key):
@@ -376,6 +378,8 @@ ENVS = (
     rljax.GridWorld(),
     rljax.GaussianBandit(),
     rljax.envs.minatar.Breakout(),
+    rljax.Catch(),
+    rljax.DeepSea(),
 )
 
 

@@ -114,6 +114,12 @@ def test_bad_input_is_refused(call, error, message):
         ("Gambler-100", None, 101, {"heads": 0.4}),
         ("GaussianBandit-5", None, 1, {"num_arms": 5}),
         ("BernoulliBandit-5", None, 1, {"num_arms": 5}),
+        # As bsuite's experiments catch, deep_sea, memory_len and umbrella_length.
+        ("Catch", None, None, {"rows": 10, "columns": 5, "tabular": False}),
+        ("DeepSea-10", None, 101, {"move_cost": 0.01, "mapping_seed": 42}),
+        ("DeepSea-10", None, 101, {"size": 10, "stochastic": False}),
+        ("MemoryChain-10", None, None, {"memory_length": 10, "num_bits": 1}),
+        ("Umbrella-10", None, None, {"chain_length": 10, "num_distractors": 20}),
     ],
 )
 def test_named_environments_are_the_known_ones(name, limit, num_states, settings):
