@@ -44,7 +44,7 @@ def _stick_on_20() -> jax.Array:
 
 def _estimates(policy: jax.Array, num_runs: int) -> Any:
     """First-visit means and counts [R, 50, 200], after each batch of 10,000 games."""
-    env, length = rljax.Blackjack(), int(2.6 * BATCH)
+    env, length = rljax.Blackjack(), int(1.9 * BATCH)
     agent = rljax.QLearning(exploration=exploration.EpsilonGreedy(0.0))
 
     def batch(so_far, key):

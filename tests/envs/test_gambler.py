@@ -31,7 +31,8 @@ def test_every_toss_moves_the_stake(game):
     capital, action = (jnp.asarray(x, jnp.int32) for x in (CAPITAL, ACTION))
     step = jax.jit(jax.vmap(game.advance, (0, 0, None)))
     for noise, after in ((0.3999, CAPITAL + STAKE), (0.4, CAPITAL - STAKE)):
-        state, time_step = step(capital, action, jnp.float32(noise))
+        with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+            state, time_step = step(capital, action, jnp.float32(noise))
         np.testing.assert_array_equal(state, after)
         np.testing.assert_array_equal(time_step.obs, after)
         np.testing.assert_array_equal(time_step.reward, after == 100)

@@ -20,6 +20,8 @@ a policy that surely ends or rests. From there values only rise, to V* or, where
 can be gained again and again, for ever. And of equally good actions it takes those that
 surely lead on.
 
+`riccati` and `linear_return` do the same for an `LQR`, whose states are vectors.
+
 Source: Puterman (1994), chapters 6 and 7; Bertsekas and Yu (2016), "Stochastic Shortest
 Path Problems Under Weak Conditions", MIT LIDS-2909.
 """

@@ -97,11 +97,11 @@ def linear_return(
         J = −E[Σ_t γ^t (s_tᵀ Q s_t + u_tᵀ R u_t)]
 
     A 1 is appended to the state, so that the bias k is a part of the gain. The cost P
-    of the policy solves Lyapunov's equation P = C + γ FᵀPF with the closed loop F and
-    the cost C of a step. It is summed by doubling: P ← P + GᵀPG, G ← GG from P = C and
-    G = √γ F adds up 2⁶⁴ steps, which is for ever. It can be differentiated, by gain,
-    bias, noise and all of the system; -J by K is 2 ((R + γ BᵀPB) K − γ BᵀPA) Σ with
-    the discounted sum Σ of E[s sᵀ], if there is no bias.
+    of the policy solves Lyapunov's equation P = C + γ FᵀPF, where F is the closed loop
+    and C the cost of a step. It is summed by doubling: from P = C and G = √γ F on,
+    P ← P + GᵀPG and G ← GG add up 2⁶⁴ steps, which is for ever. J can be differentiated
+    by the gain, the bias, the noise and the system. Without a bias, the derivative by K
+    is −2 ((R + γ BᵀPB) K − γ BᵀPA) Σ, with the discounted sum Σ of E[s sᵀ].
 
     Args:
       env: the system.
