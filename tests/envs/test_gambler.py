@@ -124,4 +124,5 @@ def test_q_learning_finds_a_policy_nearly_as_good_as_bold_play():
     _, _, curve = rljax.regret.train_with_exact_returns(
         agent, env, jax.random.key(0), num_updates=60, every=60
     )
-    assert curve.greedy_regret[-1] < 0.02 < curve.greedy_regret[0]
+    assert curve.greedy_regret[-1] < 0.05
+    assert curve.greedy_regret[0] > 0.2  # that of always staking 1
