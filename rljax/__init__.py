@@ -82,7 +82,7 @@ from rljax.training import (
 from rljax.types import MDP, Agent, Env, RolloutPlan, TimeStep, Transition
 
 if TYPE_CHECKING:
-    from rljax import experiment, plotting, rlhf, testing
+    from rljax import adapters, experiment, plotting, rlhf, testing
     from rljax.commands.load import load_run
     from rljax.experiment.results import SweepResult
     from rljax.experiment.sweep import run, sweep
@@ -137,6 +137,7 @@ __all__ = [
     "TrainState",
     "Transition",
     "Umbrella",
+    "adapters",
     "agents",
     "bandits",
     "checks",
@@ -177,7 +178,7 @@ __all__ = [
 
 # Half of the time of importing rljax would be theirs, and few programs use them all.
 _MODULE_OF = {
-    **dict.fromkeys(("experiment", "plotting", "rlhf", "testing")),
+    **dict.fromkeys(("adapters", "experiment", "plotting", "rlhf", "testing")),
     **dict.fromkeys(("DPO", "GRPO", "PPOKL", "RLOO", "TokenMDP"), "rljax.rlhf"),
     "SweepResult": "rljax.experiment.results",
     **dict.fromkeys(("run", "sweep"), "rljax.experiment.sweep"),
