@@ -53,7 +53,7 @@ class HostEnv(Env):
     def reset(self, key: jax.Array) -> tuple[HostState, Any]:
         """The first observation of an episode whose seed is drawn from `key`."""
         seed = jax.random.bits(random.unrolled(key), (), jnp.uint32)
-        obs = self._call(self.host.first, self._obs_types(), seed)
+        obs = _on_host(self.host.first, self._obs_types(), seed)
         return HostState(seed, jnp.int32(0), jnp.zeros(2, jnp.uint32)), obs
 
     def step(
@@ -70,8 +70,9 @@ class HostEnv(Env):
             action = jnp.clip(action, self.action_space.low, self.action_space.high)
         number = jax.ShapeDtypeStruct((), jnp.result_type(float))
         flag = jax.ShapeDtypeStruct((), bool)
-        types = (_types(state), self._obs_types(), number, flag, flag)
-        state, *time_step = self._call(self.host.step, types, *state, action)
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
+        types = (like, self._obs_types(), number, flag, flag)
+        state, *time_step = _on_host(self.host.step, types, *state, action)
         return state, TimeStep(*time_step)
 
     def _obs_types(self) -> Any:
@@ -83,21 +84,22 @@ class HostEnv(Env):
             ]
         )
 
-    def _call(self, fn: Callable[..., Any], types: Any, *args: Any) -> Any:
-        """Calls `fn` on the host, once for a whole batch."""
 
-        def over_batch(*arrays):
-            arrays = [np.asarray(x) for x in arrays]
-            shape = arrays[0].shape
-            flat = [x.reshape(-1, *x.shape[len(shape) :]) for x in arrays]
-            rows = [fn(*row) for row in zip(*flat, strict=True)]
-            return jax.tree.map(
-                lambda like, *x: np.array(x, like.dtype).reshape((*shape, *like.shape)),
-                types,
-                *rows,
-            )
+def _on_host(fn: Callable[..., Any], types: Any, *args: Any) -> Any:
+    """Calls `fn` on the host, once for a whole batch."""
 
-        return jax.pure_callback(over_batch, types, *args, vmap_method="broadcast_all")
+    def over_batch(*arrays):
+        arrays = [np.asarray(x) for x in arrays]
+        shape = arrays[0].shape
+        flat = [x.reshape(-1, *x.shape[len(shape) :]) for x in arrays]
+        rows = [fn(*row) for row in zip(*flat, strict=True)]
+        return jax.tree.map(
+            lambda like, *x: np.array(x, like.dtype).reshape((*shape, *like.shape)),
+            types,
+            *rows,
+        )
+
+    return jax.pure_callback(over_batch, types, *args, vmap_method="broadcast_all")
 
 
 class _Episode:
@@ -153,6 +155,7 @@ class Host:
             if after not in self.recent:
                 episode = self.live.pop(name, None) or self._again(name, seed, time)
                 self._advance(after, episode, action)
+            self.recent.move_to_end(after)
             obs, reward, terminated, truncated = self.recent[after][2]
         time = np.int32(-1) if terminated or truncated else time + 1
         return HostState(seed, time, digest), obs, reward, terminated, truncated
@@ -193,10 +196,6 @@ class Host:
         if len(self.live) < self.num_envs:
             return self.make()
         return self.live.popitem(last=False)[1].env
-
-
-def _types(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
 def _name(seed: Any, time: Any, digest: Any) -> bytes:

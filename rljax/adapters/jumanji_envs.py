@@ -64,6 +64,9 @@ def from_jumanji(env: Any) -> JumanjiEnv:
     Observations are the tree that Jumanji returns, with a mask of the legal actions in
     most. So an agent needs a `network` that reads them, and sees to the mask itself.
 
+    In Jumanji 1.1, LevelBasedForaging and Connector alone truncate where time is up.
+    The time limits of all others have discount 0, and so they terminate here as well.
+
     Args:
       env: what `jumanji.make` returns.
 
@@ -87,7 +90,7 @@ def from_jumanji(env: Any) -> JumanjiEnv:
     )
     if isinstance(env, refused):
         raise ValueError(
-            f"env must be a single environment that does not reset itself, got a "
+            "env must be a single environment that does not reset itself, got "
             f"{type(env).__name__}. Leave the wrapper away: rollouts do its work."
         )
     if env.reward_spec.shape != ():

@@ -46,7 +46,7 @@ def test_a_time_limit_truncates_and_the_value_is_bootstrapped(gymnax, key):
     assert not trajectory.terminated.any()
     values = jnp.full(6, 10.0)  # of all next states
     returns = rljax.returns.discounted_returns(
-        trajectory.reward, trajectory.terminated, trajectory.truncated, values, 0.5
+        trajectory.reward, values, trajectory.terminated, trajectory.truncated, 0.5
     )
     np.testing.assert_allclose(returns[2], trajectory.reward[2] + 5, rtol=1e-6)
 
