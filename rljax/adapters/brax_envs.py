@@ -1,4 +1,4 @@
-"""Environments of Brax and of MuJoCo Playground as ours."""
+"""Environments of Brax, and of MuJoCo Playground, as ours."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -84,8 +84,8 @@ def from_brax(env: Any) -> BraxEnv:
     An environment as it comes has no time limit: wrap it in Brax's `EpisodeWrapper`,
     as above, or ours in `rljax.TimeLimit`. Leave away Brax's wrappers for batches and
     automatic resets, which rollouts do themselves. They draw the reset for each step
-    in advance, and a reset of Brax costs about as much as a step of its physics: so
-    memory and time grow with the size of its state.
+    in advance: so each step costs the time of a reset too, and a rollout the memory of
+    as many of Brax's states as it has steps.
 
     Args:
       env: an object with `reset(key)`, `step(state, action)` and `action_size`.
