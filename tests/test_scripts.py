@@ -1209,16 +1209,28 @@ def benchmark_script():
 def test_the_benchmark_checks_the_work_it_times(benchmark_script, capsys, tmp_path):
     output = tmp_path / "figures.json"
     arguments = ["--quick", "--no-neighbours", "--repeats", 1, "--output", output]
-    arguments += ["--suites", "rollout"]
+    arguments += ["--suites", "rollout", "ppo_pendulum"]
     status, words = status_and_words(benchmark_script, capsys, *arguments)
     assert status == 0, words
     text = output.read_text(encoding="utf-8")
     content = json.loads(text)
     assert content["header"]["rljax"] == rljax.__version__
-    assert len(content["rows"]) == 3
-    for row in content["rows"]:
+    rows = {
+        (row["case"].split(",")[0], row["contender"]): row for row in content["rows"]
+    }
+    unroll = "rljax rollout.unroll"
+    for row in rows.values():
         assert row["seconds"] > 0 and row["compile_seconds"] > 0
+    for name in (
+        unroll,
+        *(f"rljax env.step, {x}.random.key" for x in ("jax", "rljax")),
+    ):
+        row = rows["CartPole-v1", name]
         assert row["checks"][0]["rewards"] == row["work"] == 64 * 256
+    assert rows["Pendulum-v1", unroll]["checks"][0]["episodes"] == 64 * 5
+    assert rows["Acrobot-v1", unroll]["work"] == 64 * 1024
+    row = rows["2 seeds", "rljax"]
+    assert row["work"] == 2 * row["checks"][0]["steps"] == 2 * 2 * 16 * 128
     # A second run would have to throw these figures away.
     status, words = status_and_words(benchmark_script, capsys, *arguments)
     assert status == 2 and "exists already" in words
@@ -1264,7 +1276,8 @@ def test_the_benchmark_takes_no_figures_of_work_not_done(benchmark_script, tmp_p
     ]
     results = host.race(contenders, 2, time_limit=3.0)
     targets = [rows.Target("quick", name, 2.0) for name in fakes]
-    check = benchmark_script.suites.rollout_check(256)
+    module = sys.modules["contenders.rollout_suites"]
+    check = module.rollout_check(module.CARTPOLE, 256)
     found = rows.make_rows("suite", "case", "step", results, check, targets)
     assert {row.contender: row.failed for row in found} == {
         "quick": None,
@@ -1278,6 +1291,25 @@ def test_the_benchmark_takes_no_figures_of_work_not_done(benchmark_script, tmp_p
     assert [x.reached for x in found[0].comparisons[:3]] == [False, True, None]
     assert found[1].seconds_range == (3.0, 3.0) and found[1].peak_mib > 0
     assert all(row.seconds is None for row in found[2:])
+
+
+def test_the_benchmark_knows_what_a_random_policy_meets(benchmark_script):
+    module = sys.modules["contenders.rollout_suites"]
+    cases = {case.env: case for case in module.CASES}
+    check = module.rollout_check(cases["Pendulum-v1"], 10_000)
+    check("both", {"rewards": -61_000.0, "episodes": 50})
+    for rewards, episodes, message in (
+        (-66_000.0, 50, "both earned -66,000 in 10,000 steps"),
+        (-57_000.0, 50, "both earned -57,000 in 10,000 steps"),
+        (-61_000.0, 48, "both's episodes last 208.3 steps, not 200 to 205"),
+        (-61_000.0, 51, "both's episodes last 196.1 steps, not 200 to 205"),
+        (-61_000.0, 0, "both's episodes last 10000.0 steps"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check("both", {"rewards": rewards, "episodes": episodes})
+    # As many as 16 games of 500 steps in 8,192, and one that ended above the goal.
+    check = module.rollout_check(cases["Acrobot-v1"], 8192)
+    check("both", {"rewards": -8191.0, "episodes": 17})
 
 
 def test_the_benchmark_knows_a_table_that_has_learned_nothing(benchmark_script):

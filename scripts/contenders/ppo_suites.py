@@ -1,4 +1,4 @@
-"""PPO on CartPole-v1: its speed, time to a solution, growth and determinism."""
+"""PPO: its speed, time to a solution, growth and determinism."""
 
 import dataclasses
 import os
@@ -17,9 +17,20 @@ PPO = {
     "num_epochs": 4,
     "num_minibatches": 4,
     "learning_rate": 2.5e-4,
+    "discount": 0.99,
+    "entropy_coef": 0.01,
 }
-"""PureJaxRL's settings, as far as contenders differ in them; the workers know the rest:
-two tanh networks 64-64, γ .99, λ .95, clipping .2, entropy .01, value .5, norm .5."""
+"""PureJaxRL's settings, as far as suites differ in them; the workers know the rest: two
+tanh networks 64-64, λ .95, clipping .2 of values too, value .5, norm .5."""
+PENDULUM = {
+    "num_envs": 16,
+    "num_steps": 128,
+    "num_epochs": 10,
+    "num_minibatches": 8,
+    "learning_rate": 1e-3,
+    "discount": 0.9,
+    "entropy_coef": 0.0,
+}
 GPU_UPDATES = {1: 100, 256: 50, 2048: 25, 8192: 16}
 """By the number of seeds, on a GPU: enough to learn from, and done in seconds."""
 MOST_OF_REJAX = 2048
@@ -36,6 +47,7 @@ def ppo(setup: Setup) -> list[Row]:
     for num_seeds, updates in ({1: 976, 8: 976} if on_cpu else GPU_UPDATES).items():
         updates = 4 if setup.quick else updates
         sizes = {"num_seeds": num_seeds, "num_updates": updates, "settings": PPO}
+        sizes["env"] = "CartPole-v1"
         contenders = [setup.ours("rljax", "rljax_ppo", "ppo", **sizes)]
         theirs = setup.theirs("rejax", "rejax", "ppo", **sizes)
         if num_seeds <= MOST_OF_REJAX:
@@ -58,6 +70,21 @@ def ppo(setup: Setup) -> list[Row]:
         check = ppo_check(updates * 512, least_return)
         rows += make_rows("ppo", case, "step", results, check, targets)
     return rows
+
+
+def ppo_pendulum(setup: Setup) -> list[Row]:
+    """Training PPO on Pendulum-v1, 2e5 steps a seed, whose torque is a real number."""
+    num_seeds, updates = (2, 2) if setup.quick else (8, 100)
+    sizes = {"num_seeds": num_seeds, "num_updates": updates, "settings": PENDULUM}
+    sizes["env"] = "Pendulum-v1"
+    contenders = [setup.ours("rljax", "rljax_ppo", "ppo", **sizes)]
+    contenders += setup.theirs("rejax", "rejax", "ppo", **sizes)
+    targets = [Target("rljax", "rejax", of=of) for of in ("run", "compile", "memory")]
+    # A random policy earns about −1,230, a perfect one about −150.
+    check = ppo_check(updates * 2048, -2000 if setup.quick else -400)
+    results = setup.race(contenders)
+    case = f"{num_seeds} seeds"
+    return make_rows("ppo_pendulum", case, "step", results, check, targets)
 
 
 def ppo_check(num_steps: int, least: float) -> Check:
@@ -135,7 +162,7 @@ def growth(setup: Setup) -> list[Row]:
     sizes, updates = ((8, 64), 2) if setup.quick else ((8, 64, 512), 20)
     # As many as share a core's cache are vmapped together; a GPU takes all at once.
     layout = {"batch_size": 4} if setup.platform == "cpu" else {}
-    task = {"num_updates": updates, "settings": PPO, **layout}
+    task = {"num_updates": updates, "settings": PPO, "env": "CartPole-v1", **layout}
     contenders = [
         setup.ours(f"{n} seeds", "rljax_ppo", "ppo", num_seeds=n, **task) for n in sizes
     ]
@@ -149,9 +176,8 @@ def growth(setup: Setup) -> list[Row]:
 
 def determinism(setup: Setup) -> list[Row]:
     """Two processes whose parameters must be equal to the last bit."""
-    one = setup.ours(
-        "first", "rljax_ppo", "ppo", num_seeds=8, num_updates=4, settings=PPO
-    )
+    sizes = {"env": "CartPole-v1", "num_seeds": 8, "num_updates": 4}
+    one = setup.ours("first", "rljax_ppo", "ppo", **sizes, settings=PPO)
     if setup.platform == "gpu":  # elsewhere XLA dies of this flag
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
         one = dataclasses.replace(one, variables={"XLA_FLAGS": flags.strip()})

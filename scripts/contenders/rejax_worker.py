@@ -1,4 +1,4 @@
-"""rejax's PPO on CartPole-v1: speed and time to a solution."""
+"""rejax's PPO: speed and time to a solution."""
 
 from typing import Any
 
@@ -9,21 +9,22 @@ import rejax  # pyright: ignore[reportMissingImports]
 import rejax.evaluate  # pyright: ignore[reportMissingImports]
 
 
-def algorithm(settings: dict[str, Any], total_timesteps: int) -> Any:
+def algorithm(env: str, settings: dict[str, Any], total_timesteps: int) -> Any:
     """PPO without the evaluations that it does while it trains."""
+    given = {n: x for n, x in settings.items() if n not in ("discount", "entropy_coef")}
     algo = rejax.PPO.create(
-        env="CartPole-v1",
+        env=env,
         total_timesteps=total_timesteps,
         eval_freq=total_timesteps,
         skip_initial_evaluation=True,
         agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (64, 64)},
-        gamma=0.99,
+        gamma=settings["discount"],
         gae_lambda=0.95,
         clip_eps=0.2,
-        ent_coef=0.01,
+        ent_coef=settings["entropy_coef"],
         vf_coef=0.5,
         max_grad_norm=0.5,
-        **settings,
+        **given,
     )
     return algo.replace(eval_callback=lambda algo, state, key: ())
 
@@ -31,14 +32,15 @@ def algorithm(settings: dict[str, Any], total_timesteps: int) -> Any:
 def mean_return(algo: Any, state: Any, key: jax.Array) -> jax.Array:
     """Of 100 episodes of the most probable actions; its own `act` samples."""
 
-    def logits(policy, obs):
-        return policy.action_logits(policy.features(obs))
+    def mode(policy, obs):
+        features = policy.features(obs)
+        if algo.discrete:
+            return policy.action_logits(features).argmax()
+        return policy.action_mean(features)[0].clip(*policy.action_range)
 
     def act(obs, key):
         del key
-        return algo.actor.apply(
-            state.actor_ts.params, obs[None], method=logits
-        ).argmax()
+        return algo.actor.apply(state.actor_ts.params, obs[None], method=mode)
 
     _, returns = rejax.evaluate.evaluate(
         act, key, algo.env, algo.env_params, 100, algo.env_params.max_steps_in_episode
@@ -46,10 +48,12 @@ def mean_return(algo: Any, state: Any, key: jax.Array) -> jax.Array:
     return returns.mean()
 
 
-def ppo(num_seeds: int, num_updates: int, seed: int, settings: dict[str, Any]):
-    """Training from scratch, and then the first seed's greedy return, not timed."""
+def ppo(
+    env: str, num_seeds: int, num_updates: int, seed: int, settings: dict[str, Any]
+):
+    """Training from scratch, and then the first seeds' greedy returns, not timed."""
     update_steps = settings["num_envs"] * settings["num_steps"]
-    algo = algorithm(settings, num_updates * update_steps)
+    algo = algorithm(env, settings, num_updates * update_steps)
 
     def train(key):
         return algo.train(key)[0]
@@ -66,10 +70,10 @@ def ppo(num_seeds: int, num_updates: int, seed: int, settings: dict[str, Any]):
 
     def run(number):
         seconds, states = programs.timed(program, keys(number))
-        first = states if one else jax.tree.map(lambda x: x[0], states)
-        score = evaluate(first, programs.run_key(seed + 1, number))
-        steps = int(first.global_step)
-        return seconds, num_seeds * steps, {"return": float(score), "steps": steps}
+        key = programs.run_key(seed + 1, number)
+        score = programs.judged(evaluate, states, num_seeds, key)
+        steps = int(states.global_step.min())
+        return seconds, num_seeds * steps, {"return": score, "steps": steps}
 
     return run, facts
 
@@ -79,7 +83,7 @@ def solve(
 ):
     """Trains until 100 fresh greedy episodes have a mean return of `threshold`."""
     update_steps = settings["num_envs"] * settings["num_steps"]
-    algo = algorithm(settings, max_updates * update_steps)
+    algo = algorithm("CartPole-v1", settings, max_updates * update_steps)
 
     @jax.jit
     def advance(state):

@@ -1,4 +1,4 @@
-"""rljax's CartPole-v1 under a uniformly random policy: environment steps alone."""
+"""rljax's environments under a uniformly random policy: environment steps alone."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import rljax
 from rljax import parallel, rollout, struct
 
 WORDS_PER_STEP = 6
-"""Of `unroll`: one decides, one that is both halves of a key and four are a start."""
+"""Of CartPole: one decides, one that is both halves of a key and four are a start."""
 NOISE_AT_ONCE = 2**15
 """Steps whose noise a device draws at once: few enough to stay in a core's cache."""
 FEWEST_STEPS = 16
@@ -18,11 +18,11 @@ FEWEST_STEPS = 16
 
 @struct.dataclass
 class RandomPolicy(rljax.Agent):
-    """Pushes left or right, a random word for each decision; learns nothing."""
+    """A random word for each number of an action; learns nothing."""
 
     def init(self, key, env):
-        """Nothing."""
-        return ()
+        """The actions that there are."""
+        return env.action_space
 
     def update(self, state, trajectory, key):
         """Nothing."""
@@ -30,19 +30,21 @@ class RandomPolicy(rljax.Agent):
 
     def draw(self, state, shape, key):
         """The words of many decisions."""
-        del state
-        return jax.random.bits(key, shape)
+        return jax.random.bits(key, (*shape, *state.shape))
 
     def decide(self, state, obs, noise, memory=()):
-        """The highest bit."""
-        del state, obs
-        return (noise >> 31).astype(jnp.int32), (), memory
+        """As far from the least action to the largest as 24 bits from 0 to 1."""
+        del obs
+        bits = noise >> 8
+        if isinstance(state, rljax.spaces.Discrete):
+            return ((bits * state.n) >> 24).astype(jnp.int32), (), memory
+        part = bits.astype(float) * 2.0**-24
+        return state.low + part * (state.high - state.low), (), memory
 
 
-def unroll(num_envs: int, num_steps: int, seed: int):
-    """`rollout.unroll`, as training calls it; only sums leave the program."""
-    env = rljax.make("CartPole-v1")
-    policy = RandomPolicy()
+def unroll(env: str, num_envs: int, num_steps: int, seed: int):
+    """`rollout.unroll`, as training calls it; only sums over steps leave it."""
+    game, policy = rljax.make(env), RandomPolicy()
     share = num_envs // groups(num_envs)
     length = min(num_steps, max(FEWEST_STEPS, NOISE_AT_ONCE // share))
     num_chunks = num_steps // length  # all of them powers of two
@@ -51,30 +53,35 @@ def unroll(num_envs: int, num_steps: int, seed: int):
         # The policy draws with jax.random itself: from a key that is fast there too.
         key_start, key_unroll = jax.random.split(rljax.random.unrolled(key))
         starts = jax.random.split(key_start, share)
-        states = jax.vmap(lambda key: rollout.start(env, key))(starts)
+        states = jax.vmap(lambda key: rollout.start(game, key))(starts)
 
-        def chunk(states, key):
+        def chunk(carry, key):
+            states, episodes, rewards = carry
+
             def steps(state, key):
                 state, _, sums = rollout.unroll(
-                    policy, None, env, state, key, length=length
+                    policy, game.action_space, game, state, key, length=length
                 )
                 return state, sums
 
             states, sums = jax.vmap(steps)(states, jax.random.split(key, share))
-            return states, (total(sums.num_episodes), total(sums.episode_return_sum))
+            rewards += sums.episode_return_sum
+            return (states, episodes + sums.num_episodes, rewards), None
 
         keys = jax.random.split(key_unroll, num_chunks)
-        states, (episodes, rewards) = jax.lax.scan(chunk, states, keys)
-        # The episodes that still run have earned rewards too: one for every step.
-        return total(episodes), total(rewards) + total(states.episode_return.value)
+        start = (states, jnp.zeros(share, jnp.int32), jnp.zeros(share))
+        (states, episodes, rewards), _ = jax.lax.scan(chunk, start, keys)
+        # The episodes that still run have earned rewards too.
+        return episodes, rewards + states.episode_return.value
 
     work = num_envs * num_chunks * length
     run, facts = prepared(one_group, groups(num_envs), work, seed)
-    return run, facts | {"words_per_step": WORDS_PER_STEP}
+    known = {"words_per_step": WORDS_PER_STEP} if env == "CartPole-v1" else {}
+    return run, facts | known
 
 
 def by_hand(num_envs: int, num_steps: int, seed: int, fast_keys: bool):
-    """The loop that a user writes with `env.step`, `env.reset` and split keys."""
+    """The loop that a user writes for CartPole, with split keys for step and reset."""
     env = rljax.make("CartPole-v1")
     share = num_envs // groups(num_envs)
 
@@ -90,19 +97,17 @@ def by_hand(num_envs: int, num_steps: int, seed: int, fast_keys: bool):
             done = time_step.terminated | time_step.truncated
             fresh, _ = env.reset(key_reset)
             state = jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, state)
-            rewards = rewards + time_step.reward.astype(jnp.int32)
+            rewards = rewards + time_step.reward
             return (state, key, episodes + done.astype(jnp.int32), rewards), None
 
-        zero = jnp.zeros((), jnp.int32)
-        start = (state, key, zero, zero)
+        start = (state, key, jnp.zeros((), jnp.int32), jnp.zeros(()))
         (_, _, episodes, rewards), _ = jax.lax.scan(step, start, length=num_steps)
         return episodes, rewards
 
     def one_group(key):
         if fast_keys:
             key = rljax.random.unrolled(key)
-        sums = jax.vmap(one_env)(jax.random.split(key, share))
-        return jax.tree.map(total, sums)
+        return jax.vmap(one_env)(jax.random.split(key, share))
 
     return prepared(one_group, groups(num_envs), num_envs * num_steps, seed)
 
@@ -110,11 +115,6 @@ def by_hand(num_envs: int, num_steps: int, seed: int, fast_keys: bool):
 def groups(num_envs: int) -> int:
     """One for each device."""
     return min(jax.device_count(), num_envs)
-
-
-def total(x: jax.Array) -> jax.Array:
-    """Exact, as CartPole's rewards and returns are whole numbers."""
-    return jnp.sum(x.astype(jnp.int32), dtype=jnp.int32)
 
 
 def prepared(one_group, num_groups: int, work: int, seed: int):
@@ -127,8 +127,7 @@ def prepared(one_group, num_groups: int, work: int, seed: int):
 
     def run(number):
         seconds, (episodes, rewards) = programs.timed(program, keys(number))
-        check = {"episodes": int(episodes.sum()), "rewards": int(rewards.sum())}
-        return seconds, work, check
+        return seconds, work, programs.sums(episodes, rewards)
 
     return run, facts
 

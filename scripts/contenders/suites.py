@@ -1,32 +1,38 @@
 """What is raced against what, how much of it, and what the work is checked by."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from contenders import host, ppo_suites
+from contenders import host, ppo_suites, rollout_suites
 from contenders.conditions import Setup, lifetimes, nothing
 from contenders.host import HERE
-from contenders.rows import Check, Row, Target, make_rows
+from contenders.rows import Row, Target, make_rows
 
 DIFFERENCES = [
-    "rollout: gymnax draws its actions as its documentation does or, faster, with one "
-    "random word each, as rljax; the targets are against the faster. rljax spreads the "
-    "environments over all CPU cores, as its map_seeds does for a user; gymnax uses "
-    "what XLA gives one device.",
-    "ppo, solve: rejax clips gradients element by element where the others scale down "
-    "the global norm, initialises with Lecun normal weights where rljax draws "
-    "orthogonal ones, and steps actor and critic with an optimiser each. It can't "
-    "anneal the learning rate, so nobody does; Adam's ε is 1e-8 for rljax and rejax, "
-    "1e-5 for Stable-Baselines3. rljax also returns its metrics.",
-    "ppo: the time limit counts as a termination in rljax, as in rejax; "
+    "rollout: gymnax draws its actions with one random word each, as rljax, and on "
+    "CartPole also as its documentation does, which is slower; the targets are against "
+    "the faster. rljax spreads the environments over all CPU cores, as its map_seeds "
+    "does for a user; gymnax uses what XLA gives one device.",
+    "rollout: gymnax's Acrobot draws a noise of the torque in every step, which has no "
+    "width; rljax draws one only where it has. gymnax's Breakout repeats no action and "
+    "ends episodes after 1,000 steps; rljax's is as the package MinAtar has it.",
+    "ppo, ppo_pendulum, solve: rejax clips gradients element by element where the "
+    "others scale down the global norm, initialises with Lecun normal weights where "
+    "rljax draws orthogonal ones, and steps actor and critic with an optimiser each. "
+    "It can't anneal the learning rate, so nobody does; Adam's ε is 1e-8 for rljax and "
+    "rejax, 1e-5 for Stable-Baselines3. rljax also returns its metrics.",
+    "ppo, ppo_pendulum: the time limit counts as a termination in rljax, as in rejax; "
     "Stable-Baselines3 bootstraps there.",
+    "ppo_pendulum: the physics are the same (rejax has them from gymnax 0.0.9), and so "
+    "is the policy, a normal one that is clipped to the torque's bounds; rljax's own "
+    "default is a squashed one.",
     "ppo with 1 seed, solve: XLA has one thread (PJRT_NPROC=1) in rljax and in rejax, "
     "which it helps too.",
     "on a GPU: all seeds are vmapped; PPO trains fewer updates of each than on a CPU; "
     "MiB are those of JAX's arrays on the card, on a CPU those of the process.",
-    "ppo, 8 seeds: rejax vmaps them, as its documentation does; rljax also spreads "
-    "them over the CPU cores.",
+    "ppo, ppo_pendulum, 8 seeds: rejax vmaps them, as its documentation does; rljax "
+    "also spreads them over the CPU cores.",
     "solve: wall time of a process from its start to its end, imports and compilation "
     "included, until 100 fresh greedy episodes have a mean return of 475.",
 ]
@@ -48,75 +54,6 @@ def imports(setup: Setup) -> list[Row]:
     others = [name for name in results if name != "rljax"]
     targets = [Target("rljax", name, of="time") for name in others]
     return make_rows("import", "", "import", results, nothing, targets)
-
-
-ROLLOUTS = {
-    # Environments: steps of each on a CPU, on a GPU, the target.
-    1: (2**18, 0, 30.0),
-    64: (2**16, 0, 7.0),
-    2048: (2**13, 2**14, 12.0),
-    65_536: (2**8, 2**12, 5.0),
-    2**20: (0, 2**10, None),
-}
-
-
-def rollouts(setup: Setup) -> list[Row]:
-    """CartPole-v1 with random actions: environment steps per second."""
-    rows = []
-    for num_envs, (cpu_steps, gpu_steps, target) in ROLLOUTS.items():
-        num_steps = cpu_steps if setup.platform == "cpu" else gpu_steps
-        if setup.quick:
-            num_steps = 256 if num_envs == 64 else 0
-        if num_steps == 0:
-            continue
-        sizes = {"num_envs": num_envs, "num_steps": num_steps}
-        ours, script = setup.ours, "rljax_rollout"
-        unroll = "rljax rollout.unroll"
-        by_hand = {
-            "rljax env.step, jax.random.key": False,
-            "rljax env.step, rljax.random.key": True,
-        }
-        theirs = {"gymnax": False, "gymnax, its sample": True}
-        if setup.platform != "cpu":  # a GPU's programs take long to compile
-            by_hand, theirs = {}, {"gymnax": False}
-        contenders = [ours(unroll, script, "unroll", **sizes)]
-        for name, fast_keys in by_hand.items():
-            one = ours(name, script, "by_hand", **sizes, fast_keys=fast_keys)
-            contenders.append(one)
-        for name, sample in theirs.items():
-            contenders += setup.theirs("gymnax", name, "steps", **sizes, sample=sample)
-        targets = [
-            Target(unroll, "gymnax", target),
-            Target(unroll, "gymnax", of="compile"),
-            Target(unroll, "gymnax, its sample"),
-            *(Target(name, "gymnax") for name in by_hand),
-        ]
-        rows += make_rows(
-            "rollout",
-            f"{num_envs:,} environments",
-            "step",
-            setup.race(contenders),
-            rollout_check(num_envs * num_steps),
-            targets,
-        )
-    return rows
-
-
-def rollout_check(num_steps: int) -> Check:
-    """Every step earns 1, and a random policy's episodes last 22.2 steps on average.
-
-    Episodes cut by the end of a short run make that a little more, at most 23.1 if it
-    has 256 steps.
-    """
-
-    def check(name: str, found: dict[str, Any]) -> None:
-        if found["rewards"] != num_steps:
-            raise ValueError(f"{name} earned {found['rewards']} in {num_steps} steps")
-        length = num_steps / max(found["episodes"], 1)
-        if not 21 <= length <= 23.5:
-            raise ValueError(f"{name}'s episodes last {length:.1f} steps, not 22.2")
-
-    return check
 
 
 def q_learning(setup: Setup) -> list[Row]:
@@ -210,31 +147,14 @@ def rlhf(setup: Setup) -> list[Row]:
     return make_rows("rlhf", case, "sequence", setup.race([one]), check)
 
 
-def rollout_limit(rows: Sequence[Row], limits: dict[str, float]) -> str | None:
-    """How far the fastest is from the random words alone."""
-    best = max(
-        (row for row in rows if "words_per_step" in row.facts and row.rate),
-        key=lambda row: row.rate or 0.0,
-        default=None,
-    )
-    if best is None or best.rate is None:
-        return None
-    words = best.facts["words_per_step"]
-    most = limits["words_per_second"] / words
-    return (
-        f"random words: {words} a step at {limits['words_per_second'] / 1e6:,.0f} M/s "
-        f"allow {most / 1e6:,.1f} M steps/s, {best.contender} with {best.case} takes "
-        f"{best.rate / 1e6:,.1f} M"
-    )
-
-
 SUITES: dict[str, Callable[[Setup], list[Row]]] = {
     "import": imports,
-    "rollout": rollouts,
+    "rollout": rollout_suites.rollouts,
     "q_learning": q_learning,
     "bandits": bandits,
     "rlhf": rlhf,
     "ppo": ppo_suites.ppo,
+    "ppo_pendulum": ppo_suites.ppo_pendulum,
     "solve": ppo_suites.solve,
     "growth": ppo_suites.growth,
     "determinism": ppo_suites.determinism,
@@ -243,8 +163,9 @@ NEEDS = {
     "import": list(host.NEIGHBOURS),
     "rollout": ["gymnax"],
     "ppo": ["rejax", "sb3"],
+    "ppo_pendulum": ["rejax"],
     "solve": ["rejax"],
 }
 """The neighbours of each suite."""
-LIMITS = {"rollout": rollout_limit, "ppo": ppo_suites.ppo_limit}
+LIMITS = {"rollout": rollout_suites.rollout_limit, "ppo": ppo_suites.ppo_limit}
 """What a suite has to say about the machine's own limits."""
