@@ -116,6 +116,7 @@ def test_bad_throttles_are_refused(key):
         ),
         (1.0, ValueError, r"shape \(1,\) .* got \(\)"),
         ([1.5], ValueError, "must lie in Box"),
+        ([-1.5], ValueError, "must lie in Box"),
     ):
         with pytest.raises(error, match=message):
             THROTTLED.step(state, action, key)
