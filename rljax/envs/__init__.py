@@ -14,7 +14,7 @@ from rljax.envs.lqr import LQR
 from rljax.envs.memorychain import MemoryChain
 from rljax.envs.mountaincar import MountainCar, MountainCarContinuous
 from rljax.envs.pendulum import Pendulum
-from rljax.envs.registry import make
+from rljax.envs.registry import make, table
 from rljax.envs.taxi import Taxi
 from rljax.envs.umbrella import Umbrella
 from rljax.envs.wrappers import FrameStack, TimeLimit
@@ -41,4 +41,5 @@ __all__ = [
     "Umbrella",
     "make",
     "minatar",
+    "table",
 ]

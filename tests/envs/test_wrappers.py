@@ -1,12 +1,15 @@
 """The time limit, and making environments by name."""
 
+import inspect
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import rljax
-from rljax import networks, spaces, struct, testing
+from rljax import envs, networks, spaces, struct, testing
 from tests import probes
 from tests.scenes import Scene
 
@@ -133,6 +136,15 @@ def test_named_environments_are_the_known_ones(name, limit, num_states, settings
     if num_states is not None:
         assert env.observation_space.n == num_states
     assert rljax.make(name, max_steps=None) == env
+
+
+def test_the_table_of_make_is_of_what_it_makes():
+    table = envs.table()
+    assert table in inspect.getdoc(rljax.make)
+    pattern = r"^MountainCarContinuous-v0 +Box\(2,\) +Box\(1,\) +999 +Gymnasium$"
+    assert re.search(pattern, table, re.M)
+    assert re.search(r"^Taxi-v3 +Discrete\(n=500\) +Discrete\(n=6\) +200 ", table, re.M)
+    assert re.search(r"^CliffWalking .* – +Gymnasium$", table, re.M)
 
 
 @rljax.struct.dataclass
