@@ -105,6 +105,29 @@ TOKENS = rljax.TokenMDP(TableReward(jnp.zeros((1, 8**4)), vocabulary_size=8))
             | {"max_speed": 8.0, "time_step": 0.05},
         ),
         (rljax.make("Pendulum-v1"), {"max_steps": 200}),
+        (
+            rljax.Taxi(),
+            {"step_reward": -1.0, "delivery_reward": 20.0}
+            | {"illegal_reward": -10.0, "slip": None},
+        ),
+        (rljax.Blackjack(), {"natural": "wins"}),
+        # Sutton and Barto (2018), example 4.3.
+        (rljax.Gambler(), {"heads": 0.4, "goal": 100}),
+        # Osband et al. (2020): bsuite's catch, deep_sea, memory_len, umbrella_length.
+        (rljax.Catch(), {"rows": 10, "columns": 5}),
+        (rljax.DeepSea(), {"move_cost": 0.01, "mapping_seed": 42, "stochastic": False}),
+        (rljax.MemoryChain(), {"num_bits": 1}),
+        (rljax.Umbrella(), {"num_distractors": 20}),
+        # Young and Tian (2019); Mnih et al. (2015).
+        (
+            rljax.networks.CNN(),
+            {"channels": (16,), "kernel_sizes": (3,), "strides": (1,)},
+        ),
+        (
+            rljax.networks.CNN.atari(),
+            {"channels": (32, 64, 64), "kernel_sizes": (8, 4, 3)}
+            | {"strides": (4, 2, 1)},
+        ),
         # Sutton and Barto (2018), example 6.6, for the cliff.
         (
             rljax.GridWorld(),

@@ -21,6 +21,7 @@ FLOORS = [
     ["experiment"],
     ["plotting"],
     ["testing"],
+    ["adapters"],
     ["lab"],
     ["commands"],
     ["__main__"],

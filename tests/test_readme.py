@@ -37,7 +37,7 @@ def test_the_examples_run(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_examples_of_the_guide_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = run_blocks("rljax/README.md", 13)
+    names = run_blocks("rljax/README.md", 14)
     assert int(names["state"].agent_state.num_updates) == 3
     assert names["gaps"].shape == (2,)
     assert names["result"].scores.shape == (8, 4)

@@ -14,6 +14,7 @@ from rljax.envs.bandit import Bandit
 from rljax.rlhf import networks as causal
 from rljax.rlhf import optimum, preferences, rewards
 from tests.conftest import enable_x64
+from tests.scenes import Scene
 
 KEY = jax.random.key(0)
 CARTPOLE = rljax.make("CartPole-v1", max_steps=12)
@@ -94,6 +95,15 @@ RUNS = {
     "PPO on Pendulum": (
         rljax.PPO(num_envs=2, rollout_length=8, hidden_sizes=(4,)),
         rljax.make("Pendulum-v1"),
+    ),
+    "PPO, normalising a tree": (
+        rljax.PPO(**SMALL, normalize_observations=True, normalize_rewards=True),
+        Scene("tree"),
+    ),
+    "PPO with a CNN": (rljax.PPO(**SMALL, encoder=rljax.networks.CNN()), Scene()),
+    "Reinforce on frames": (
+        rljax.Reinforce(**SMALL, normalize_observations=True),
+        rljax.FrameStack(rljax.make("Pendulum-v1"), 2),
     ),
     "Sarsa with traces": (rljax.Sarsa(rollout_length=4, lambda_=0.5), GRID),
     "GradientBandit": (rljax.GradientBandit(rollout_length=4, discount=0.0), LAKE),
