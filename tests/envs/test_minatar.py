@@ -240,7 +240,7 @@ def fields_of_Breakout(env):
         "last_column": env.last_x,
         "down": (-1, -1, 1, 1)[env.ball_dir],
         "right": (-1, 1, 1, -1)[env.ball_dir],
-        "bricks": int(env.brick_map[1:4].ravel() @ 2 ** np.arange(30)),
+        "bricks": int(env.brick_map[1:4].T.ravel() @ 2 ** np.arange(30)),
         "in_brick": env.strike,
     }
 

@@ -68,7 +68,7 @@ class Breakout:
         return drawn({(9, self.paddle)}, {self.ball}, {self.trail}, self.bricks)
 
     def fields(self):
-        bricks = sum(1 << 10 * (row - 1) + column for row, column in self.bricks)
+        bricks = sum(1 << 3 * column + row - 1 for row, column in self.bricks)
         return {
             "paddle": self.paddle,
             "row": self.ball[0],

@@ -156,15 +156,13 @@ class Asterix(game.Game):
 
     def observe(self, state: AsterixState) -> jax.Array:
         """What an agent sees of a state, [10, 10, 4] uint8."""
-        # From one place further on, so that a trail left of column 0 is no shift by −1.
-        there = state.columns >= 0
-        thing = jnp.where(there, 2 << state.columns, 0) >> 1
-        trail = jnp.where(there, 2 << (state.columns - state.directions), 0) >> 1
-        return game.channels(
-            game.only(state.row, 1 << state.column),
-            jnp.pad(jnp.where(state.gold, 0, thing), 1),
-            jnp.pad(trail, 1),
-            jnp.pad(jnp.where(state.gold, thing, 0), 1),
+        behind = state.columns - state.directions
+        seen = (state.columns >= 0) & (behind <= 9)
+        return game.by_row(
+            4,
+            (jnp.where(state.row == game.CELLS, state.column, -1), 0),
+            (state.columns, jnp.where(state.gold, 3, 1)),
+            (jnp.where(seen, behind, -1), 2),
         )
 
 

@@ -4,15 +4,12 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rljax import checks, struct
 from rljax.envs.minatar import game
 from rljax.types import TimeStep
 
 _WALL = 2**30 - 1
-# Bit 30 is never set: it stands for a place without bricks.
-_ROW_SHIFTS = np.array([30, 0, 10, 20, 30, 30, 30, 30, 30, 30], np.int32)
 
 
 class BreakoutState(NamedTuple):
@@ -33,7 +30,7 @@ class BreakoutState(NamedTuple):
     right: jax.Array
     """[] int32: change of the ball's column in a step, −1 or 1."""
     bricks: jax.Array
-    """[] int32: bit 10 · (row − 1) + column for each brick; they are in rows 1 to 3."""
+    """[] int32: bit 3 · column + row − 1 for each brick; they are in rows 1 to 3."""
     in_brick: jax.Array
     """[] bool: whether the last step met a brick; the next brick is then not broken."""
     last_action: jax.Array
@@ -94,7 +91,8 @@ class Breakout(game.Game):
         column = jnp.clip(column, 0, 9)
 
         has_bricks = (row >= 1) & (row <= 3)
-        brick = 1 << jnp.where(has_bricks, 10 * (row - 1) + column, 30)
+        # Bit 30 is never set: it stands for a place without bricks.
+        brick = 1 << jnp.where(has_bricks, 3 * column + row - 1, 30)
         in_brick = (state.bricks & brick) != 0
         breaks = in_brick & ~state.in_brick
 
@@ -124,9 +122,9 @@ class Breakout(game.Game):
 
     def observe(self, state: BreakoutState) -> jax.Array:
         """What an agent sees of a state, [10, 10, 4] uint8."""
-        return game.channels(
-            game.only(9, 1 << state.paddle),
-            game.only(state.row, 1 << state.column),
-            game.only(state.last_row, 1 << state.last_column),
-            (state.bricks >> _ROW_SHIFTS) & 1023,
+        return game.by_column(
+            game.only(state.paddle, 1 << 9),
+            game.only(state.column, 1 << state.row),
+            game.only(state.last_column, 1 << state.last_row),
+            (state.bricks >> 3 * game.CELLS & 7) << 1,
         )

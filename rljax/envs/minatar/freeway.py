@@ -134,12 +134,12 @@ class Freeway(game.Game):
         """What an agent sees of a state, [10, 10, 7] uint8."""
         behind = state.columns - jnp.sign(state.speeds)
         behind = jnp.where(behind < 0, 9, jnp.where(behind > 9, 0, behind))
-        trails = [
-            jnp.where(jnp.abs(state.speeds) == speed, 1 << behind, 0)
-            for speed in range(1, 6)
-        ]
-        cars = [jnp.pad(x, 1) for x in (1 << state.columns, *trails)]
-        return game.channels(game.only(state.row, 1 << _COLUMN), *cars)
+        return game.by_row(
+            7,
+            (jnp.where(state.row == game.CELLS, _COLUMN, -1), 0),
+            (state.columns, 1),
+            (behind, 1 + jnp.abs(state.speeds)),
+        )
 
 
 def _draw_speeds(shape: tuple[int, ...], key: jax.Array) -> jax.Array:

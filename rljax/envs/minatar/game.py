@@ -112,18 +112,41 @@ def _observed(env: Game, state: Any) -> jax.Array:
     return env.observe(state)
 
 
-def channels(*rows: jax.Array) -> jax.Array:
-    """The board from the bits of its rows.
+def by_column(*channels: jax.Array) -> jax.Array:
+    """The board from numbers that have a bit for each row.
 
     Args:
-      *rows: for each channel [10] int32; bit i of a row is its cell in column i.
+      *channels: [10] int32 each, by column; bit i stands for row i.
 
     Returns:
       [10, 10, C] uint8.
     """
-    words = jnp.stack(rows, axis=-1).astype(jnp.uint16)
+    # Columns and channels are one axis here, long enough for vector registers.
+    words = jnp.stack(channels, axis=-1).astype(jnp.uint16).reshape(-1)
     bits = (1 << CELLS).astype(np.uint16)
-    return ((words[:, None] & bits[None, :, None]) != 0).astype(jnp.uint8)
+    cells = (words[None] & bits[:, None]) != 0
+    return cells.astype(jnp.uint8).reshape(SIZE, SIZE, -1)
+
+
+def by_row(number: int, *things: tuple[Any, Any]) -> jax.Array:
+    """The board from where things are, one of each kind to a row at most.
+
+    Args:
+      number: of channels, C.
+      *things: for each kind its columns, [10] int32 by row or [8] for rows 1 to 8, −1
+        where there is none; and its channel, an integer or one for each row.
+
+    Returns:
+      [10, 10, C] uint8.
+    """
+    cells = jnp.zeros((SIZE, SIZE * number), bool)
+    places = np.arange(SIZE * number, dtype=np.int8)[None]
+    for columns, channel in things:
+        place = jnp.where(columns >= 0, columns * number + channel, -1)
+        if len(place) < SIZE:
+            place = jnp.pad(place, 1, constant_values=-1)
+        cells |= places == place.astype(jnp.int8)[:, None]
+    return cells.astype(jnp.uint8).reshape(SIZE, SIZE, number)
 
 
 def only(place: Any, value: Any) -> jax.Array:

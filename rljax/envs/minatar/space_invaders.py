@@ -146,7 +146,7 @@ class SpaceInvaders(game.Game):
     def observe(self, state: SpaceInvadersState) -> jax.Array:
         """What an agent sees of a state, [10, 10, 6] uint8."""
         aliens, leftwards = state.aliens, state.direction < 0
-        by_column = game.channels(
+        return game.by_column(
             game.only(state.cannon, _BOTTOM),
             aliens,
             jnp.where(leftwards, aliens, 0),
@@ -154,7 +154,6 @@ class SpaceInvaders(game.Game):
             state.bullets,
             state.bombs,
         )
-        return jnp.swapaxes(by_column, 0, 1)
 
 
 def _march(state: SpaceInvadersState) -> tuple[jax.Array, jax.Array, jax.Array]:
