@@ -118,12 +118,7 @@ class Asterix(game.Game):
         spawn_timer = jnp.where(spawns, jnp.maximum(10 - level, 1), state.spawn_timer)
         move_timer = jnp.where(moves, jnp.maximum(5 - level // 2, 1), state.move_timer)
 
-        comes = spawns & _nth_free(state.columns < 0, noise.place)
-        columns = jnp.where(comes, jnp.where(noise.rightwards, 0, 9), state.columns)
-        direction = jnp.where(noise.rightwards, 1, -1)
-        directions = jnp.where(comes, direction, state.directions)
-        gold = jnp.where(comes, noise.gold, state.gold)
-
+        columns, directions, gold = _with_new(state, noise, spawns)
         row = jnp.clip(state.row + self.shift(action, "u", "d"), 1, 8)
         column = jnp.clip(state.column + self.shift(action, "l", "r"), 0, 9)
         # Gold that the player steps on is gone before it could move.
@@ -133,9 +128,7 @@ class Asterix(game.Game):
         columns = jnp.where(moves, jnp.where(moved > 9, -1, moved), columns)
         met |= (row == _ROWS) & (columns == column)
 
-        time = state.time
-        if self.difficulty_ramping:
-            time = jnp.minimum(time + 1, _MAX_LEVEL * _RAMP_INTERVAL)
+        time = state.time + int(self.difficulty_ramping)
         state = AsterixState(
             row=row,
             column=column,
@@ -144,7 +137,7 @@ class Asterix(game.Game):
             gold=gold,
             spawn_timer=spawn_timer - 1,
             move_timer=move_timer - 1,
-            time=time,
+            time=jnp.minimum(time, _MAX_LEVEL * _RAMP_INTERVAL),
             last_action=action,
         )
         return state, TimeStep(
@@ -164,6 +157,17 @@ class Asterix(game.Game):
             (state.columns, jnp.where(state.gold, 3, 1)),
             (jnp.where(seen, behind, -1), 2),
         )
+
+
+def _with_new(
+    state: AsterixState, noise: AsterixNoise, spawns: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(columns, directions, gold) of all things, a new one among them if one comes."""
+    comes = spawns & _nth_free(state.columns < 0, noise.place)
+    columns = jnp.where(comes, jnp.where(noise.rightwards, 0, 9), state.columns)
+    direction = jnp.where(noise.rightwards, 1, -1)
+    directions = jnp.where(comes, direction, state.directions)
+    return columns, directions, jnp.where(comes, noise.gold, state.gold)
 
 
 def _nth_free(free: jax.Array, place: jax.Array) -> jax.Array:

@@ -122,9 +122,10 @@ class Breakout(game.Game):
 
     def observe(self, state: BreakoutState) -> jax.Array:
         """What an agent sees of a state, [10, 10, 4] uint8."""
-        return game.by_column(
+        channels = (
             game.only(state.paddle, 1 << 9),
             game.only(state.column, 1 << state.row),
             game.only(state.last_column, 1 << state.last_row),
             (state.bricks >> 3 * game.CELLS & 7) << 1,
         )
+        return game.by_column(jnp.stack(channels, axis=-1))

@@ -112,17 +112,17 @@ def _observed(env: Game, state: Any) -> jax.Array:
     return env.observe(state)
 
 
-def by_column(*channels: jax.Array) -> jax.Array:
+def by_column(channels: jax.Array) -> jax.Array:
     """The board from numbers that have a bit for each row.
 
     Args:
-      *channels: [10] int32 each, by column; bit i stands for row i.
+      channels: [10, C] int32, by column; bit i stands for row i.
 
     Returns:
       [10, 10, C] uint8.
     """
     # Columns and channels are one axis here, long enough for vector registers.
-    words = jnp.stack(channels, axis=-1).astype(jnp.uint16).reshape(-1)
+    words = channels.astype(jnp.uint16).reshape(-1)
     bits = (1 << CELLS).astype(np.uint16)
     cells = (words[None] & bits[:, None]) != 0
     return cells.astype(jnp.uint8).reshape(SIZE, SIZE, -1)

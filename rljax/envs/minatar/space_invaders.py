@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rljax import checks, struct
+from rljax import checks, random, struct
 from rljax.envs.minatar import game
 from rljax.types import TimeStep
 
@@ -110,16 +110,12 @@ class SpaceInvaders(game.Game):
         bombs = (state.bombs << 1) & _ALL_ROWS
         cannon = jnp.clip(state.cannon + self.shift(action, "l", "r"), 0, 9)
 
-        aliens, direction, invaded = _march(state)
+        aliens, direction, move_timer, invaded = _march(state)
         # In the cannon's cell is what came down or was there before the aliens moved.
         at_cannon = game.only(cannon, (bombs | state.aliens | aliens) & _BOTTOM)
-        shoots, moves = state.bomb_timer == 0, state.move_timer == 0
+        shoots = state.bomb_timer == 0
         bombs |= jnp.where(shoots, _lowest_of_nearest(aliens, cannon), 0)
         killed = aliens & bullets
-        number = _count(state.aliens)
-        move_timer = jnp.where(
-            moves, jnp.minimum(number, state.interval), state.move_timer
-        )
         cleared = jnp.all(aliens == killed)
         interval = state.interval
         if self.difficulty_ramping:
@@ -146,7 +142,7 @@ class SpaceInvaders(game.Game):
     def observe(self, state: SpaceInvadersState) -> jax.Array:
         """What an agent sees of a state, [10, 10, 6] uint8."""
         aliens, leftwards = state.aliens, state.direction < 0
-        return game.by_column(
+        channels = (
             game.only(state.cannon, _BOTTOM),
             aliens,
             jnp.where(leftwards, aliens, 0),
@@ -154,10 +150,14 @@ class SpaceInvaders(game.Game):
             state.bullets,
             state.bombs,
         )
+        # Without `once`, XLA would take the whole step again in each of 600 cells.
+        return game.by_column(random.once(jnp.stack(channels, axis=-1)))
 
 
-def _march(state: SpaceInvadersState) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(aliens, direction, whether they went down from the bottom row)."""
+def _march(
+    state: SpaceInvadersState,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """(aliens, direction, move timer, whether they went down from the bottom row)."""
     aliens, direction = state.aliens, state.direction
     moves = state.move_timer == 0
     turns = moves & (jnp.where(direction < 0, aliens[0], aliens[9]) != 0)
@@ -166,7 +166,9 @@ def _march(state: SpaceInvadersState) -> tuple[jax.Array, jax.Array, jax.Array]:
     aside = jnp.where(direction < 0, jnp.roll(aliens, -1), jnp.roll(aliens, 1))
     moved = jnp.where(moves, jnp.where(turns, lower, aside), aliens)
     invaded = turns & jnp.any((aliens & _BOTTOM) != 0)
-    return moved, jnp.where(turns, -direction, direction), invaded
+    wait = jnp.minimum(_count(aliens), state.interval)
+    timer = jnp.where(moves, wait, state.move_timer)
+    return moved, jnp.where(turns, -direction, direction), timer, invaded
 
 
 def _lowest_of_nearest(aliens: jax.Array, cannon: jax.Array) -> jax.Array:
