@@ -91,11 +91,39 @@ TOKENS = rljax.TokenMDP(TableReward(jnp.zeros((1, 8**4)), vocabulary_size=8))
             | {"theta_threshold": math.radians(12)},
         ),
         (rljax.make("CartPole-v1"), {"max_steps": 500}),
-        # Sutton and Barto (2018), example 10.1.
+        # Gymnasium's; the book's ends at 0.5.
         (
             rljax.MountainCar(),
             {"force": 0.001, "gravity": 0.0025, "max_speed": 0.07}
-            | {"min_position": -1.2, "goal_position": 0.5},
+            | {"min_position": -1.2, "max_position": 0.6}
+            | {"goal_position": 0.5, "goal_velocity": 0.0},
+        ),
+        (
+            rljax.MountainCarContinuous(),
+            {"force": 0.0015, "gravity": 0.0025, "max_speed": 0.07}
+            | {"min_position": -1.2, "max_position": 0.6}
+            | {"goal_position": 0.45, "goal_velocity": 0.0},
+        ),
+        (rljax.make("MountainCarContinuous-v0"), {"max_steps": 999}),
+        (
+            rljax.Acrobot(),
+            {"gravity": 9.8, "mass_1": 1.0, "mass_2": 1.0}
+            | {"length_1": 1.0, "length_2": 1.0, "center_1": 0.5, "center_2": 0.5}
+            | {"inertia_1": 1.0, "inertia_2": 1.0, "max_torque": 1.0}
+            | {"torque_noise": None, "max_speed_1": 4 * math.pi}
+            | {"max_speed_2": 9 * math.pi, "goal_height": 1.0, "time_step": 0.2}
+            | {"dynamics": "book"},
+        ),
+        (rljax.make("Acrobot-v1"), {"max_steps": 500}),
+        (
+            rljax.make("MinAtar/Asterix-v1"),
+            {"sticky_action_prob": 0.1, "minimal_actions": True}
+            | {"difficulty_ramping": True},
+        ),
+        (
+            rljax.make("MinAtar/SpaceInvaders-v1"),
+            {"sticky_action_prob": 0.1, "minimal_actions": True}
+            | {"difficulty_ramping": True},
         ),
         (rljax.make("MountainCar-v0"), {"max_steps": 200}),
         # Gymnasium's.

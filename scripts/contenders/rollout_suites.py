@@ -1,12 +1,10 @@
 """Environment steps alone, under a random policy: how many a second."""
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 
 from contenders.conditions import Setup
 from contenders.rows import Check, Row, Target, make_rows
-from rljax.envs.registry import ENVS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +76,6 @@ def rollouts(setup: Setup) -> list[Row]:
     """Random actions in each environment: environment steps per second."""
     rows = []
     for case in CASES:
-        if case.env not in ENVS:
-            print(f"rollout: rljax has no {case.env} yet, skipped", file=sys.stderr)
-            continue
         for num_envs, (cpu_steps, gpu_steps, target) in case.steps.items():
             num_steps = cpu_steps if setup.platform == "cpu" else gpu_steps
             if setup.quick:
