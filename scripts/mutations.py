@@ -252,7 +252,7 @@ MUTATIONS = [
         "bootstrapping from the observation after the reset",
         CRITIC,
         "self.over_steps(params, trajectory.next_obs)",
-        "self.over_steps(params, jnp.roll(trajectory.obs, -1, 0))",
+        "self.over_steps(params, jax.numpy.roll(trajectory.obs, -1, 0))",
         UPDATES,
     ),
     Mutation(

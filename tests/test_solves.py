@@ -16,12 +16,12 @@ from rljax.rlhf import optimum, rewards
 ENV = rljax.make("CartPole-v1")
 
 
-def greedy_returns(agent, num_updates, num_seeds):
+def greedy_returns(agent, num_updates, num_seeds, env=ENV):
     def run(key):
         key_train, key_evaluate = jax.random.split(key)
-        state, _ = rljax.train(agent, ENV, key_train, num_updates=num_updates)
+        state, _ = rljax.train(agent, env, key_train, num_updates=num_updates)
         evaluation = rljax.evaluate(
-            agent, state.agent_state, ENV, key_evaluate, num_episodes=100
+            agent, state.agent_state, env, key_evaluate, num_episodes=100
         )
         return evaluation.episode_returns.mean()
 
@@ -55,6 +55,117 @@ def test_cartpole_is_solved(
         f"{num_updates * agent.num_envs * agent.rollout_length:,} steps a seed",
     )
     assert solved >= needed
+
+
+NORMALISING = {"normalize_observations": True, "normalize_rewards": True}
+SWINGS = rljax.PPO(
+    **NORMALISING,
+    num_envs=32,
+    rollout_length=128,
+    num_epochs=8,
+    num_minibatches=16,
+    learning_rate=1e-3,
+    discount=0.95,
+    gae_lambda=0.95,
+    entropy_coef=0.0,
+)
+CLIMBS = rljax.PPO(
+    **NORMALISING,
+    num_envs=16,
+    rollout_length=256,
+    num_epochs=10,
+    num_minibatches=8,
+    activation="tanh",
+    learning_rate=3e-4,
+    discount=0.9999,
+    gae_lambda=0.9,
+    entropy_coef=0.0,
+    squash=False,  # clipped draws of a wide normal policy push with all force
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "agent", "num_updates", "threshold"),
+    [
+        ("Pendulum-v1", SWINGS, 60, -200.0),
+        ("MountainCarContinuous-v0", CLIMBS, 50, 90.0),
+        ("Acrobot-v1", rljax.PPO(), 200, -100.0),
+    ],
+)
+def test_ppo_solves(name, agent, num_updates, threshold, record_property):
+    """The mean greedy return is high enough for at least nine of ten seeds."""
+    scores = greedy_returns(agent, num_updates, 10, rljax.make(name))
+    solved = int((scores >= threshold).sum())
+    share = stats.binomtest(solved, 10).proportion_ci(method="wilson")
+    low, high = metrics.bootstrap_interval(scores)
+    record_property(
+        "evidence",
+        f"PPO on {name}: {solved} of 10 seeds at {threshold:g} or more (95 % interval "
+        f"of the share {share.low:.2f} to {share.high:.2f}); lowest "
+        f"{scores.min():.1f}, IQM {metrics.interquartile_mean(scores):.1f} [{low:.1f}, "
+        f"{high:.1f}], {num_updates * agent.steps_per_update:,} steps a seed",
+    )
+    assert solved >= 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("agent", "num_updates"),
+    [
+        pytest.param(
+            rljax.ActorCritic(
+                **NORMALISING,
+                num_envs=64,
+                rollout_length=8,
+                learning_rate=3e-3,
+                discount=0.9,
+                gae_lambda=0.95,
+                activation="tanh",
+                shared_network=False,
+            ),
+            2000,
+            id="ActorCritic",
+        ),
+        pytest.param(
+            rljax.Reinforce(
+                num_envs=64,
+                rollout_length=200,
+                discount=0.9,
+                normalize_returns=True,
+                normalize_observations=True,
+            ),
+            100,
+            id="Reinforce",
+        ),
+    ],
+)
+def test_a_pendulum_is_swung_better_than_at_random(
+    agent, num_updates, record_property, request
+):
+    """The worst of ten seeds is above the best of ten untrained policies."""
+    env = rljax.make("Pendulum-v1")
+    scores = greedy_returns(agent, num_updates, 10, env)
+
+    def untrained(key):
+        key_init, key_evaluate = jax.random.split(key)
+        state = agent.init(key_init, env)
+        played = rljax.evaluate(
+            agent, state, env, key_evaluate, num_episodes=100, greedy=False
+        )
+        return played.episode_returns.mean()
+
+    keys = jax.random.split(jax.random.key(1), 10)
+    random = np.asarray(jax.jit(jax.vmap(untrained))(keys))
+    low, high = metrics.bootstrap_interval(scores)
+    record_property(
+        "evidence",
+        f"{request.node.callspec.id} on Pendulum-v1: lowest of 10 seeds "
+        f"{scores.min():.0f}, IQM {metrics.interquartile_mean(scores):.0f} [{low:.0f}, "
+        f"{high:.0f}], {num_updates * agent.steps_per_update:,} steps a seed; "
+        f"untrained and sampled, highest of 10 {random.max():.0f}",
+    )
+    assert scores.min() > random.max()
 
 
 @pytest.mark.slow
