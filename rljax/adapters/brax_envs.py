@@ -38,13 +38,13 @@ class BraxEnv(Env):
 
     env: Any = struct.static()
     """Brax's environment."""
-    seen: Any = struct.data()
+    seen: foreign.Fixed = struct.static()
     """The observation space."""
 
     @property
     def observation_space(self) -> Any:
         """A Box without bounds, or a dictionary of them, as Brax names no bounds."""
-        return self.seen
+        return self.seen.space
 
     @property
     def action_space(self) -> spaces.Box:
@@ -82,7 +82,7 @@ def from_brax(env: Any) -> BraxEnv:
         rljax.train(rljax.PPO(), from_brax(env), key, num_updates=200)
 
     An environment as it comes has no time limit: wrap it in Brax's `EpisodeWrapper`,
-    as above, or ours in `rljax.TimeLimit`. Leave away Brax's wrappers for batches and
+    as above, or ours in `rljax.TimeLimit`. Remove Brax's wrappers for batches and
     automatic resets, which rollouts do themselves. They draw the reset for each step
     in advance: so each step costs the time of a reset too, and a rollout the memory of
     as many of Brax's states as it has steps.
@@ -103,12 +103,12 @@ def from_brax(env: Any) -> BraxEnv:
     if state.done.shape != ():
         raise ValueError(
             f"env must be a single environment, but its done has the shape "
-            f"{state.done.shape}. Leave away VmapWrapper: rollouts vmap themselves."
+            f"{state.done.shape}. Remove VmapWrapper: rollouts vmap themselves."
         )
     if any(name.endswith("first_obs") for name in state.info):
         raise ValueError(
-            "env must not reset itself. Leave away AutoResetWrapper: rollouts reset "
+            "env must not reset itself. Remove AutoResetWrapper: rollouts reset "
             "after each step with done."
         )
     space = jax.tree.map(lambda x: foreign.unbounded(x.shape, x.dtype), state.obs)
-    return BraxEnv(env, space)
+    return BraxEnv(env, foreign.Fixed(env, space))

@@ -1,5 +1,6 @@
 """What the adapters of other libraries' environments share."""
 
+import dataclasses
 import importlib
 from typing import Any
 
@@ -31,6 +32,20 @@ def package(name: str, needed_by: str, pip: str | None = None) -> Any:
         raise ImportError(
             f"{needed_by} needs {name}: pip install {missing}."
         ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """A space of an environment, or a tree of spaces, as structure.
+
+    As leaves the bounds would be traced under jit, and agents ask for those of integers
+    while they are. Those of one environment are equal: a program serves all of them.
+    """
+
+    env: Any
+    """Another library's environment, which says what the space is."""
+    space: Any = dataclasses.field(compare=False)
+    """Its space, or tree of spaces."""
 
 
 def box(low: Any, high: Any, shape: Any, dtype: Any) -> spaces.Box:

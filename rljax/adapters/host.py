@@ -34,21 +34,17 @@ class HostEnv(Env):
     """An environment of Gymnasium on the host; `from_gymnasium` makes it."""
 
     host: Any = struct.static()
-    """The instances, and what is known of their episodes."""
-    seen: Any = struct.data()
-    """The observation space."""
-    chosen: Any = struct.data()
-    """The action space."""
+    """The spaces, the instances, and what is known of their episodes."""
 
     @property
     def observation_space(self) -> Any:
         """Gymnasium's, with Dict and Tuple as a dictionary and a tuple."""
-        return self.seen
+        return self.host.observation_space
 
     @property
     def action_space(self) -> spaces.Space:
         """Gymnasium's."""
-        return self.chosen
+        return self.host.action_space
 
     def reset(self, key: jax.Array) -> tuple[HostState, Any]:
         """The first observation of an episode whose seed is drawn from `key`."""
@@ -76,11 +72,11 @@ class HostEnv(Env):
         return state, TimeStep(*time_step)
 
     def _obs_types(self) -> Any:
-        tree = spaces.structure(self.seen)
+        tree = spaces.structure(self.observation_space)
         return tree.unflatten(
             [
                 jax.ShapeDtypeStruct(space.shape, jnp.result_type(space.dtype))
-                for space in tree.flatten_up_to(self.seen)
+                for space in tree.flatten_up_to(self.observation_space)
             ]
         )
 
@@ -130,6 +126,8 @@ class Host:
     def __init__(self, make: Callable[[], Any], num_envs: int):
         self.make, self.num_envs = make, num_envs
         self.scratch = make()
+        self.observation_space = from_gymnasium_space(self.scratch.observation_space)
+        self.action_space = from_gymnasium_space(self.scratch.action_space)
         any_obs = self.scratch.observation_space.sample()
         self.nothing = jax.tree.map(np.zeros_like, any_obs)
         self.idle = []
@@ -237,6 +235,4 @@ def from_gymnasium(env: str | Callable[[], Any], *, num_envs: int) -> HostEnv:
         raise TypeError(
             f"env must be a name, or a function that makes an environment, got {env!r}."
         )
-    host = Host(make, num_envs)
-    seen = from_gymnasium_space(host.scratch.observation_space)
-    return HostEnv(host, seen, from_gymnasium_space(host.scratch.action_space))
+    return HostEnv(Host(make, num_envs))

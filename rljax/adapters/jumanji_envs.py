@@ -21,20 +21,20 @@ class JumanjiEnv(Env):
 
     env: Any = struct.static()
     """Jumanji's environment."""
-    seen: Any = struct.data()
+    seen: foreign.Fixed = struct.static()
     """The observation space."""
-    chosen: Any = struct.data()
+    chosen: foreign.Fixed = struct.static()
     """The action space."""
 
     @property
     def observation_space(self) -> Any:
         """A space, or a tree of spaces with the structure of Jumanji's observations."""
-        return self.seen
+        return self.seen.space
 
     @property
     def action_space(self) -> spaces.Space:
         """Discrete, MultiDiscrete or Box."""
-        return self.chosen
+        return self.chosen.space
 
     def reset(self, key: jax.Array) -> tuple[Any, Any]:
         """`env.reset`."""
@@ -59,10 +59,11 @@ def from_jumanji(env: Any) -> JumanjiEnv:
     """An environment of Jumanji as one of ours.
 
         env = from_jumanji(jumanji.make("Snake-v1"))
-        rljax.train(rljax.PPO(network=…), env, key, num_updates=200)
+        rljax.train(rljax.PPO(), env, key, num_updates=200)
 
     Observations are the tree that Jumanji returns, with a mask of the legal actions in
-    most. So an agent needs a `network` that reads them, and sees to the mask itself.
+    most. An agent's own network reads all of it as one vector, and so the mask as
+    numbers among others: to rule out illegal actions pass a `network` that does.
 
     In Jumanji 1.1, LevelBasedForaging and Connector alone truncate where time is up.
     The time limits of all others have discount 0, and so they terminate here as well.
@@ -91,7 +92,7 @@ def from_jumanji(env: Any) -> JumanjiEnv:
     if isinstance(env, refused):
         raise ValueError(
             "env must be a single environment that does not reset itself, got "
-            f"{type(env).__name__}. Leave the wrapper away: rollouts do its work."
+            f"{type(env).__name__}. Remove the wrapper: rollouts do its work."
         )
     if env.reward_spec.shape != ():
         raise TypeError(
@@ -101,7 +102,8 @@ def from_jumanji(env: Any) -> JumanjiEnv:
     observation = jax.eval_shape(env.reset, jax.random.key(0))[1].observation
     paths, tree = jax.tree_util.tree_flatten_with_path(observation)
     parts = [_space(_part(env.observation_spec, path)) for path, _ in paths]
-    return JumanjiEnv(env, tree.unflatten(parts), _space(env.action_spec))
+    seen = foreign.Fixed(env, tree.unflatten(parts))
+    return JumanjiEnv(env, seen, foreign.Fixed(env, _space(env.action_spec)))
 
 
 def _part(spec: Any, path: Any) -> Any:

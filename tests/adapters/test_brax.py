@@ -1,6 +1,7 @@
 """Brax: its protocol by a stand-in that needs no Brax, and itself where it is there."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -114,11 +115,25 @@ def test_spaces_actions_and_what_is_passed_on(key):
     assert state.metrics["distance"] == 0
 
 
+def test_spaces_are_structure_the_same_for_one_environment(key):
+    """An agent's own network scales integers by their bounds, which jit must not trace.
+
+    And another adapter of the same environment needs no other program.
+    """
+    slider = with_reset(obs=jnp.zeros(2, jnp.uint8))
+    make = jax.jit(functools.partial(rljax.init_train, rljax.PPO(num_envs=1)))
+    params = jax.eval_shape(make, from_brax(slider), key).agent_state.params
+    assert params.params.reading.parts[0].bounds == (0, 255)
+    one, again, other = map(from_brax, (slider, slider, Slider()))
+    assert jax.tree.structure(one) == jax.tree.structure(again)
+    assert jax.tree.structure(one) != jax.tree.structure(other)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
         (lambda: "ant", TypeError, "env must be an environment of Brax"),
-        (lambda: with_reset(info="first_obs"), ValueError, "must not reset itself"),
+        (lambda: with_reset(info="first_obs"), ValueError, "itself. Remove Auto"),
         (lambda: with_reset(info="AutoResetWrapper_first_obs"), ValueError, "itself"),
         (lambda: with_reset(done=jnp.zeros(3)), ValueError, r"has the shape \(3,\)"),
     ],
@@ -153,7 +168,7 @@ def test_ppo_trains_on_an_environment_of_brax(key):
     inner = envs.get_environment("fast")  # no physics, which take minutes to compile
     env = from_brax(wrappers.EpisodeWrapper(inner, 50, 1))
     testing.check_env(env, key, num_steps=60)
-    with pytest.raises(ValueError, match="Leave away AutoResetWrapper"):
+    with pytest.raises(ValueError, match="Remove AutoResetWrapper"):
         from_brax(wrappers.AutoResetWrapper(inner))
     agent = rljax.PPO(num_envs=8, rollout_length=64)
     _, metrics = rljax.train(agent, env, key, num_updates=3)

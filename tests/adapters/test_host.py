@@ -1,5 +1,7 @@
 """Environments on the host: pure functions of seed and actions, in any order."""
 
+import functools
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -106,6 +108,21 @@ def test_any_state_can_be_stepped_again_and_otherwise(key):
     assert len(env.host.recent) == 64 + 4 * 2
     with pytest.raises(Exception, match="nothing is known of the state after 7 steps"):
         step(state._replace(time=jnp.int32(7)), 0)
+
+
+class Camera(gymnasium.Env):
+    """An image, of which no step is ever asked."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (2, 3, 1), np.uint8)
+    action_space = gymnasium.spaces.Discrete(2)
+
+
+def test_an_agents_own_network_reads_integers_though_the_environment_is_traced(key):
+    """As `train` has it under jit: their bounds scale what the network gets."""
+    env = from_gymnasium(Camera, num_envs=1)
+    make = jax.jit(functools.partial(rljax.init_train, rljax.PPO(num_envs=1)))
+    reader = jax.eval_shape(make, env, key).agent_state.params
+    assert reader.reading.parts[0].bounds == (0, 255)
 
 
 @pytest.mark.slow

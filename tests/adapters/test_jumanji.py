@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rljax
-from rljax import networks, spaces, struct, testing
+from rljax import spaces, testing
 from rljax.adapters import from_jumanji, jumanji_envs
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -17,26 +17,6 @@ def jumanji():
     reason = "needs jumanji: pip install jumanji"
     pytest.importorskip("jumanji.wrappers", reason=reason)
     return pytest.importorskip("jumanji")
-
-
-@struct.dataclass
-class Flat:
-    """A network that reads any tree: all numbers in one vector."""
-
-    num_actions: int = struct.static()
-
-    def init(self, key, obs):
-        inputs = self._vector(obs).size
-        return networks.actor_critic_init(
-            inputs, self.num_actions, (16,), key, shared=True
-        )
-
-    def apply(self, params, obs):
-        return networks.actor_critic_apply(params, self._vector(obs), "tanh")
-
-    def _vector(self, obs):
-        leaves = jax.tree.leaves(obs)
-        return jnp.concatenate([jnp.ravel(x).astype(float) for x in leaves])
 
 
 def test_the_discount_says_which_end_it_is(jumanji):
@@ -75,8 +55,8 @@ def test_it_keeps_the_contract_and_ppo_trains(jumanji, key):
     inner = jumanji.make("Snake-v1", num_rows=4, num_cols=4, time_limit=30)
     env = from_jumanji(inner)
     testing.check_env(env, key, num_steps=40)
-    agent = rljax.PPO(num_envs=4, rollout_length=32, network=Flat(4))
-    _, metrics = rljax.train(agent, env, key, num_updates=3)
+    agent = rljax.PPO(num_envs=4, rollout_length=32)
+    _, metrics = rljax.train(agent, env, key, num_updates=3)  # reads the tree itself
     assert metrics.num_episodes.sum() > 0
     assert np.isfinite(jax.tree.leaves(metrics.agent)).all()
 
