@@ -15,9 +15,11 @@ def to_gymnasium(env: EnvLike, *, render_mode: str | None = None) -> Any:
 
     `reset(seed=…)` fixes all randomness up to the next seed. Steps and resets are
     compiled programs. `TimeLimit` gives `truncated`, so `env.spec.max_episode_steps`
-    stays None. Most of a step's time is the way from Python to XLA and back, about as
-    long as 20 steps of Gymnasium's own CartPole: where a learner takes vector
-    environments, use `to_gymnasium_vector`.
+    stays None. An action out of its space is refused, also where Gymnasium's own
+    environments clip: Stable-Baselines3 clips itself, and for other learners there is
+    Gymnasium's `ClipAction`. Most of a step's time is the way from Python to XLA and
+    back, about as long as 20 steps of Gymnasium's own CartPole: where a learner takes
+    vector environments, use `to_gymnasium_vector`.
 
     Args:
       env: environment.

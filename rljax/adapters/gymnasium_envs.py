@@ -13,9 +13,13 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rljax import contract
-from rljax.adapters.gymnasium_spaces import to_gymnasium_element, to_gymnasium_space
-from rljax.envs.wrappers import TimeLimit
+from rljax import contract, spaces
+from rljax.adapters.gymnasium_spaces import (
+    from_gymnasium_space,
+    to_gymnasium_element,
+    to_gymnasium_space,
+)
+from rljax.envs.wrappers import FrameStack, TimeLimit
 from rljax.types import Env, EnvLike, TimeStep
 
 _PICTURES = "rgb_array"
@@ -31,6 +35,7 @@ class GymnasiumEnv(gymnasium.Env[Any, Any]):
         self.env = _checked(env, render_mode)
         self.observation_space = to_gymnasium_space(env.observation_space)
         self.action_space = to_gymnasium_space(env.action_space)
+        self._choices = from_gymnasium_space(self.action_space)
         self.metadata = _metadata(env)
         self.render_mode = render_mode
         self.spec = EnvSpec(_name(env), f"{__name__}:GymnasiumEnv", kwargs={"env": env})
@@ -53,22 +58,23 @@ class GymnasiumEnv(gymnasium.Env[Any, Any]):
           ResetNeeded: there was no reset before.
           ValueError: the action is not in its space.
         """
-        if self._key is None:
-            raise ResetNeeded("reset must be called before step.")
-        space = self.env.action_space
-        array = np.asarray(action)
-        if array.shape != space.shape or not space.contains(array):
-            raise ValueError(f"action must lie in {self.action_space}, got {action!r}.")
-        array = array.astype(jnp.result_type(space.dtype))
-        self._key, self._state, out = _step(self.env, self._key, self._state, array)
+        _require_reset(self._key, "step")
+        action = _action(action, self._choices, self.action_space)
+        self._key, self._state, out = _step(self.env, self._key, self._state, action)
         obs, *numbers = out
         reward, terminated, truncated = (x.item() for x in numbers)
         obs = to_gymnasium_element(obs, self.observation_space)
         return obs, reward, terminated, truncated, {}
 
     def render(self) -> Any:
-        """The picture of the state, [H, W, 3] uint8."""
-        _require_pictures(self.render_mode)
+        """The picture of the state, [H, W, 3] uint8.
+
+        Raises:
+          ResetNeeded: there was no reset before.
+          ValueError: `render_mode` is None.
+        """
+        _require_pictures(self.render_mode, "to_gymnasium")
+        _require_reset(self._key, "render")
         return contract.render(self.env, self._state, size=400)
 
 
@@ -89,6 +95,7 @@ class GymnasiumVectorEnv(VectorEnv[Any, Any, np.ndarray]):
         self.single_action_space = to_gymnasium_space(env.action_space)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self._choices = from_gymnasium_space(self.single_action_space)
         self.metadata = _metadata(env) | {"autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
         self._keys, self._state = None, None
@@ -128,17 +135,10 @@ class GymnasiumVectorEnv(VectorEnv[Any, Any, np.ndarray]):
 
         Raises:
           ResetNeeded: there was no reset before.
-          ValueError: `actions` has not the shape [num_envs, …].
+          ValueError: `actions` is not in its space.
         """
-        if self._keys is None:
-            raise ResetNeeded("reset must be called before step.")
-        space = self.env.action_space
-        actions = np.asarray(actions, jnp.result_type(space.dtype))
-        if actions.shape != (self.num_envs, *space.shape):
-            raise ValueError(
-                f"actions must have the shape {(self.num_envs, *space.shape)}, got "
-                f"{actions.shape}."
-            )
+        _require_reset(self._keys, "step")
+        actions = _action(actions, self._choices, self.action_space)
         args = (self.env, self._keys, self._state, actions)
         if self.autoreset_mode == AutoresetMode.NEXT_STEP:
             done = _next_step_all(*args, self._ended)
@@ -160,8 +160,14 @@ class GymnasiumVectorEnv(VectorEnv[Any, Any, np.ndarray]):
         return obs, reward.astype(np.float64), terminated, truncated, infos
 
     def render(self) -> tuple[Any, ...]:
-        """A picture of each environment, [H, W, 3] uint8."""
-        _require_pictures(self.render_mode)
+        """A picture of each environment, [H, W, 3] uint8.
+
+        Raises:
+          ResetNeeded: there was no reset before.
+          ValueError: `render_mode` is None.
+        """
+        _require_pictures(self.render_mode, "to_gymnasium_vector")
+        _require_reset(self._keys, "render")
         states = jax.device_get(self._state)
         return tuple(
             contract.render(
@@ -235,22 +241,43 @@ def _checked(env: EnvLike, render_mode: str | None) -> EnvLike:
     return env
 
 
-def _require_pictures(render_mode: str | None) -> None:
+def _action(value: Any, space: spaces.Space, theirs: gymnasium.Space[Any]) -> Any:
+    """An action, or a batch of them, in the dtype of `space`; it is of `theirs`."""
+    array, dtype = np.asarray(value), jnp.result_type(space.dtype)
+    floating = jnp.issubdtype(dtype, jnp.floating)
+    if floating:  # rounded before it is looked at, as the bounds are
+        array = array.astype(dtype)
+    fits = array.shape == theirs.shape and (floating or array.dtype.kind in "biu")
+    if not (fits and space.contains(array).all()):
+        remedy = " Clip it, as Gymnasium's ClipAction wrappers do." if floating else ""
+        raise ValueError(f"action must lie in {theirs}, got {value!r}.{remedy}")
+    return array.astype(dtype, copy=False)
+
+
+def _require_reset(key: Any, call: str) -> None:
+    if key is None:
+        raise ResetNeeded(f"reset must be called before {call}.")
+
+
+def _require_pictures(render_mode: str | None, maker: str) -> None:
     if render_mode is None:
-        raise ValueError(f"to render, build the environment with {_PICTURES!r}.")
+        raise ValueError(
+            "render_mode is None: to render, pass "
+            f"render_mode={_PICTURES!r} to {maker}."
+        )
 
 
 def _metadata(env: EnvLike) -> dict[str, Any]:
-    inner = _unlimited(env)
+    inner = _unwrapped(env)
     drawn = isinstance(inner, Env) and type(inner).render is not Env.render
     return _METADATA if drawn else _METADATA | {"render_modes": []}
 
 
 def _name(env: EnvLike) -> str:
-    return f"rljax/{type(_unlimited(env)).__name__}-v0"
+    return f"rljax/{type(_unwrapped(env)).__name__}-v0"
 
 
-def _unlimited(env: EnvLike) -> EnvLike:
-    while isinstance(env, TimeLimit):
+def _unwrapped(env: EnvLike) -> EnvLike:
+    while isinstance(env, TimeLimit | FrameStack):
         env = env.env
     return env

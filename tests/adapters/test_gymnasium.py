@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 
 import rljax
 from rljax import spaces, struct
-from rljax.adapters import to_gymnasium, to_gymnasium_vector
+from rljax.adapters import gymnasium_envs, to_gymnasium, to_gymnasium_vector
 from rljax.adapters.gymnasium_spaces import from_gymnasium_space, to_gymnasium_space
 from tests import probes
 
@@ -170,8 +170,10 @@ def test_spaces_go_there_and_back():
             from_gymnasium_space(unknown)
     with pytest.raises(TypeError, match="Gymnasium has no space for"):
         to_gymnasium_space("space")
-    with pytest.raises(ValueError, match="must start at 0"):
+    with pytest.raises(ValueError, match="Discrete space must start at 0.*Transform"):
         from_gymnasium_space(gymnasium.spaces.Discrete(3, start=1))
+    with pytest.raises(ValueError, match="(?s)must have one axis.*Flatten"):
+        from_gymnasium_space(gymnasium.spaces.MultiDiscrete([[2, 3], [2, 3]]))
 
 
 @pytest.mark.parametrize(
@@ -180,11 +182,33 @@ def test_spaces_go_there_and_back():
         (lambda: to_gymnasium("CartPole-v1"), TypeError, "env must be an environment"),
         (lambda: to_gymnasium(walk(), render_mode="human"), ValueError, "'rgb_array'"),
         (
-            lambda: to_gymnasium(probes.OneStep(), render_mode="rgb_array"),
+            lambda: to_gymnasium(
+                rljax.FrameStack(rljax.TimeLimit(probes.OneStep(), 3)),
+                render_mode="rgb_array",
+            ),
             ValueError,
             r"None or one of \[\], got 'rgb_array'",
         ),
-        (lambda: to_gymnasium(walk()).render(), ValueError, "to render, build"),
+        (
+            lambda: to_gymnasium(walk()).render(),
+            ValueError,
+            "is None: to render, pass render_mode='rgb_array' to to_gymnasium",
+        ),
+        (
+            lambda: to_gymnasium(walk(), render_mode="rgb_array").render(),
+            gymnasium.error.ResetNeeded,
+            "reset must be called before render",
+        ),
+        (
+            lambda: to_gymnasium_vector(walk(), 2, render_mode="rgb_array").render(),
+            gymnasium.error.ResetNeeded,
+            "reset must be called before render",
+        ),
+        (
+            lambda: to_gymnasium_vector(walk(), 2).render(),
+            ValueError,
+            "to to_gymnasium_vector",
+        ),
         (
             lambda: to_gymnasium(walk()).step([0.0, 0.0]),
             gymnasium.error.ResetNeeded,
@@ -213,12 +237,42 @@ def test_bad_calls_are_refused(call, error, message):
         call()
 
 
+@pytest.mark.parametrize(
+    ("space", "good", "bad"),
+    [
+        (spaces.Discrete(2), [0, 1, np.uint8(1)], [0.0, 0.7, 2, -1, 2**32, [0]]),
+        (spaces.MultiDiscrete((2, 3)), [[1, 2]], [[2, 0], [1.0, 0.5], [0, -1], [0], 0]),
+        (spaces.Box(-4, 4, (1,), jnp.int8), [[4], [-4]], [[5], [0.5], [256], [-5]]),
+        (
+            spaces.Box(-1.0, np.array([0.1, 2.0]), (2,)),
+            # The float32 of 0.1 is above that of double precision.
+            [[0.1, 2], np.array([np.float32(0.1), 0.0], float)],
+            [[0.11, 0.0], [0.0, 2.1], [-1.1, 0.0], [np.nan, 0.0], [0.0], 0.0],
+        ),
+    ],
+)
+def test_actions_are_looked_at_before_they_are_cast(space, good, bad):
+    """By one rule, for one environment and for many."""
+    theirs = to_gymnasium_space(space)
+    for batch in (theirs, gymnasium.vector.utils.batch_space(theirs, 2)):
+        number = () if batch is theirs else (2,)
+        for value in good:
+            array = np.broadcast_to(value, number + np.shape(value))
+            action = gymnasium_envs._action(array, from_gymnasium_space(theirs), batch)
+            assert action.dtype == jnp.result_type(space.dtype)
+            np.testing.assert_allclose(action, array)
+        for value in bad:
+            array = np.broadcast_to(value, number + np.shape(value))
+            with pytest.raises(ValueError, match="action must lie in"):
+                gymnasium_envs._action(array, from_gymnasium_space(theirs), batch)
+
+
 def test_bad_actions_are_refused(env):
     env.reset(seed=0)
-    for action in ([0.0, 2.1], [0.0], 0.0):
-        with pytest.raises(ValueError, match="action must lie in Box"):
-            env.step(action)
+    with pytest.raises(ValueError, match=r"action must lie in Box.*ClipAction"):
+        env.step([0.0, 2.1])
     envs = to_gymnasium_vector(walk(), 3)
     envs.reset(seed=0)
-    with pytest.raises(ValueError, match=r"shape \(3, 2\), got \(2,\)"):
-        envs.step(np.zeros(2))
+    for actions in (np.zeros(2), np.full((3, 2), [0.0, 2.1])):
+        with pytest.raises(ValueError, match=r"(?s)must lie in Box.*\(3, 2\)"):
+            envs.step(actions)
