@@ -48,6 +48,20 @@ class Fixed:
     """Its space, or tree of spaces."""
 
 
+def action_space(who: str, space: Any) -> spaces.Space:
+    """The space of actions, which is a single one.
+
+    Raises:
+      TypeError: it is a tree of spaces; `who` names the function that found it.
+    """
+    if not isinstance(space, spaces.Space):
+        raise TypeError(
+            f"{who} takes environments with one action space, Discrete, MultiDiscrete "
+            f"or Box, got {space!r}. Join its parts in a wrapper."
+        )
+    return space
+
+
 def box(low: Any, high: Any, shape: Any, dtype: Any) -> spaces.Box:
     """A Box of the bounds that another library's space or spec has.
 

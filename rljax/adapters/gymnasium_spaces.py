@@ -49,14 +49,23 @@ def from_gymnasium_space(space: Any) -> Any:
     Raises:
       ImportError: Gymnasium is missing.
       TypeError: we have nothing like it.
-      ValueError: it is Discrete, but does not start at 0.
+      ValueError: it is Discrete or MultiDiscrete, but does not start at 0, or has
+        several axes.
     """
     theirs = foreign.package("gymnasium", "from_gymnasium").spaces
     if isinstance(space, theirs.Discrete | theirs.MultiDiscrete):
         if np.any(space.start):
-            raise ValueError(f"a Discrete space must start at 0, got {space!r}.")
+            raise ValueError(
+                f"a {type(space).__name__} space must start at 0, got {space!r}. Shift "
+                "it in a wrapper: Gymnasium's TransformAction or TransformObservation."
+            )
         if isinstance(space, theirs.Discrete):
             return spaces.Discrete(int(space.n))
+        if space.nvec.ndim != 1:
+            raise ValueError(
+                f"a MultiDiscrete space must have one axis, got {space!r}. Flatten it "
+                "in a wrapper: Gymnasium's TransformAction or TransformObservation."
+            )
         return spaces.MultiDiscrete(tuple(int(n) for n in space.nvec))
     if isinstance(space, theirs.Box):
         return foreign.box(space.low, space.high, space.shape, space.dtype)

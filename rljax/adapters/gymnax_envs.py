@@ -32,9 +32,10 @@ class GymnaxEnv(Env):
         return _space(self.env.observation_space(self.params))
 
     @property
-    def action_space(self) -> Any:
+    def action_space(self) -> spaces.Space:
         """gymnax's."""
-        return _space(self.env.action_space(self.params))
+        space = _space(self.env.action_space(self.params))
+        return foreign.action_space("from_gymnax", space)
 
     def reset(self, key: jax.Array) -> tuple[Any, Any]:
         """`env.reset_env`."""
@@ -82,7 +83,7 @@ def from_gymnax(env: Any, params: Any = None) -> GymnaxEnv:
 
     Raises:
       ImportError: gymnax is missing.
-      TypeError: `env` is no gymnax environment.
+      TypeError: `env` is no gymnax environment, or has several action spaces.
     """
     library = foreign.package("gymnax", "from_gymnax")
     if not isinstance(env, library.environments.environment.Environment):
@@ -92,7 +93,9 @@ def from_gymnax(env: Any, params: Any = None) -> GymnaxEnv:
         )
     says_which = int(metadata.version("gymnax").split(".")[0]) >= 1
     params = env.default_params if params is None else params
-    return GymnaxEnv(env, params, says_which)
+    ours = GymnaxEnv(env, params, says_which)
+    _ = ours.action_space  # which raises what is wrong with it
+    return ours
 
 
 def _space(space: Any) -> Any:

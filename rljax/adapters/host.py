@@ -4,6 +4,7 @@ import collections
 import copy
 import functools
 import hashlib
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -68,7 +69,9 @@ class HostEnv(Env):
         flag = jax.ShapeDtypeStruct((), bool)
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
         types = (like, self._obs_types(), number, flag, flag)
-        state, *time_step = _on_host(self.host.step, types, *state, action)
+        state, *time_step = _on_host(
+            self.host.step, types, *state, action, most=self.host.num_envs
+        )
         return state, TimeStep(*time_step)
 
     def _obs_types(self) -> Any:
@@ -81,12 +84,22 @@ class HostEnv(Env):
         )
 
 
-def _on_host(fn: Callable[..., Any], types: Any, *args: Any) -> Any:
-    """Calls `fn` on the host, once for a whole batch."""
+def _on_host(
+    fn: Callable[..., Any], types: Any, *args: Any, most: float = np.inf
+) -> Any:
+    """Calls `fn` on the host, once for a whole batch, of `most` rows."""
 
     def over_batch(*arrays):
         arrays = [np.asarray(x) for x in arrays]
         shape = arrays[0].shape
+        number = math.prod(shape)
+        if number > most:
+            raise ValueError(
+                f"{number} environments are stepped side by side, but num_envs is "
+                f"{most}: call from_gymnasium with num_envs={number} at least, or with "
+                "the sum of both numbers for episodes of evaluate or KeepBest beside "
+                "those of a training."
+            )
         flat = [x.reshape(-1, *x.shape[len(shape) :]) for x in arrays]
         rows = [fn(*row) for row in zip(*flat, strict=True)]
         return jax.tree.map(
@@ -127,7 +140,8 @@ class Host:
         self.make, self.num_envs = make, num_envs
         self.scratch = make()
         self.observation_space = from_gymnasium_space(self.scratch.observation_space)
-        self.action_space = from_gymnasium_space(self.scratch.action_space)
+        actions = from_gymnasium_space(self.scratch.action_space)
+        self.action_space = foreign.action_space("from_gymnasium", actions)
         any_obs = self.scratch.observation_space.sample()
         self.nothing = jax.tree.map(np.zeros_like, any_obs)
         self.idle = []
@@ -176,8 +190,9 @@ class Host:
             if name not in self.recent:
                 raise RuntimeError(
                     f"nothing is known of the state after {time} steps of seed {seed}. "
-                    f"Are more than num_envs = {self.num_envs} environments stepped "
-                    "side by side, or is the state another process's?"
+                    f"Have more than num_envs = {self.num_envs} episodes been open at "
+                    "a time, such as those of KeepBest or evaluate beside those of a "
+                    "training? Then pass the sum. Or is it another process's state?"
                 )
             every, number, _ = self.recent[name]
             actions = every[:number]
@@ -218,12 +233,14 @@ def from_gymnasium(env: str | Callable[[], Any], *, num_envs: int) -> HostEnv:
 
     Args:
       env: a name that `gymnasium.make` knows, or a function that makes an environment.
-      num_envs: instances to keep, as many as are stepped side by side.
+      num_envs: instances at most, at least as many as are stepped side by side: the
+        agent's `num_envs`, or the `num_episodes` of `evaluate`. For episodes in the
+        middle of a training, `KeepBest`'s or before it goes on, the sum of both.
 
     Raises:
       ImportError: Gymnasium is missing.
       TypeError: `env` is neither, or a space is unknown here.
-      ValueError: `num_envs` is below 1.
+      ValueError: `num_envs` is below 1, or a space of integers does not start at 0.
     """
     gymnasium = foreign.package("gymnasium", "from_gymnasium")
     num_envs = checks.integer("num_envs", num_envs, minimum=1)

@@ -11,6 +11,7 @@ import pytest
 import rljax
 from rljax import testing
 from rljax.adapters import from_gymnasium
+from rljax.adapters.host import HostState
 
 
 class Counter(gymnasium.Env):
@@ -125,26 +126,62 @@ def test_an_agents_own_network_reads_integers_though_the_environment_is_traced(k
     assert reader.reading.parts[0].bounds == (0, 255)
 
 
+def test_more_environments_than_were_announced_are_refused(key):
+    """Before the first of them is stepped."""
+    env = from_gymnasium(Counter, num_envs=2)
+    states = HostState(np.zeros(3, "u4"), np.zeros(3, "i4"), np.zeros((3, 2), "u4"))
+    step = jax.jit(jax.vmap(env.step, (0, 0, None)))
+    with pytest.raises(Exception, match="3 environments are stepped .* num_envs=3 at"):
+        jax.block_until_ready(step(states, np.zeros(3, int), key))
+    assert not env.host.live
+
+
+class Several(Camera):
+    action_space = gymnasium.spaces.Dict({"a": gymnasium.spaces.Discrete(2)})
+
+
 @pytest.mark.slow
 def test_they_keep_the_contract(key):
-    testing.check_env(from_gymnasium(Counter, num_envs=1), key, num_steps=30)
-    testing.check_env(from_gymnasium("Pendulum-v1", num_envs=1), key, num_steps=30)
+    testing.check_env(from_gymnasium(Counter, num_envs=3), key, num_steps=30)
+    testing.check_env(from_gymnasium("Pendulum-v1", num_envs=3), key, num_steps=30)
+
+
+class Mirror(gymnasium.Env):
+    """Pays 1 for the action that was shown; 8 steps long, so that chance gets 4."""
+
+    observation_space = gymnasium.spaces.Discrete(2)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time, self.shown = 0, self.np_random.integers(2)
+        return self.shown, {}
+
+    def step(self, action):
+        self.time, reward = self.time + 1, float(action == self.shown)
+        self.shown = self.np_random.integers(2)
+        return self.shown, reward, False, self.time == 8, {}
 
 
 @pytest.mark.slow
-def test_ppo_learns_on_gymnasiums_cartpole(key):
-    """In 40 thousand steps, as on ours: a random policy's episodes take 22 steps."""
-    env = from_gymnasium("CartPole-v1", num_envs=8)
-    agent = rljax.PPO(num_envs=8, rollout_length=128)
-    _, metrics = rljax.train(agent, env, key, num_updates=40)
-    assert np.asarray(metrics.episode_return)[-5:].mean() > 120
-    assert len(env.host.live) <= 8
+def test_ppo_learns_from_what_is_seen_on_the_host(key):
+    """KeepBest's episodes are played in between, without harm to those of training."""
+    env = from_gymnasium(Mirror, num_envs=4 + 8)
+    agent = rljax.PPO(num_envs=4, rollout_length=64, learning_rate=3e-3)
+    best = rljax.KeepBest(every=4, num_episodes=8)
+    state, metrics = rljax.train(agent, env, key, num_updates=12, keep_best=best)
+    returns = np.asarray(metrics.episode_return)
+    assert returns[0] < 6
+    assert returns[-3:].mean() > 7.5
+    assert state.best.score > 7.5
+    assert len(env.host.live) <= 4 + 8
 
 
 @pytest.mark.parametrize(
     ("args", "error", "message"),
     [
         ((3, 1), TypeError, "env must be a name, or a function that makes"),
+        ((Several, 1), TypeError, "from_gymnasium takes .* one action space.*'a'"),
         ((Counter, 0), ValueError, "num_envs must be at least 1"),
     ],
 )
