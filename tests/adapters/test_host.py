@@ -142,8 +142,8 @@ class Several(Camera):
 
 @pytest.mark.slow
 def test_they_keep_the_contract(key):
-    testing.check_env(from_gymnasium(Counter, num_envs=3), key, num_steps=30)
-    testing.check_env(from_gymnasium("Pendulum-v1", num_envs=3), key, num_steps=30)
+    testing.check_env(from_gymnasium(Counter, num_envs=3), key, num_steps=12)
+    testing.check_env(from_gymnasium("Pendulum-v1", num_envs=3), key, num_steps=12)
 
 
 class Mirror(gymnasium.Env):
@@ -167,9 +167,9 @@ class Mirror(gymnasium.Env):
 def test_ppo_learns_from_what_is_seen_on_the_host(key):
     """KeepBest's episodes are played in between, without harm to those of training."""
     env = from_gymnasium(Mirror, num_envs=4 + 8)
-    agent = rljax.PPO(num_envs=4, rollout_length=64, learning_rate=3e-3)
+    agent = rljax.PPO(num_envs=4, rollout_length=32, learning_rate=3e-3)
     best = rljax.KeepBest(every=4, num_episodes=8)
-    state, metrics = rljax.train(agent, env, key, num_updates=12, keep_best=best)
+    state, metrics = rljax.train(agent, env, key, num_updates=16, keep_best=best)
     returns = np.asarray(metrics.episode_return)
     assert returns[0] < 6
     assert returns[-3:].mean() > 7.5
