@@ -13,6 +13,8 @@ from jax.core import Tracer
 
 from rljax import checks, display, struct
 
+_MAX_DENSE_ENTRIES = 2**28
+
 
 @struct.dataclass
 class SparseTransitions:
@@ -149,6 +151,52 @@ class MDP:
     def num_actions(self) -> int:
         """A."""
         return self.rewards.shape[-1]
+
+
+def from_outcomes(
+    next_states: Any,
+    probabilities: Any,
+    rewards: Any,
+    terminal: Any,
+    initial: Any,
+    *,
+    sparse: bool,
+) -> MDP:
+    """An MDP from K outcomes for each state and action.
+
+    Terminal states are made absorbing, and what is earned there is 0.
+
+    Args:
+      next_states: [S, A, K] int32.
+      probabilities: floating, broadcasts to [S, A, K].
+      rewards: [S, A] floating, of terminal states too.
+      terminal: [S] bool.
+      initial: [S] floating.
+      sparse: whether the transitions stay a list instead of [S, A, S].
+
+    Raises:
+      ValueError: the dense model would have more than 2²⁸ entries.
+    """
+    num_states, num_actions, _ = next_states.shape
+    entries = num_states * num_actions * num_states
+    if not sparse and entries > _MAX_DENSE_ENTRIES:
+        raise ValueError(
+            f"a dense model of {num_states} states has {entries:,} entries, more than "
+            f"{_MAX_DENSE_ENTRIES:,}. Use to_mdp(sparse=True)."
+        )
+    terminal = jnp.asarray(terminal)
+    states = jax.lax.iota(jnp.int32, num_states)[:, None, None]
+    ended = terminal[:, None, None]
+    listed = SparseTransitions(
+        jnp.where(ended, states, jnp.asarray(next_states, jnp.int32)),
+        jnp.broadcast_to(jnp.asarray(probabilities, float), next_states.shape),
+    )
+    return MDP(
+        transitions=listed if sparse else listed.dense(num_states),
+        rewards=jnp.where(terminal[:, None], 0, jnp.asarray(rewards, float)),
+        terminal=terminal,
+        initial=jnp.asarray(initial, float),
+    )
 
 
 def are_distributions(array: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rljax import checks, random, spaces, struct
-from rljax.types import MDP, Env, SparseTransitions, TimeStep
+from rljax.mdp import from_outcomes
+from rljax.types import MDP, Env, TimeStep
 
 _STICK, _HIT = 0, 1
 _CARDS = np.array([1] * 9 + [4]) / 13
@@ -132,21 +133,15 @@ class Blackjack(Env):
         probabilities[:_LOST, _STICK, :3] = rules.chances
         rewards = np.sum(probabilities * ((next_states == _WON) * 1.0), -1)
         rewards -= np.sum(probabilities * (next_states == _LOST), -1)
-        rewards[_LOST:] = 0
         if self.natural == "pays_more":
             rewards[10 * _NATURAL : _LOST, _STICK] *= 1.5
         first = np.zeros((_NATURAL + 1, 10))
         np.add.at(first, rules.first, np.multiply.outer(_CARDS, _CARDS)[..., None])
         initial = np.zeros(_NUM_STATES)
         initial[:_LOST] = (first * _CARDS).ravel()
-        transitions = SparseTransitions(
-            jnp.asarray(next_states, jnp.int32), jnp.asarray(probabilities, float)
-        )
-        return MDP(
-            transitions if sparse else transitions.dense(_NUM_STATES),
-            rewards=jnp.asarray(rewards, float),
-            terminal=jnp.arange(_NUM_STATES) >= _LOST,
-            initial=jnp.asarray(initial, float),
+        terminal = np.arange(_NUM_STATES) >= _LOST
+        return from_outcomes(
+            next_states, probabilities, rewards, terminal, initial, sparse=sparse
         )
 
     @property

@@ -1,7 +1,7 @@
 """Catch a falling ball, with the rules of bsuite's Catch."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,8 @@ import numpy as np
 
 from rljax import checks, random, spaces, struct
 from rljax.envs import pictures
-from rljax.types import MDP, Env, SparseTransitions, TimeStep
+from rljax.mdp import from_outcomes
+from rljax.types import MDP, Env, TimeStep
 
 
 class CatchState(NamedTuple):
@@ -92,6 +93,9 @@ class Catch(Env):
 
         Args:
           sparse: whether the transitions are a list of outcomes instead of [S, A, S].
+
+        Raises:
+          ValueError: the dense model would have more than 2²⁸ entries.
         """
         return _model(self, sparse)
 
@@ -150,17 +154,9 @@ def _model(env: Catch, sparse: bool) -> MDP:
     actions = jax.lax.iota(jnp.int32, env.action_space.n)
     after, time_step = jax.vmap(over_actions, (0, None))(states, actions)
     terminal = states.ball_row == rows - 1
-    ended = terminal[:, None]
-    next_states = jnp.where(ended, numbers[:, None], env._number(after))[..., None]
-    transitions: Any = SparseTransitions(
-        next_states, jnp.ones_like(next_states, jnp.result_type(float))
-    )
-    if not sparse:
-        transitions = transitions.dense(len(numbers))
     starts = (states.ball_row == 0) & (paddles == columns // 2)
-    return MDP(
-        transitions=transitions,
-        rewards=jnp.where(ended, 0, time_step.reward),
-        terminal=terminal,
-        initial=starts.astype(float) / columns,
+    initial = starts.astype(float) / columns
+    next_states = env._number(after)[..., None]
+    return from_outcomes(
+        next_states, 1.0, time_step.reward, terminal, initial, sparse=sparse
     )

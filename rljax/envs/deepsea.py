@@ -9,7 +9,8 @@ import numpy as np
 
 from rljax import checks, random, spaces, struct
 from rljax.envs import gridmaps, pictures
-from rljax.types import MDP, Env, SparseTransitions, TimeStep
+from rljax.mdp import from_outcomes
+from rljax.types import MDP, Env, TimeStep
 
 
 class DeepSeaState(NamedTuple):
@@ -127,6 +128,9 @@ class DeepSea(Env):
 
         Args:
           sparse: whether the transitions are a list of outcomes instead of [S, A, S].
+
+        Raises:
+          ValueError: the dense model would have more than 2²⁸ entries.
         """
         checks.scalars(self)
         return _model(self, sparse)
@@ -200,16 +204,8 @@ def _model(env: DeepSea, sparse: bool) -> MDP:
     after, rewards = jax.vmap(over_actions, (0, None, None))(states, actions, fails)
     absorbing = ((0, 1), (0, 0), (0, 0))
     next_states = jnp.pad(env._number(after), absorbing, constant_values=end)
-    probabilities = jnp.broadcast_to(
-        jnp.asarray(chances, float).reshape(1, 1, -1), next_states.shape
-    )
-    transitions: Any = SparseTransitions(next_states, probabilities)
-    if not sparse:
-        transitions = transitions.dense(end + 1)
+    rewards = jnp.pad(rewards[..., 0], absorbing[:2])
     numbers = jax.lax.iota(jnp.int32, end + 1)
-    return MDP(
-        transitions=transitions,
-        rewards=jnp.pad(rewards[..., 0], absorbing[:2]),
-        terminal=numbers == end,
-        initial=(numbers == 0).astype(float),
+    return from_outcomes(
+        next_states, chances, rewards, numbers == end, numbers == 0, sparse=sparse
     )

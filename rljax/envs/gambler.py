@@ -1,11 +1,14 @@
 """The gambler's problem: how much to stake to reach a goal before all is lost."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rljax import checks, random, spaces, struct
-from rljax.types import MDP, Env, SparseTransitions, TimeStep
+from rljax.mdp import from_outcomes
+from rljax.types import MDP, Env, TimeStep
 
 
 @struct.dataclass
@@ -37,7 +40,8 @@ class Gambler(Env):
 
     def __post_init__(self):
         checks.reals(self, "heads", minimum=0.0, maximum=1.0)
-        checks.integer("Gambler.goal", self.goal, minimum=2, maximum=2**16)
+        goal = checks.integer("Gambler.goal", self.goal, minimum=2, maximum=2**16)
+        object.__setattr__(self, "goal", goal)
 
     @property
     def observation_space(self) -> spaces.Discrete:
@@ -80,23 +84,27 @@ class Gambler(Env):
         Args:
           sparse: whether the transitions are a list of two outcomes, heads and tails,
             instead of [S, A, S].
+
+        Raises:
+          ValueError: the dense model would have more than 2²⁸ entries.
         """
         checks.scalars(self)
-        capital = jnp.arange(self.goal + 1, dtype=jnp.int32)[:, None]
-        actions = jnp.arange(self.goal // 2, dtype=jnp.int32)[None, :]
-        stake = self._stake(capital, actions)
-        next_states = jnp.stack([capital + stake, capital - stake], axis=-1)
-        heads = jnp.asarray(self.heads, float)
-        chances = jnp.broadcast_to(jnp.stack([heads, 1 - heads]), next_states.shape)
-        wins = (next_states[..., 0] == self.goal) & (capital < self.goal)
-        over = np.isin(np.arange(self.goal + 1), (0, self.goal))
-        transitions = SparseTransitions(next_states, chances)
-        return MDP(
-            transitions if sparse else transitions.dense(self.goal + 1),
-            rewards=jnp.where(wins, heads, 0),
-            terminal=jnp.asarray(over),
-            initial=jnp.asarray(~over / (self.goal - 1), float),
-        )
+        return _model(self, sparse)
 
     def _stake(self, capital: jax.Array, action: jax.Array) -> jax.Array:
         return jnp.minimum(action + 1, jnp.minimum(capital, self.goal - capital))
+
+
+@functools.partial(jax.jit, static_argnames="sparse", inline=True)
+def _model(env: Gambler, sparse: bool) -> MDP:
+    goal = env.goal
+    capital = jnp.arange(goal + 1, dtype=jnp.int32)[:, None]
+    actions = jnp.arange(goal // 2, dtype=jnp.int32)[None, :]
+    stake = env._stake(capital, actions)
+    next_states = jnp.stack([capital + stake, capital - stake], axis=-1)
+    heads = jnp.asarray(env.heads, float)
+    chances = jnp.stack([heads, 1 - heads])
+    rewards = jnp.where(next_states[..., 0] == goal, heads, 0)
+    over = np.isin(np.arange(goal + 1), (0, goal))
+    initial = ~over / (goal - 1)
+    return from_outcomes(next_states, chances, rewards, over, initial, sparse=sparse)

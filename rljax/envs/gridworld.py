@@ -26,9 +26,8 @@ from rljax.envs.gridmaps import (
     dead_ends,
 )
 from rljax.envs.wrappers import TimeLimit
-from rljax.types import MDP, Env, SparseTransitions, TimeStep
-
-_MAX_DENSE_ENTRIES = 2**28
+from rljax.mdp import from_outcomes
+from rljax.types import MDP, Env, TimeStep
 
 
 class Outcomes(NamedTuple):
@@ -95,18 +94,10 @@ def _model(rules: _Rules, terminal: jax.Array, initial: jax.Array, sparse: bool)
     actions = jnp.arange(num_actions, dtype=jnp.int32)
     over_actions = jax.vmap(_outcomes, (None, None, 0))
     outcomes = jax.vmap(over_actions, (None, 0, None))(rules, cells, actions)
-    ended = terminal[:, None, None]
-    next_states = jnp.where(ended, cells[:, None, None], outcomes.next_cells)
-    probabilities = outcomes.probabilities
+    next_states, probabilities = outcomes.next_cells, outcomes.probabilities
     expected = jnp.sum(probabilities * outcomes.rewards, -1)
-    transitions: Any = SparseTransitions(next_states, probabilities)
-    if not sparse:
-        transitions = transitions.dense(num_states)
-    return MDP(
-        transitions=transitions,
-        rewards=jnp.where(terminal[:, None], 0, expected),
-        terminal=terminal,
-        initial=initial,
+    return from_outcomes(
+        next_states, probabilities, expected, terminal, initial, sparse=sparse
     )
 
 
@@ -265,16 +256,9 @@ class GridWorld(Env):
           ValueError: the dense model would have more than 2²⁸ entries.
         """
         checks.scalars(self)
-        num_states, num_actions = self.observation_space.n, self.action_space.n
-        entries = num_states * num_actions * num_states
-        if not sparse and entries > _MAX_DENSE_ENTRIES:
-            raise ValueError(
-                f"a dense model of {num_states} cells has {entries:,} entries, more "
-                f"than {_MAX_DENSE_ENTRIES:,}. Use to_mdp(sparse=True)."
-            )
         grid = analyse(self.layout)
         terminal = np.isin(grid.kinds, [ord(c) for c in (GOAL, PIT, WALL)])
-        starts = np.isin(np.arange(num_states), grid.starts)
+        starts = np.isin(np.arange(self.observation_space.n), grid.starts)
         return _model(self._rules(), terminal, starts / starts.sum(), sparse)
 
     def render_values(self, values: Any) -> str:

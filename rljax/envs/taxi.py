@@ -9,7 +9,8 @@ import numpy as np
 
 from rljax import checks, random, spaces, struct
 from rljax.envs import pictures
-from rljax.types import MDP, Env, SparseTransitions, TimeStep
+from rljax.mdp import from_outcomes
+from rljax.types import MDP, Env, TimeStep
 
 _SIZE, _NUM_STATES = 5, 500
 _SOUTH, _NORTH, _EAST, _WEST, _PICK_UP, _DROP_OFF = range(6)
@@ -27,10 +28,10 @@ _PLAIN, _DELIVERED, _ILLEGAL = range(3)
 class Taxi(Env):
     """Drive to a passenger, pick them up, and drop them off where they want to go.
 
-        R .|. . G      Bars are walls, and a move into one leaves the taxi where it
-        . .|. . .      is. The actions: 0 drives to the south (down), 1 to the north,
-        . . . . .      2 to the east, 3 to the west, 4 picks the passenger up, 5 drops
-        .|. .|. .      them off.
+        R .|. . G      Bars are walls. A move into one, or off the edge, leaves the
+        . .|. . .      taxi where it is. The actions: 0 drives to the south (down), 1
+        . . . . .      to the north, 2 to the east, 3 to the west, 4 picks the
+        .|. .|. .      passenger up, 5 drops them off.
         Y|. .|B .
 
     The passenger waits at one of the four stands, whose numbers are R 0, G 1, Y 2 and
@@ -46,8 +47,8 @@ class Taxi(Env):
     at 200 steps.
 
     With `slip` = p, a move that no wall blocks goes as chosen with probability 1 − p,
-    and to each of the two sides with p/2, if there is no wall. Gymnasium calls that
-    rain, with p = 0.2.
+    and to each of the two sides with p/2, unless a wall or the edge is there: then the
+    taxi stays where it is. Gymnasium, from 1.3 on, calls that rain, with p = 0.2.
 
     Raises:
       TypeError, ValueError: a reward is not finite; slip is not in [0, 1].
@@ -128,7 +129,7 @@ class Taxi(Env):
         states, table = np.arange(_NUM_STATES), _table()
         terminal = states // 4 % 5 == states % 4
         next_states = (table >> 2)[..., None]
-        probabilities = jnp.ones((1,))
+        probabilities = 1.0
         if self.slip is not None:
             sides = table[:, [[2, 3], [2, 3], [0, 1], [0, 1], [4, 4], [5, 5]]] >> 2
             blocked = next_states == states[:, None, None]
@@ -136,18 +137,10 @@ class Taxi(Env):
             next_states = np.concatenate([next_states, sides], axis=-1)
             slip = jnp.asarray(self.slip, float)
             probabilities = jnp.stack([1 - slip, slip / 2, slip / 2])
-        ended = terminal[:, None, None]
-        next_states = np.where(ended, states[:, None, None], next_states)
-        transitions = SparseTransitions(
-            jnp.asarray(next_states, jnp.int32),
-            jnp.broadcast_to(probabilities, next_states.shape),
-        )
         starts = ~terminal & (states // 4 % 5 != _INSIDE)
-        return MDP(
-            transitions if sparse else transitions.dense(_NUM_STATES),
-            rewards=jnp.where(terminal[:, None], 0, self._reward(table & 3)),
-            terminal=jnp.asarray(terminal),
-            initial=jnp.asarray(starts / starts.sum(), float),
+        initial, rewards = starts / starts.sum(), self._reward(table & 3)
+        return from_outcomes(
+            next_states, probabilities, rewards, terminal, initial, sparse=sparse
         )
 
     def render(self, state: jax.Array, *, size: int = 400) -> np.ndarray:

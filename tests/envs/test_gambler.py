@@ -40,6 +40,7 @@ def test_every_toss_moves_the_stake(game):
         assert not time_step.truncated.any()
     assert (game.observation_space.n, game.action_space.n) == (101, 50)
     assert rljax.Gambler(goal=5).action_space.n == 2
+    assert type(rljax.Gambler(goal=np.int64(5)).goal) is int
 
 
 def test_the_model_is_that_of_the_steps(models):

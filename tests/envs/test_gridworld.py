@@ -605,6 +605,21 @@ def large():
     )
 
 
+@pytest.mark.parametrize(
+    ("env", "states"),
+    [
+        (rljax.Gambler(goal=2**16), 65_537),
+        (rljax.Catch(rows=10, columns=50), 25_000),
+        (rljax.DeepSea(200), 40_001),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_a_dense_model_of_many_states_is_refused_with_the_remedy(env, states):
+    message = rf"model of {states} states .* Use to_mdp\(sparse=True\)"
+    with pytest.raises(ValueError, match=message):
+        env.to_mdp()
+
+
 def test_a_dense_model_of_many_cells_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match=r"Use to_mdp\(sparse=True\)"):
         large().to_mdp()
