@@ -107,6 +107,13 @@ class TimeLimit(Env):
         return contract.render(self.env, state.env_state, size=size)
 
 
+def unlimited(env: Any) -> Any:
+    """The environment without the time limits around it."""
+    while isinstance(env, TimeLimit):
+        env = env.env
+    return env
+
+
 class FrameStackState(NamedTuple):
     """The wrapped environment's state and its last observations."""
 

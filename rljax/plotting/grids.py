@@ -9,7 +9,7 @@ from rljax import checks
 from rljax.envs.gridmaps import ARROWS, GOAL, START, WALL
 from rljax.envs.gridworld import GridWorld, check_policy
 from rljax.envs.pictures import CELLS
-from rljax.envs.wrappers import TimeLimit
+from rljax.envs.wrappers import unlimited
 from rljax.plotting import figures, regrets
 from rljax.tabular.planning import Plan
 from rljax.tabular.regret import ExactReturns
@@ -56,8 +56,7 @@ def gridworld(
       TypeError, ValueError: an argument is wrong; the message names it.
       ImportError: Matplotlib is missing; the message names the extra.
     """
-    while isinstance(grid, TimeLimit):
-        grid = grid.env
+    grid = unlimited(grid)
     checks.instance("grid", grid, GridWorld, "rljax.make('GridWorld-5x5')")
     values, policy = _values_and_policy(grid, values, policy)
     rows, columns = grid.shape

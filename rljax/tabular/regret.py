@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from rljax import checks, contract, display
 from rljax.agents.base import PolicyAgent
-from rljax.envs import LQR, TimeLimit
+from rljax.envs import LQR
+from rljax.envs.wrappers import unlimited
 from rljax.tabular import planning
 from rljax.tabular.agent import TabularAgent
 from rljax.tabular.planning import evaluation, undiscounted
@@ -150,11 +151,12 @@ def measure_linear(agent: Any, env: Any, agent_state: Any) -> dict[str, jax.Arra
     s = 0 and at the unit vectors, which says all of a policy that is linear.
 
     Raises:
-      TypeError: the agent has no policy network of its own without hidden layers, or
-        the environment is no `LQR`. A `network` that you pass is taken to be linear.
+      TypeError: the agent has hidden layers, an `encoder` or `normalize_observations`
+        (which clips), or no policy network; or the environment is no `LQR`. A `network`
+        that you pass is taken to be linear.
     """
     _require_linear(agent)
-    system: Any = env.env if isinstance(env, TimeLimit) else env
+    system: Any = unlimited(env)
     checks.instance("env", system, LQR, 'rljax.make("LQR-DoubleIntegrator")')
     (num_states,) = system.observation_space.shape
     points = jnp.concatenate([jnp.zeros((1, num_states)), jnp.eye(num_states)])
@@ -181,11 +183,22 @@ def _require_table(agent: Any) -> None:
 
 
 def _require_linear(agent: Any) -> None:
-    own = isinstance(agent, PolicyAgent) and agent.network is None
-    if not isinstance(agent, PolicyAgent) or (own and agent.hidden_sizes):
+    if not isinstance(agent, PolicyAgent):
         raise TypeError(
             "agent must have a linear policy, as rljax.PPO(hidden_sizes=()) has, got "
             f"{agent!r}."
+        )
+    bent = []
+    if agent.network is None and agent.hidden_sizes:
+        bent.append(f"hidden_sizes={agent.hidden_sizes}")
+    if agent.encoder is not None:
+        bent.append(f"encoder={agent.encoder!r}")
+    if agent.normalize_observations:
+        bent.append("normalize_observations=True")
+    if bent:
+        raise TypeError(
+            "agent must have a linear policy, as rljax.PPO(hidden_sizes=()) has, got a "
+            f"{type(agent).__name__} with {', '.join(bent)}. Leave that out."
         )
 
 

@@ -143,6 +143,7 @@ def test_what_never_settles_costs_without_limit():
     ):
         assert planning.linear_return(env, gain, discount) == -np.inf
     assert np.isfinite(planning.linear_return(QUIET, stays, 0.99))
+    assert np.isnan(planning.linear_return(QUIET, [[np.nan, 0.0]], 0.99))
 
 
 def test_a_system_out_of_control_is_refused():
@@ -151,6 +152,11 @@ def test_a_system_out_of_control_is_refused():
     )
     with pytest.raises(ValueError, match="did not converge .* can't be stabilised"):
         planning.riccati(free, 0.9, max_iterations=50)
+    # An overflow is no convergence, however many iterations there may be.
+    for most in (50, 10_000):
+        soon = dataclasses.replace(free, state_matrix=1e12 * np.eye(2))
+        with pytest.raises(ValueError, match="in 3 iterations.* can't be stabilised"):
+            planning.riccati(soon, 0.9, max_iterations=most)
     # Below 1/4, the discount outweighs that the state doubles: P = Q / (1 − 4γ).
     plan = planning.riccati(free, 0.2)
     np.testing.assert_allclose(plan.cost, 5 * free.state_cost, rtol=1e-5)
@@ -200,9 +206,16 @@ def test_what_does_not_fit_is_refused(key):
     for call in (lambda: several.reset(key), lambda: planning.riccati(several, 0.9)):
         with pytest.raises(ValueError, match="state_matrix must have 2 axes here"):
             call()
-    agent = rljax.PPO()
-    with pytest.raises(TypeError, match=r"linear policy, as rljax.PPO\(hidden_sizes="):
-        regret.measure_linear(agent, rljax.LQR(), None)
+    linear = {"hidden_sizes": ()}
+    for settings, message in (
+        ({}, r"PPO with hidden_sizes=\(64, 64\)\."),
+        (linear | {"normalize_observations": True}, "with normalize_observations=True"),
+        (linear | {"encoder": networks.CNN()}, "PPO with encoder="),
+    ):
+        with pytest.raises(TypeError, match=f"must have a linear policy.*{message}"):
+            regret.measure_linear(rljax.PPO(**settings), rljax.LQR(), None)
+    with pytest.raises(TypeError, match="must have a linear policy.* got QLearning"):
+        regret.measure_linear(rljax.QLearning(), rljax.LQR(), None)
 
 
 def test_the_named_one_is_a_mass_pushed_for_ten_seconds():
@@ -224,7 +237,8 @@ def test_the_measure_reads_gain_bias_and_noise():
     params = networks.ActorCriticParams((), (layer,), (critic,))
     params = networks.LogScaled(params, jnp.log(jnp.array([0.5])))
     state = AgentState(params, (), jnp.int32(0), agent.kind_of_policy(env))
-    found = regret.measure_linear(agent, env, state)
+    limits = rljax.TimeLimit(env, 7)  # there are two of them: none is of the problem
+    found = regret.measure_linear(agent, limits, state)
 
     fields = [np.asarray(getattr(env.env, name)) for name in lqr._AXES]
     *system, noise, start = fields

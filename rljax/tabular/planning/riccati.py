@@ -5,6 +5,7 @@ products, so that it can be jitted, vmapped over systems and differentiated.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -112,7 +113,8 @@ def linear_return(
       horizon: T, the number of steps that count; None: all of them.
 
     Returns:
-      [] J; −∞ where the cost of the policy grows without limit.
+      [] J; −∞ where the cost of the policy grows without limit, NaN where a number of
+      the policy is.
 
     Raises:
       TypeError, ValueError: an argument is wrong; the message names it.
@@ -150,14 +152,16 @@ def _checked(env: Any, discount: Any, horizon: Any) -> tuple[Any, int | None]:
 
 
 def _require_converged(plan: LinearPlan, most: int, tolerance: Any) -> None:
-    stopped = int(plan.num_iterations) == most
-    if stopped and not float(plan.residual) < tolerance:
+    count, residual = int(plan.num_iterations), float(plan.residual)
+    stopped = count == most and not residual < tolerance
+    # Where P overflows, its change is no more than its rounding: both are infinite.
+    if stopped or not math.isfinite(residual):
         raise ValueError(
-            f"P did not converge in max_iterations = {most}, its last change is "
-            f"{float(plan.residual):.3g}. If more of them don't help, the system can't "
-            "be stabilised: some direction that costs grows by 1/√discount or more in "
-            "a step, and LQR.control_matrix does not reach it. Lower the discount, or "
-            "pass a horizon."
+            f"P did not converge in {count} iterations (max_iterations = {most}), its "
+            f"last change is {residual:.3g}. If more of them don't help, the system "
+            "can't be stabilised: some direction that costs grows by 1/√discount or "
+            "more in a step, and LQR.control_matrix does not reach it. Lower the "
+            "discount, or pass a horizon."
         )
 
 
@@ -226,7 +230,9 @@ def _linear_return(env, gain, bias, noise_scale, discount, horizon):
         zeros = jnp.zeros_like(step_cost), jnp.zeros_like(discount)
         cost, constant = jax.lax.fori_loop(0, horizon, step, zeros)
     total = jnp.sum(jnp.diag(cost) * start) + constant
-    return jnp.where(jnp.isfinite(total), -total, -jnp.inf)
+    value = jnp.where(jnp.isfinite(total), -total, -jnp.inf)
+    unknown = jnp.any(jnp.isnan(control)) | jnp.any(jnp.isnan(noise_scale))
+    return jnp.where(unknown, jnp.nan, value)
 
 
 def _sum_for_ever(cost, loop):
