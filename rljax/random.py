@@ -159,7 +159,12 @@ def coins(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
     Returns:
       [*shape] bool.
+
+    Raises:
+      ValueError: `shape` is (), which has no last axis.
     """
+    if not shape:
+        raise ValueError("shape must have an axis or more, got (): draw (1,) coins.")
     *outer, number = shape
     words = jax.random.bits(unrolled(key), (*outer, -(-number // 32)), jnp.uint32)
     # XLA would draw a word again for each of its bits.

@@ -181,9 +181,26 @@ class Box(Space):
         """A bound of fewer axes with those of the space; a number stays one."""
         if np.ndim(bound) == 0:
             return bound
-        # In NumPy, if it can be: under jit, JAX would trace a constant as well.
-        library = jnp if isinstance(bound, Tracer) else np
-        return library.broadcast_to(bound, self.shape)
+        return numpy_for(bound).broadcast_to(bound, self.shape)
+
+
+def numpy_for(*values: Any) -> Any:
+    """NumPy, or jax.numpy if a value is traced.
+
+    Under jit, JAX would trace an operation on a constant as well; and with
+    jax_debug_infs it refuses arrays with infinities.
+    """
+    return jnp if any(isinstance(value, Tracer) for value in values) else np
+
+
+def stacked(*bounds: Any) -> Any:
+    """The bounds of a vector from those of its numbers: [..., D] floating.
+
+    Each is a number or an array [...] of settings; see `numpy_for` for the library.
+    """
+    library = numpy_for(*bounds)
+    array = library.stack(library.broadcast_arrays(*bounds), axis=-1)
+    return array.astype(jnp.result_type(float))
 
 
 def structure(space: Any) -> Any:

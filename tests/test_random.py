@@ -336,3 +336,8 @@ def test_words_that_agree_are_put_in_either_order(monkeypatch):
     for i in range(8):
         for j in range(i):
             assert abs((places[:, i] < places[:, j]).mean() - 0.5) < 0.035
+
+
+def test_coins_need_an_axis_for_their_words():
+    with pytest.raises(ValueError, match=r"shape must have an axis or more, got \(\)"):
+        random.coins(jax.random.key(0), ())

@@ -43,6 +43,10 @@ class Acrobot(Env):
     `rljax.make("Acrobot-v1")`, which truncates episodes at 500 steps. Every field but
     `dynamics` is a leaf, so you can vmap over masses or lengths, for example.
 
+    Raises:
+      TypeError, ValueError: a field is not a finite number or out of its range, or
+        `dynamics` is neither of the two.
+
     Source: Sutton (1996), Generalization in reinforcement learning: successful examples
     using sparse coarse coding; Sutton and Barto (1998), section 11.3.
     """
@@ -104,9 +108,7 @@ class Acrobot(Env):
     @property
     def observation_space(self) -> spaces.Box:
         """Cosine and sine of each angle, and the two velocities."""
-        speeds = (jnp.asarray(self.max_speed_1, float), self.max_speed_2)
-        one = jnp.ones_like(speeds[0])
-        high = jnp.stack([*[one] * 4, *(one * speed for speed in speeds)], axis=-1)
+        high = spaces.stacked(1, 1, 1, 1, self.max_speed_1, self.max_speed_2)
         return spaces.Box(-high, high, (6,))
 
     @property

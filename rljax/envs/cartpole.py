@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from rljax import checks, random, spaces, struct
 from rljax.envs import pictures
@@ -74,12 +73,8 @@ class CartPole(Env):
     @property
     def observation_space(self) -> spaces.Box:
         """Twice the thresholds for position and angle; velocities are unbounded."""
-        bounds = [2.0 * self.x_threshold, np.inf, 2.0 * self.theta_threshold, np.inf]
-        # Where jax_debug_infs is set, JAX refuses to make arrays with infinities.
-        traced = any(isinstance(bound, Tracer) for bound in bounds)
-        numpy = jnp if traced else np
-        high = numpy.stack(numpy.broadcast_arrays(*bounds), axis=-1)
-        high = high.astype(jnp.result_type(float))
+        x, theta = 2.0 * self.x_threshold, 2.0 * self.theta_threshold
+        high = spaces.stacked(x, np.inf, theta, np.inf)
         return spaces.Box(-high, high, (4,))
 
     @property

@@ -105,16 +105,19 @@ class Catch(Env):
         The ball is gold and the paddle blue; a ball that was missed is dark red.
 
         Raises:
-          TypeError, ValueError: `state` is traced, batched, not finite or another
+          TypeError, ValueError: `state` is traced, batched, off the board or another
             environment's; or `size` is not from 16 to 4096.
         """
         size = pictures.side(size)
         checks.instance("state", state, CatchState, "env.reset(key)[0]")
-        places = {
-            name: int(pictures.number(f"state.{name}", place))
-            for name, place in zip(state._fields, state, strict=True)
-        }
-        return pictures.catch(self.rows, self.columns, **places, size=size)
+        row = pictures.index("state.ball_row", state.ball_row, self.rows)
+        column = pictures.index("state.ball_column", state.ball_column, self.columns)
+        paddle = pictures.index("state.paddle", state.paddle, self.columns)
+        cells = np.zeros((self.rows, self.columns, 2), bool)
+        cells[-1, paddle, 0] = cells[row, column, 1] = True
+        missed = row == self.rows - 1 and column != paddle
+        ball = "enemy" if missed else "gold"
+        return pictures.board(cells, ("paddle", ball), size=size)
 
     def _moved(
         self, state: CatchState, action: jax.Array

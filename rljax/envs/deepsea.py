@@ -19,6 +19,7 @@ class DeepSeaState(NamedTuple):
     row: jax.Array
     """Steps since the reset; `size` after the last one."""
     column: jax.Array
+    """From 0 at the left to `size` − 1."""
 
 
 @struct.dataclass
@@ -142,19 +143,19 @@ class DeepSea(Env):
         is the one from which a move to the right pays.
 
         Raises:
-          TypeError, ValueError: `state` is traced, batched, not finite or another
+          TypeError, ValueError: `state` is traced, batched, off the board or another
             environment's; or `size` is not from 16 to 4096.
         """
         size = pictures.side(size)
         checks.instance("state", state, DeepSeaState, "env.reset(key)[0]")
-        row = pictures.number("state.row", state.row)
-        column = pictures.number("state.column", state.column)
+        row = pictures.index("state.row", state.row, self.size + 1)
+        column = pictures.index("state.column", state.column, self.size)
         water = list(gridmaps.FREE * self.size**2)
         water[0], water[-1] = gridmaps.START, gridmaps.GOAL
         cells = "".join(water) + gridmaps.WALL * self.size
         starts = range(0, len(cells), self.size)
         layout = tuple(cells[i : i + self.size] for i in starts)
-        return pictures.grid(layout, int(row * self.size + column), size=size)
+        return pictures.grid(layout, row * self.size + column, size=size)
 
     def _moved(
         self, state: DeepSeaState, action: jax.Array, fails: jax.Array

@@ -312,12 +312,7 @@ class GridWorld(Env):
         return pictures.grid(self.layout, self._cell(state), size=size)
 
     def _cell(self, state: Any) -> int:
-        cell, num_cells = pictures.number("state", state), self.observation_space.n
-        if cell not in range(num_cells):
-            raise ValueError(
-                f"state must be the index of a cell, in [0, {num_cells}), got {state}."
-            )
-        return int(cell)
+        return pictures.index("state", state, self.observation_space.n)
 
     def _where_one_acts(self, texts: Iterable[str]) -> list[str]:
         """The texts of the cells, with the map's letter where no action is taken."""

@@ -17,6 +17,7 @@ class MountainCarState(NamedTuple):
     """Where the car is and how fast it goes; each field is [] floating."""
 
     position: jax.Array
+    """x, in [x_min, x_max]."""
     velocity: jax.Array
     """Change of the position in a step."""
 
@@ -38,6 +39,10 @@ class MountainCar(Env):
     The defaults are those of Gymnasium's MountainCar-v0, in which the last position of
     an episode may lie beyond the goal. With `max_position=0.5` positions end at the
     goal, as in the book.
+
+    Raises:
+      TypeError, ValueError: a field is not a finite number or out of its range, or the
+        goal lies beyond max_position.
 
     Source: Moore (1990); Sutton and Barto (2018), example 10.1.
     """
@@ -73,8 +78,9 @@ class MountainCar(Env):
     @property
     def observation_space(self) -> spaces.Box:
         """From [x_min, −v_max] to [x_max, v_max]."""
-        low = _vector(self.min_position, -self.max_speed)
-        return spaces.Box(low, _vector(self.max_position, self.max_speed), (2,))
+        low = spaces.stacked(self.min_position, -self.max_speed)
+        high = spaces.stacked(self.max_position, self.max_speed)
+        return spaces.Box(low, high, (2,))
 
     @property
     def action_space(self) -> spaces.Space:
@@ -151,8 +157,11 @@ class MountainCarContinuous(MountainCar):
     The action is the throttle u, [1] floating. What lies beyond ±1 drives no more than
     ±1 does, but costs more. All else is as in `MountainCar`; the engine is stronger and
     the goal nearer. `rljax.make("MountainCarContinuous-v0")` truncates episodes at 999
-    steps. To do nothing earns 0, and to drive a little less, so that learners often end
-    with nothing.
+    steps. Doing nothing earns 0 and driving without arriving earns less, so learners
+    often end up doing nothing.
+
+    Raises:
+      TypeError, ValueError: as `MountainCar`.
 
     Source: Gymnasium's MountainCarContinuous-v0.
     """
@@ -181,14 +190,6 @@ class MountainCarContinuous(MountainCar):
         return state, time_step._replace(reward=reward)
 
 
-def _vector(*bounds: float) -> jax.Array | np.ndarray:
-    """[..., 2]; of NumPy where it can be, as an environment may be built under jit."""
-    traced = any(isinstance(bound, Tracer) for bound in bounds)
-    numpy = jnp if traced else np
-    array = numpy.stack(numpy.broadcast_arrays(*bounds), axis=-1)
-    return array.astype(jnp.result_type(float))
-
-
 def _picture(
     x: float,
     *,
@@ -198,8 +199,8 @@ def _picture(
     size: int,
 ) -> np.ndarray:
     """A car on a hill between a wall and a flag, [size / 2, size, 3]."""
-    enlarged = 4  # it is drawn larger and reduced, so that edges are smooth
-    pil, width, height = pictures.pillow(), size * enlarged, size // 2 * enlarged
+    pil, larger = pictures.pillow(), pictures.ENLARGED
+    width, height = size * larger, size // 2 * larger
     image = pil.Image.new("RGB", (width, height), pictures.PAPER)
     draw = pil.ImageDraw.Draw(image)
     unit = width / 100
@@ -235,7 +236,6 @@ def _picture(
     corners = ((-3.2, 1.5), (3.2, 1.5), (3.2, 3), (1.7, 4.8), (-2.4, 4.8), (-3.2, 3))
     draw.polygon([turned(a * unit, b * unit) for a, b in corners], pictures.AGENT)
     for along in (-1.9, 1.9):
-        axle, radius = turned(along * unit, 1.5 * unit), 1.3 * unit
-        box = (axle[0] - radius, axle[1] - radius, axle[0] + radius, axle[1] + radius)
-        draw.ellipse(box, pictures.INK)
-    return np.array(image.reduce(enlarged))
+        axle = turned(along * unit, 1.5 * unit)
+        draw.ellipse(pictures.square(*axle, 1.3 * unit), pictures.INK)
+    return np.array(image.reduce(larger))

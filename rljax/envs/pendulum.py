@@ -65,8 +65,7 @@ class Pendulum(Env):
     @property
     def observation_space(self) -> spaces.Box:
         """cos θ, sin θ, and the angular velocity."""
-        one = jnp.ones_like(jnp.asarray(self.max_speed, float))
-        high = jnp.stack([one, one, self.max_speed * one], axis=-1)
+        high = spaces.stacked(1, 1, self.max_speed)
         return spaces.Box(-high, high, (3,))
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from rljax import checks
-from rljax.envs.gridmaps import CLIFF, FREE, GOAL, PIT, START, WALL
+from rljax.envs.gridmaps import CLIFF, GOAL, PIT, START, WALL
 
 # Told apart by those who see no red, no green or no blue, and by lightness alone.
 PAPER = "#f7f7f4"
@@ -29,7 +29,7 @@ MARKS = {
     "paddle": (AGENT, "box", 1.0, 0.4),
     "ball": (INK, "disc", 0.7, 0.7),
     "brick": ("#c26a2d", "box", 0.92, 0.8),
-    "enemy": (DANGER, "disc", 0.8, 0.8),
+    "enemy": (DANGER, "disc", 0.8, 0.8),  # and a ball that was missed
     "gold": (GOLD, "disc", 0.8, 0.8),
     "trail": ("#b4b9bd", "disc", 0.36, 0.36),
     "leftwards": (PAPER, "left", 0.36, 0.4),
@@ -39,7 +39,8 @@ MARKS = {
 } | {f"trail{i}": ("#b4b9bd", "box", 1.0, 0.11 * i) for i in range(1, 6)}
 """What lies on a board: the colour, the shape, and its width and height in squares."""
 
-_ENLARGED = 4
+ENLARGED = 4
+"""Pictures are drawn so many times as large."""
 _START = "#d7e6f3"
 _SAFE = "#e6ebef"
 _POLE = "#c26a2d"
@@ -82,6 +83,20 @@ def number(label: str, value: Any) -> float:
     return float(array)
 
 
+def index(label: str, value: Any, number_of: int) -> int:
+    """An integer of one environment, from 0 to below `number_of`.
+
+    Raises:
+      TypeError, ValueError: as `number`, or it is none of these integers.
+    """
+    found = number(label, value)
+    if found not in range(number_of):
+        raise ValueError(
+            f"{label} must be an integer in [0, {number_of}), got {value}."
+        )
+    return int(found)
+
+
 def concrete(label: str, value: Any) -> np.ndarray:
     """`value` as NumPy's array of float64, to be drawn.
 
@@ -117,7 +132,7 @@ def cart_pole(
     Cart and thickness have a fixed size; all else is to one scale, in which the track
     and the upright pole fit.
     """
-    pil, width, height = pillow(), size * _ENLARGED, size // 2 * _ENLARGED
+    pil, width, height = pillow(), size * ENLARGED, size // 2 * ENLARGED
     image = pil.Image.new("RGB", (width, height), PAPER)
     draw = pil.ImageDraw.Draw(image)
     unit = width / 100
@@ -130,11 +145,11 @@ def cart_pole(
         draw.rounded_rectangle((left, top, right, bottom), radius, fill)
 
     def disc(x, y, radius, fill):
-        draw.ellipse(_square(x, y, radius), fill)
+        draw.ellipse(square(x, y, radius), fill)
 
     middle = width / 2 + x * scale
     limit = min(math.degrees(theta_threshold), 180.0)
-    around = _square(middle, pivot + 1.6 * unit, 1.08 * length)
+    around = square(middle, pivot + 1.6 * unit, 1.08 * length)
     draw.pieslice(around, -90 - limit, -90 + limit, _SAFE)
     bar(0, ground, width, ground + 0.6 * unit, INK)
     bar(width / 2 - 0.2 * unit, ground, width / 2 + 0.2 * unit, ground + 2 * unit, INK)
@@ -153,21 +168,21 @@ def cart_pole(
     disc(*end, thickness, color)
     disc(*start, 1.4 * thickness, color)
     disc(*start, 0.6 * thickness, PAPER)
-    return np.array(image.reduce(_ENLARGED))
+    return np.array(image.reduce(ENLARGED))
 
 
 def pendulum(theta: float, *, size: int) -> np.ndarray:
     """A rod about the middle, [size, size, 3]; where its end has to be is a mark."""
-    pil, width = pillow(), size * _ENLARGED
+    pil, width = pillow(), size * ENLARGED
     image = pil.Image.new("RGB", (width, width), PAPER)
     draw = pil.ImageDraw.Draw(image)
     unit, middle = width / 100, width / 2
     length, thickness = 40 * unit, 3.2 * unit
-    draw.ellipse(_square(middle, middle, length + thickness), _SAFE)
-    draw.ellipse(_square(middle, middle - length, 1.5 * thickness), GOLD)
+    draw.ellipse(square(middle, middle, length + thickness), _SAFE)
+    draw.ellipse(square(middle, middle - length, 1.5 * thickness), GOLD)
     end = middle + length * math.sin(theta), middle - length * math.cos(theta)
     _rod(draw, (middle, middle), end, thickness, _POLE)
-    return np.array(image.reduce(_ENLARGED))
+    return np.array(image.reduce(ENLARGED))
 
 
 def acrobot(
@@ -184,12 +199,12 @@ def acrobot(
     The end can reach no point outside of the pale disc. A goal higher than the picture
     is not seen.
     """
-    pil, width = pillow(), size * _ENLARGED
+    pil, width = pillow(), size * ENLARGED
     image = pil.Image.new("RGB", (width, width), PAPER)
     draw = pil.ImageDraw.Draw(image)
     unit, middle = width / 100, width / 2
     scale, thickness = 43 * unit / (length_1 + length_2), 2.4 * unit
-    draw.ellipse(_square(middle, middle, 43 * unit + thickness), _SAFE)
+    draw.ellipse(square(middle, middle, 43 * unit + thickness), _SAFE)
     line = middle - goal_height * scale
     draw.rectangle((0, line - 0.5 * unit, width, line + 0.5 * unit), GOLD)
 
@@ -202,7 +217,7 @@ def acrobot(
     end = along(joint, theta_1 + theta_2, length_2)
     _rod(draw, (middle, middle), joint, thickness, _POLE)
     _rod(draw, joint, end, thickness, AGENT)
-    return np.array(image.reduce(_ENLARGED))
+    return np.array(image.reduce(ENLARGED))
 
 
 def grid(layout: tuple[str, ...], cell: int, *, size: int) -> np.ndarray:
@@ -237,12 +252,12 @@ def _empty_grid(layout: tuple[str, ...], length: int) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def _cell(kind: str, length: int) -> Any:
-    pil, side = pillow(), length * _ENLARGED
+    pil, side = pillow(), length * ENLARGED
     fill = _START if kind == START else CELLS.get(kind, PAPER)
     image = pil.Image.new("RGB", (side, side), fill)
     draw, middle = pil.ImageDraw.Draw(image), side / 2
     if length < _LEAST_CELL:
-        return image.reduce(_ENLARGED)
+        return image.reduce(ENLARGED)
     if kind == START:
         inset = 0.06 * side
         edge = (inset, inset, side - inset, side - inset)
@@ -252,20 +267,20 @@ def _cell(kind: str, length: int) -> Any:
     if kind in (PIT, CLIFF):
         _write(draw, (middle, middle), kind, 0.55 * side, PAPER)
     if kind != WALL:
-        draw.rectangle((0, 0, side, side), outline=LINE, width=_ENLARGED // 2)
-    return image.reduce(_ENLARGED)
+        draw.rectangle((0, 0, side, side), outline=LINE, width=ENLARGED // 2)
+    return image.reduce(ENLARGED)
 
 
 @functools.lru_cache(maxsize=64)
 def _agent(length: int) -> tuple[Any, Any]:
     """A disc with a light rim, the size of a cell, and where it covers the cell."""
-    pil, side = pillow(), length * _ENLARGED
+    pil, side = pillow(), length * ENLARGED
     image = pil.Image.new("RGB", (side, side), PAPER)
     mask = pil.Image.new("L", (side, side), 0)
     rim = 0.36 * side if length >= _LEAST_CELL else side
     for on, radius, fill in ((mask, rim, 255), (image, 0.87 * rim, AGENT)):
-        pil.ImageDraw.Draw(on).ellipse(_square(side / 2, side / 2, radius), fill)
-    return image.reduce(_ENLARGED), mask.reduce(_ENLARGED)
+        pil.ImageDraw.Draw(on).ellipse(square(side / 2, side / 2, radius), fill)
+    return image.reduce(ENLARGED), mask.reduce(ENLARGED)
 
 
 def bandit(
@@ -280,7 +295,7 @@ def bandit(
       size: width in pixels.
     """
     pil = pillow()
-    width, height = size * _ENLARGED, round(0.6 * size) * _ENLARGED
+    width, height = size * ENLARGED, round(0.6 * size) * ENLARGED
     image = pil.Image.new("RGB", (width, height), PAPER)
     draw = pil.ImageDraw.Draw(image)
     low, high = limits
@@ -290,7 +305,7 @@ def bandit(
         return bottom - (bottom - top) * (value - low) / (high - low)
 
     step = 0.94 * width / len(means)
-    written = step >= 30 * _ENLARGED
+    written = step >= 30 * ENLARGED
     for i, mean in enumerate(means):
         middle = 0.03 * width + (i + 0.5) * step
         color = GOLD if mean == means.max() else AGENT
@@ -306,11 +321,11 @@ def bandit(
             _write(draw, (middle, place), text, 3.4 * unit, INK)
             _write(draw, (middle, 0.94 * height), str(i), 4 * unit, INK)
     draw.line((0.03 * width, at(0.0), 0.97 * width, at(0.0)), INK, round(0.4 * unit))
-    return np.array(image.reduce(_ENLARGED))
+    return np.array(image.reduce(ENLARGED))
 
 
 def board(cells: np.ndarray, marks: tuple[str, ...], *, size: int) -> np.ndarray:
-    """What lies on the squares of a board, [size, size, 3], in a mark for each channel.
+    """What lies on the squares of a board, [H, W, 3], in a mark for each channel.
 
     Args:
       cells: [H, W, C], not 0 where channel c has something; a later one lies above.
@@ -331,7 +346,7 @@ def board(cells: np.ndarray, marks: tuple[str, ...], *, size: int) -> np.ndarray
 @functools.lru_cache(maxsize=64)
 def _mark(name: str, length: int) -> tuple[Any, Any]:
     """A mark in a square, and where it covers the square."""
-    pil, side = pillow(), length * _ENLARGED
+    pil, side = pillow(), length * ENLARGED
     mask = pil.Image.new("L", (side, side), 0)
     draw = pil.ImageDraw.Draw(mask)
     color, shape, width, height = MARKS[name]
@@ -344,7 +359,7 @@ def _mark(name: str, length: int) -> tuple[Any, Any]:
     else:
         tip, back = (left, right) if shape == "left" else (right, left)
         draw.polygon([(tip, side / 2), (back, top), (back, bottom)], 255)
-    return pil.Image.new("RGB", (length, length), color), mask.reduce(_ENLARGED)
+    return pil.Image.new("RGB", (length, length), color), mask.reduce(ENLARGED)
 
 
 def _rod(
@@ -356,40 +371,12 @@ def _rod(
 ) -> None:
     """A rod with a round end that turns about a pin at its start."""
     draw.line((start, end), color, round(2 * thickness))
-    draw.ellipse(_square(*end, thickness), color)
-    draw.ellipse(_square(*start, 1.4 * thickness), INK)
-    draw.ellipse(_square(*start, 0.5 * thickness), PAPER)
+    draw.ellipse(square(*end, thickness), color)
+    draw.ellipse(square(*start, 1.4 * thickness), INK)
+    draw.ellipse(square(*start, 0.5 * thickness), PAPER)
 
 
-def catch(
-    rows: int,
-    columns: int,
-    *,
-    ball_row: int,
-    ball_column: int,
-    paddle: int,
-    size: int,
-) -> np.ndarray:
-    """A board with a ball and, in its last row, a paddle, [H, W, 3].
-
-    Its longer side has `size` pixels, less what is left over when each cell has whole
-    pixels. A ball that has come down beside the paddle is of another colour.
-    """
-    length = max(size // max(rows, columns), 1)
-    pil, side = pillow(), length * _ENLARGED
-    board = _empty_grid((FREE * columns,) * rows, length)
-    image = board.resize((columns * side, rows * side), pil.Image.Resampling.BOX)
-    draw = pil.ImageDraw.Draw(image)
-    left, top = (paddle + 0.04) * side, (rows - 0.26) * side
-    bar = (left, top, left + 0.92 * side, top + 0.2 * side)
-    draw.rounded_rectangle(bar, 0.08 * side, AGENT)
-    missed = ball_row == rows - 1 and ball_column != paddle
-    middle = (ball_column + 0.5) * side, (ball_row + 0.42) * side
-    draw.ellipse(_square(*middle, 0.3 * side), DANGER if missed else GOLD)
-    return np.array(image.reduce(_ENLARGED))
-
-
-def _square(x: float, y: float, half: float) -> tuple[float, float, float, float]:
+def square(x: float, y: float, half: float) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of a square, or of the circle in it."""
     return x - half, y - half, x + half, y + half
 
@@ -429,7 +416,7 @@ def taxi(
       walls: the cells that have a wall to the east.
       size: pixels of a side.
     """
-    pil, width = pillow(), size * _ENLARGED
+    pil, width = pillow(), size * ENLARGED
     image = pil.Image.new("RGB", (width, width), PAPER)
     draw, side = pil.ImageDraw.Draw(image), width / 5
 
@@ -445,7 +432,7 @@ def taxi(
         if is_goal:
             _star(draw, (x + 0.83 * side, y + 0.18 * side), 0.12 * side)
         if number == passenger:
-            draw.ellipse(_square(x + 0.5 * side, y + 0.79 * side, 0.06 * side), INK)
+            draw.ellipse(square(x + 0.5 * side, y + 0.79 * side, 0.06 * side), INK)
             body = (x + 0.4 * side, y + 0.86 * side, x + 0.6 * side, y + 0.97 * side)
             draw.rounded_rectangle(body, 0.05 * side, INK)
     for line in range(6):
@@ -458,7 +445,7 @@ def taxi(
         draw.rectangle((x - half, y, x + half, y + side), INK)
     x, y = corner(cell)
     _cab(draw, (x + 0.5 * side, y + 0.5 * side), side, occupied=passenger is None)
-    return np.array(image.reduce(_ENLARGED))
+    return np.array(image.reduce(ENLARGED))
 
 
 def _cab(draw: Any, middle: tuple[float, float], side: float, *, occupied: bool):
@@ -472,4 +459,4 @@ def _cab(draw: Any, middle: tuple[float, float], side: float, *, occupied: bool)
     fill = INK if occupied else PAPER
     draw.polygon([(x + a * side, y + b * side) for a, b in window], fill)
     for wheel in (-0.2, 0.2):
-        draw.ellipse(_square(x + wheel * side, y + 0.15 * side, 0.08 * side), INK)
+        draw.ellipse(square(x + wheel * side, y + 0.15 * side, 0.08 * side), INK)

@@ -78,7 +78,7 @@ ENVS: dict[str, Entry] = {
     "CliffWalking": _grid("Gymnasium", layout=gridmaps.CLIFF_WALKING, **_CLIFF_WALKING),
     "Taxi-v3": _entry(Taxi, "Gymnasium", max_steps=200),
     "Blackjack-v1": _entry(Blackjack, "Gymnasium"),
-    "Gambler-100": _entry(Gambler, "Sutton and Barto", "goal", goal=100),
+    "Gambler-100": _entry(Gambler, "Sutton & Barto", "goal", goal=100),
     "GaussianBandit-5": _entry(GaussianBandit, "rljax", "num_arms", num_arms=5),
     "BernoulliBandit-5": _entry(BernoulliBandit, "rljax", "num_arms", num_arms=5),
     "MinAtar/Asterix-v1": _entry(Asterix, "MinAtar"),
@@ -94,45 +94,45 @@ ENVS: dict[str, Entry] = {
 
 
 def make(name: str, **kwargs: Any) -> Env:
-    """Builds an environment by name.
+    """Builds an environment by name, one of these:
 
-    name                      observations     actions         steps  rules of
-    CartPole-v1               Box(4,)          Discrete(n=2)   500    Gymnasium
-    MountainCar-v0            Box(2,)          Discrete(n=3)   200    Gymnasium
-    MountainCarContinuous-v0  Box(2,)          Box(1,)         999    Gymnasium
-    Pendulum-v1               Box(3,)          Box(1,)         200    Gymnasium
-    Acrobot-v1                Box(6,)          Discrete(n=3)   500    Gymnasium
-    LQR-DoubleIntegrator      Box(2,)          Box(1,)         100    rljax
-    GridWorld-5x5             Discrete(n=25)   Discrete(n=4)   –      rljax
-    GridWorld-7x7             Discrete(n=49)   Discrete(n=4)   –      rljax
-    FrozenLake-4x4            Discrete(n=16)   Discrete(n=4)   100    Gymnasium
-    FrozenLake-8x8            Discrete(n=64)   Discrete(n=4)   200    Gymnasium
-    CliffWalking              Discrete(n=48)   Discrete(n=4)   –      Gymnasium
-    Taxi-v3                   Discrete(n=500)  Discrete(n=6)   200    Gymnasium
-    Blackjack-v1              Discrete(n=293)  Discrete(n=2)   –      Gymnasium
-    Gambler-100               Discrete(n=101)  Discrete(n=50)  –      Sutton and Barto
-    GaussianBandit-5          Discrete(n=1)    Discrete(n=5)   –      rljax
-    BernoulliBandit-5         Discrete(n=1)    Discrete(n=5)   –      rljax
-    MinAtar/Asterix-v1        Box(10, 10, 4)   Discrete(n=5)   –      MinAtar
-    MinAtar/Breakout-v1       Box(10, 10, 4)   Discrete(n=3)   –      MinAtar
-    MinAtar/Freeway-v1        Box(10, 10, 7)   Discrete(n=3)   –      MinAtar
-    MinAtar/SpaceInvaders-v1  Box(10, 10, 6)   Discrete(n=4)   –      MinAtar
-    Catch                     Box(10, 5)       Discrete(n=3)   –      bsuite
-    DeepSea-10                Discrete(n=101)  Discrete(n=2)   –      bsuite
-    MemoryChain-10            Box(1, 3)        Discrete(n=2)   –      bsuite
-    Umbrella-10               Box(1, 23)       Discrete(n=2)   –      bsuite
+        name                      observations     actions         steps  rules of
+        CartPole-v1               Box(4,)          Discrete(n=2)   500    Gymnasium
+        MountainCar-v0            Box(2,)          Discrete(n=3)   200    Gymnasium
+        MountainCarContinuous-v0  Box(2,)          Box(1,)         999    Gymnasium
+        Pendulum-v1               Box(3,)          Box(1,)         200    Gymnasium
+        Acrobot-v1                Box(6,)          Discrete(n=3)   500    Gymnasium
+        LQR-DoubleIntegrator      Box(2,)          Box(1,)         100    rljax
+        GridWorld-5x5             Discrete(n=25)   Discrete(n=4)   –      rljax
+        GridWorld-7x7             Discrete(n=49)   Discrete(n=4)   –      rljax
+        FrozenLake-4x4            Discrete(n=16)   Discrete(n=4)   100    Gymnasium
+        FrozenLake-8x8            Discrete(n=64)   Discrete(n=4)   200    Gymnasium
+        CliffWalking              Discrete(n=48)   Discrete(n=4)   –      Gymnasium
+        Taxi-v3                   Discrete(n=500)  Discrete(n=6)   200    Gymnasium
+        Blackjack-v1              Discrete(n=293)  Discrete(n=2)   –      Gymnasium
+        Gambler-100               Discrete(n=101)  Discrete(n=50)  –      Sutton & Barto
+        GaussianBandit-5          Discrete(n=1)    Discrete(n=5)   –      rljax
+        BernoulliBandit-5         Discrete(n=1)    Discrete(n=5)   –      rljax
+        MinAtar/Asterix-v1        Box(10, 10, 4)   Discrete(n=5)   –      MinAtar
+        MinAtar/Breakout-v1       Box(10, 10, 4)   Discrete(n=3)   –      MinAtar
+        MinAtar/Freeway-v1        Box(10, 10, 7)   Discrete(n=3)   –      MinAtar
+        MinAtar/SpaceInvaders-v1  Box(10, 10, 6)   Discrete(n=4)   –      MinAtar
+        Catch                     Box(10, 5)       Discrete(n=3)   –      bsuite
+        DeepSea-10                Discrete(n=101)  Discrete(n=2)   –      bsuite
+        MemoryChain-10            Box(1, 3)        Discrete(n=2)   –      bsuite
+        Umbrella-10               Box(1, 23)       Discrete(n=2)   –      bsuite
 
     FrozenLake and CliffWalking have Gymnasium's dynamics and rewards, but `GridWorld`'s
     actions: up, down, left, right. `rljax.envs.table()` is this table.
 
-        Args:
-          name: one of the above.
-          **kwargs: parameters of the environment, such as gravity=5.0 or slip=None, or
-            max_steps=200 for another time limit, or max_steps=None for no limit.
+    Args:
+      name: one of the table.
+      **kwargs: parameters of the environment, such as gravity=5.0 or slip=None, or
+        max_steps=200 for another time limit, or max_steps=None for no limit.
 
-        Raises:
-          ValueError: the name is unknown; the message lists the known ones.
-          TypeError: a parameter is unknown; the message lists the known ones.
+    Raises:
+      ValueError: the name is unknown; the message lists the known ones.
+      TypeError: a parameter is unknown; the message lists the known ones.
     """
     if not isinstance(name, str) or name not in ENVS:
         raise ValueError(

@@ -154,12 +154,7 @@ class Taxi(Env):
             `size` is not from 16 to 4096.
         """
         size = pictures.side(size)
-        number = pictures.number("state", state)
-        if number not in range(_NUM_STATES):
-            raise ValueError(
-                f"state must be the number of a state, in [0, 500), got {state}."
-            )
-        places, destination = divmod(int(number), 4)
+        places, destination = divmod(pictures.index("state", state, _NUM_STATES), 4)
         cell, passenger = divmod(places, 5)
         return pictures.taxi(
             cell,

@@ -25,9 +25,10 @@ class Umbrella(Env):
     """Take an umbrella along if it will rain, and be paid for it much later.
 
     Only the first action counts: 1 takes the umbrella, 0 leaves it. The episode
-    terminates after L steps, L being the `chain_length`, with a reward of 1 if there is
-    an umbrella just where one is needed, and −1 if not. The rewards before are noise, 1
-    or −1 with probability 1/2 each. So the best policy gets 1 on average.
+    terminates after L steps, L being the `chain_length`. Its last reward is 1 exactly
+    if the umbrella is there when it rains, or left when it does not, and −1 if not. The
+    rewards before are noise, 1 or −1 with probability 1/2 each. So the best policy gets
+    1 on average.
 
         o_t = [[need, have, 1 − t/L, d_1, …, d_D]]
 

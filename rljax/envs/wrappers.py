@@ -133,6 +133,10 @@ class FrameStack(Env):
     `networks.CNN` reads them. A rollout keeps every observation whole, so it takes
     `num_frames` times the memory.
 
+    Raises:
+      TypeError, ValueError: a field has the wrong type, the observations are not of a
+        Box, or have no axis along which to join them.
+
     Source: Mnih et al. (2015), Human-level control through deep reinforcement learning;
       what stands in at first is as in Gymnasium's FrameStackObservation.
     """
@@ -217,5 +221,5 @@ class FrameStack(Env):
         """A bound of each number, once for each frame; a number stays one."""
         if np.ndim(bound) == 0:
             return bound
-        library = jnp if isinstance(bound, Tracer) else np  # known inside of jit, too
+        library = spaces.numpy_for(bound)
         return library.tile(library.broadcast_to(bound, space.shape), self.num_frames)

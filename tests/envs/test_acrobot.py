@@ -73,10 +73,20 @@ def distance(found, expected):
     return apart
 
 
+def test_each_speed_may_be_an_array_of_settings():
+    for name, place in (("max_speed_1", 4), ("max_speed_2", 5)):
+        space = rljax.Acrobot(**{name: np.array([1.0, 2.0, 3.0])}).observation_space
+        np.testing.assert_array_equal(space.high[:, place], [1, 2, 3])
+        np.testing.assert_array_equal(space.low, -space.high)
+        assert space.high.shape == (3, 6)
+        assert (space.high[:, :4] == 1).all()
+        assert space.high.dtype == np.float32
+
+
 @pytest.mark.slow
 def test_lockstep(record_property):
     """In float32, and in float64, where it is the same arithmetic."""
-    number, env = 100_000, rljax.make("Acrobot-v1", max_steps=None)
+    number, env = 30_000, rljax.make("Acrobot-v1", max_steps=None)
     states, actions, expected = experience(number)
     assert 0.1 < expected[:, 5].mean() < 0.3
     height = -np.cos(expected[:, 0]) - np.cos(expected[:, 0] + expected[:, 1])

@@ -12,6 +12,8 @@ import rljax
 from rljax.envs import pictures
 from rljax.envs.bandit import BanditState
 from rljax.envs.cartpole import CartPoleState
+from rljax.envs.catch import CatchState
+from rljax.envs.deepsea import DeepSeaState
 from tests import probes
 
 
@@ -49,9 +51,9 @@ def pole(x=0.0, theta=0.0, size=400, **settings):
         ("Taxi-v3", (400, 400, 3)),
         ("GaussianBandit-5", (240, 400, 3)),
         ("BernoulliBandit-5", (240, 400, 3)),
-        ("MinAtar/Asterix-v1", (400, 400, 3)),
+        pytest.param("MinAtar/Asterix-v1", (400, 400, 3), marks=pytest.mark.slow),
         ("MinAtar/Breakout-v1", (400, 400, 3)),
-        ("MinAtar/Freeway-v1", (400, 400, 3)),
+        pytest.param("MinAtar/Freeway-v1", (400, 400, 3), marks=pytest.mark.slow),
         ("MinAtar/SpaceInvaders-v1", (400, 400, 3)),
         ("Catch", (400, 200, 3)),
         ("DeepSea-10", (396, 360, 3)),
@@ -59,10 +61,11 @@ def pole(x=0.0, theta=0.0, size=400, **settings):
 )
 def test_every_environment_with_a_picture_has_one_of_its_shape(name, shape, key):
     env = rljax.make(name)
-    picture = env.render(env.reset(key)[0])
+    state, _ = env.reset(key)
+    picture = env.render(state)
     assert (picture.shape, picture.dtype) == (shape, np.uint8)
     assert picture.flags.writeable
-    smaller = env.render(env.reset(key)[0], size=200)
+    smaller = env.render(state, size=200)
     assert max(smaller.shape) in (198, 196, 192, 200)
     # Both show the same: the colours cover as much of them.
     for kind in (AGENT, GOLD, DANGER, INK):
@@ -388,13 +391,14 @@ def test_a_traced_state_and_a_batch_are_refused(env, key):
     message = r"is traced, and a picture .* Call render outside of jit, vmap and scan"
     with pytest.raises(TypeError, match=f"state.*{message}"):
         jax.jit(lambda key: env.render(env.reset(key)[0]))(key)
-    states, _ = jax.vmap(env.reset)(jax.random.split(key, 3))
+    state, _ = env.reset(key)
+    states = jax.tree.map(lambda x: np.stack([x] * 3), state)
     with pytest.raises(ValueError, match=r"state.* picture is of one .* shape \(3"):
         env.render(states)
     with pytest.raises(ValueError, match="size must be at least 16, got 3"):
-        env.render(env.reset(key)[0], size=3)
+        env.render(state, size=3)
     with pytest.raises(TypeError, match="size must be an integer, got 40.5"):
-        env.render(env.reset(key)[0], size=40.5)
+        env.render(state, size=40.5)
 
 
 @pytest.mark.parametrize(
@@ -408,9 +412,14 @@ def test_a_traced_state_and_a_batch_are_refused(env, key):
             CartPoleState(0, 0, 0, 0),
             r"CartPole.half_length must be a scalar, .* has shape \(2,\)",
         ),
-        (rljax.GridWorld(), 25, r"index of a cell, in \[0, 25\), got 25"),
-        (rljax.GridWorld(), -1, r"index of a cell, in \[0, 25\), got -1"),
-        (rljax.GridWorld(), 1.5, r"index of a cell, in \[0, 25\), got 1.5"),
+        (rljax.Catch(6, 4), CatchState(6, 0, 0), r"state.ball_row .* in \[0, 6\)"),
+        (rljax.Catch(6, 4), CatchState(0, 4, 0), r"ball_column .* in \[0, 4\), got 4"),
+        (rljax.Catch(6, 4), CatchState(0, 0, -1), r"paddle .* in \[0, 4\), got -1"),
+        (rljax.DeepSea(4), DeepSeaState(5, 0), r"state.row .* in \[0, 5\), got 5"),
+        (rljax.DeepSea(4), DeepSeaState(0, 4), r"state.column .* in \[0, 4\), got 4"),
+        (rljax.GridWorld(), 25, r"state must be an integer in \[0, 25\), got 25"),
+        (rljax.GridWorld(), -1, r"state must be an integer in \[0, 25\), got -1"),
+        (rljax.GridWorld(), 1.5, r"state must be an integer in \[0, 25\), got 1.5"),
         (rljax.GridWorld(), None, "state must be real numbers, got None|finite"),
         (rljax.GaussianBandit(), 3, "state must be a BanditState"),
         (rljax.GaussianBandit(), BanditState(np.ones(3)), r"means must be \[5\] fin"),
@@ -422,7 +431,9 @@ def test_what_is_no_state_is_refused_by_name(env, state, message):
 
 
 def test_a_text_is_of_one_cell_too():
-    with pytest.raises(ValueError, match=r"index of a cell, in \[0, 25\), got -1"):
+    with pytest.raises(
+        ValueError, match=r"state must be an integer in \[0, 25\), got -1"
+    ):
         rljax.GridWorld().render_text(-1)
 
 

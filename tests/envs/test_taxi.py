@@ -143,7 +143,7 @@ def test_a_picture_shows_taxi_passenger_and_destination():
     for who, cell in enumerate([(0, 0), (0, 4), (4, 0), (4, 3), (2, 2)]):
         others = [dark[i][cell] for i in range(5) if i != who]
         assert dark[who][cell] > max(others) + 5
-    with pytest.raises(ValueError, match=r"number of a state, in \[0, 500\), got 500"):
+    with pytest.raises(ValueError, match=r"must be an integer in \[0, 500\), got 500"):
         rljax.Taxi().render(500)
     with pytest.raises(TypeError, match="state is traced, and a picture"):
         jax.jit(rljax.Taxi().render)(0)

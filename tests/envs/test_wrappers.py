@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -140,7 +141,7 @@ def test_named_environments_are_the_known_ones(name, limit, num_states, settings
 
 def test_the_table_of_make_is_of_what_it_makes():
     table = envs.table()
-    assert table in inspect.getdoc(rljax.make)
+    assert textwrap.indent(table, "    ") in inspect.getdoc(rljax.make)
     pattern = r"^MountainCarContinuous-v0 +Box\(2,\) +Box\(1,\) +999 +Gymnasium$"
     assert re.search(pattern, table, re.M)
     assert re.search(r"^Taxi-v3 +Discrete\(n=500\) +Discrete\(n=6\) +200 ", table, re.M)

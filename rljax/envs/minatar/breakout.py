@@ -5,7 +5,7 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rljax import checks, struct
+from rljax import checks, random, struct
 from rljax.envs.minatar import game
 from rljax.types import TimeStep
 
@@ -64,7 +64,7 @@ class Breakout(game.Game):
     def reset(self, key: jax.Array) -> tuple[BreakoutState, jax.Array]:
         """The ball is in row 3 at the left or the right wall, and on its way down."""
         checks.scalars(self)
-        (on_the_right,), _ = game.digits(game.words((), key), (2,))
+        on_the_right = random.below(key, 2)
         row, column = jnp.int32(3), 9 * on_the_right
         state = BreakoutState(
             paddle=jnp.int32(4),

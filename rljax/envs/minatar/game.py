@@ -37,6 +37,10 @@ class Game(Env):
     episode and may be repeated in the first step of the next. Here, each episode begins
     with "none" as the last action, as in the package's first one.
 
+    Raises:
+      TypeError, ValueError: `sticky_action_prob` is not in [0, 1], or another field has
+        the wrong type; so it is for all games.
+
     Source: Young and Tian (2019), MinAtar, arXiv:1903.03176; the rules are those of the
     package minatar, 1.0.15.
     """
@@ -48,8 +52,11 @@ class Game(Env):
     package's Gymnasium names that end with v1; else all six, as in those with v0."""
 
     MINIMAL_ACTIONS: ClassVar[str]
-    CHANNELS: ClassVar[dict[str, str]]  # the names, and how they are drawn
+    """The letters of the actions that do something in this game."""
+    CHANNELS: ClassVar[dict[str, str]]
+    """The names of the channels, and for each the mark of `pictures` that shows it."""
     State: ClassVar[type]
+    """The type of this game's states."""
 
     def __post_init__(self):
         checks.reals(self, "sticky_action_prob", minimum=0.0, maximum=1.0)
