@@ -188,11 +188,11 @@ def test_an_unknown_rule_is_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize("natural", RULES)
 def test_gymnasium_s_games_pay_what_the_model_says(natural, record_property):
-    """50,000 of its games under a fixed policy: sticking on 17 and on naturals."""
+    """20,000 of its games under a fixed policy: sticking on 17 and on naturals."""
     env = gymnasium.make("Blackjack-v1", **{"sab": False} | RULES[natural]).unwrapped
     env.reset(seed=0)
     returns = []
-    for _ in range(50_000):
+    for _ in range(20_000):
         env.reset()
         terminated, reward = False, 0.0
         while not terminated:

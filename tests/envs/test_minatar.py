@@ -375,6 +375,7 @@ def chi_square(outcomes, number):
     return ((counts - each) ** 2 / each).sum()
 
 
+@pytest.mark.slow
 def test_the_noise_has_the_packages_probabilities():
     number, probabilities = 50_000, np.array([0.0, 0.3, 1.0])
 
