@@ -54,8 +54,12 @@ def _entry(env_class: type, source: str, hidden: str = "", **fixed: Any) -> Entr
 
 # The rewards are Gymnasium's. In its FrozenLake, a move goes as chosen or to one of the
 # two sides, each with probability 1/3, which is a slip of 2/3.
-_FROZEN_LAKE = {"step_reward": 0.0, "pit_reward": 0.0, "slip": 2 / 3}
-_CLIFF_WALKING = {"step_reward": -1.0, "goal_reward": -1.0, "cliff_reward": -100.0}
+_FROZEN_LAKE: dict[str, Any] = {"step_reward": 0.0, "pit_reward": 0.0, "slip": 2 / 3}
+_CLIFF_WALKING: dict[str, Any] = {
+    "step_reward": -1.0,
+    "goal_reward": -1.0,
+    "cliff_reward": -100.0,
+}
 _grid = functools.partial(_entry, GridWorld, hidden="layout")
 
 ENVS: dict[str, Entry] = {

@@ -86,7 +86,7 @@ def test_each_speed_may_be_an_array_of_settings():
 @pytest.mark.slow
 def test_lockstep(record_property):
     """In float32, and in float64, where it is the same arithmetic."""
-    number, env = 30_000, rljax.make("Acrobot-v1", max_steps=None)
+    number, env = 100_000, rljax.make("Acrobot-v1", max_steps=None)
     states, actions, expected = experience(number)
     assert 0.1 < expected[:, 5].mean() < 0.3
     height = -np.cos(expected[:, 0]) - np.cos(expected[:, 0] + expected[:, 1])
