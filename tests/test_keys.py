@@ -10,6 +10,7 @@ from jax.extend import random as extend
 
 import rljax
 from rljax import struct
+from rljax.envs.registry import ENVS
 from rljax.rlhf import networks as causal
 from rljax.rlhf import preferences
 from rljax.rlhf.rewards import TableReward
@@ -141,6 +142,9 @@ def evaluated(key):
 
 CASES = {
     "PPO": trained(rljax.PPO(num_minibatches=2, num_epochs=2, **SMALL), CARTPOLE),
+    "PPO's encoders": lambda key: rljax.PPO(encoder=rljax.networks.CNN(), **SMALL).init(
+        key, rljax.make("MinAtar/Asterix-v1")
+    ),
     "Reinforce": trained(rljax.Reinforce(**SMALL), CARTPOLE),
     "DoubleQLearning": trained(DOUBLE, MAZE),
     "DynaQ": trained(RandomDyna(num_envs=2, num_planning_steps=2, **TABULAR), MAZE),
@@ -197,3 +201,17 @@ FAST = (
 )
 def test_each_key_is_used_once(name):
     assert not used_more_than_once(CASES[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENVS)
+def test_environments_use_each_key_once(name):
+    env = rljax.make(name)
+
+    def played(key):
+        key_reset, key_action, key_step, key_draw = jax.random.split(key, 4)
+        state, _ = env.reset(key_reset)
+        action = env.action_space.sample(key_action)
+        return env.step(state, action, key_step), env.draw((3,), key_draw)
+
+    assert not used_more_than_once(played)

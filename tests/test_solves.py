@@ -82,6 +82,15 @@ CLIMBS = rljax.PPO(
     entropy_coef=0.0,
     squash=False,  # clipped draws of a wide normal policy push with all force
 )
+CATCHES = rljax.PPO(
+    num_envs=8,
+    rollout_length=36,
+    num_epochs=8,
+    hidden_sizes=(64,),
+    learning_rate=5e-3,
+    discount=1.0,
+    gae_lambda=1.0,
+)
 
 
 @pytest.mark.slow
@@ -91,6 +100,7 @@ CLIMBS = rljax.PPO(
         ("Pendulum-v1", SWINGS, 60, -200.0),
         ("MountainCarContinuous-v0", CLIMBS, 50, 90.0),
         ("Acrobot-v1", rljax.PPO(), 200, -100.0),
+        ("Catch", CATCHES, 25, 0.95),
     ],
 )
 def test_ppo_solves(name, agent, num_updates, threshold, record_property):
@@ -103,8 +113,8 @@ def test_ppo_solves(name, agent, num_updates, threshold, record_property):
         "evidence",
         f"PPO on {name}: {solved} of 10 seeds at {threshold:g} or more (95 % interval "
         f"of the share {share.low:.2f} to {share.high:.2f}); lowest "
-        f"{scores.min():.1f}, IQM {metrics.interquartile_mean(scores):.1f} [{low:.1f}, "
-        f"{high:.1f}], {num_updates * agent.steps_per_update:,} steps a seed",
+        f"{scores.min():.2f}, IQM {metrics.interquartile_mean(scores):.2f} [{low:.2f}, "
+        f"{high:.2f}], {num_updates * agent.steps_per_update:,} steps a seed",
     )
     assert solved >= 9
 
