@@ -146,16 +146,6 @@ TOKENS = rljax.TokenMDP(TableReward(jnp.zeros((1, 8**4)), vocabulary_size=8))
         (rljax.DeepSea(), {"move_cost": 0.01, "mapping_seed": 42, "stochastic": False}),
         (rljax.MemoryChain(), {"num_bits": 1}),
         (rljax.Umbrella(), {"num_distractors": 20}),
-        # Young and Tian (2019); Mnih et al. (2015).
-        (
-            rljax.networks.CNN(),
-            {"channels": (16,), "kernel_sizes": (3,), "strides": (1,)},
-        ),
-        (
-            rljax.networks.CNN.atari(),
-            {"channels": (32, 64, 64), "kernel_sizes": (8, 4, 3)}
-            | {"strides": (4, 2, 1)},
-        ),
         # Sutton and Barto (2018), example 6.6, for the cliff.
         (
             rljax.GridWorld(),
@@ -169,6 +159,13 @@ TOKENS = rljax.TokenMDP(TableReward(jnp.zeros((1, 8**4)), vocabulary_size=8))
 def test_defaults_are_the_published_constants(value, published):
     fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     assert {name: fields[name] for name in published} == pytest.approx(published)
+
+
+def test_convolutions_are_the_published_ones():
+    # Young and Tian (2019); Mnih et al. (2015).
+    cnn = rljax.networks.CNN
+    assert cnn() == cnn((16,), (3,), (1,), "relu")
+    assert cnn.atari() == cnn((32, 64, 64), (8, 4, 3), (4, 2, 1), "relu")
 
 
 def test_episodes_are_given_up_after_as_many_steps_everywhere():

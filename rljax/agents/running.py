@@ -68,7 +68,8 @@ class Moments(NamedTuple):
 
 def no_moments(shape: tuple[int, ...], dtype: Any) -> Moments:
     """The moments of no numbers yet, of arrays [*shape], in float32 at least."""
-    zeros = jnp.zeros(shape, jnp.promote_types(dtype, jnp.float32))
+    wide = jnp.finfo(dtype).bits >= 32
+    zeros = jnp.zeros(shape, dtype if wide else jnp.float32)
     return Moments(jnp.zeros((), zeros.dtype), zeros, jnp.ones_like(zeros))
 
 
