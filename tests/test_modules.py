@@ -191,8 +191,8 @@ class LinenEncoder(nn.Module):
     @nn.compact
     def __call__(self, obs):
         if not isinstance(obs, dict):
-            return nn.relu(nn.Conv(4, (3, 3), padding="VALID")(floating(obs)))
-        features = nn.relu(nn.Conv(4, (3, 3))(floating(obs["picture"])))
+            return nn.tanh(nn.Conv(4, (3, 3), padding="VALID")(floating(obs)))
+        features = nn.tanh(nn.Conv(4, (3, 3))(floating(obs["picture"])))
         mode = nn.Embed(3, 2)(obs["mode"])
         return jnp.concatenate([features.ravel(), obs["place"], mode])
 
@@ -211,8 +211,8 @@ class NnxEncoder(nnx.Module):
 
     def __call__(self, obs):
         if not isinstance(obs, dict):
-            return nnx.relu(self.convolution(floating(obs)[None])[0])
-        features = nnx.relu(self.convolution(floating(obs["picture"])[None])[0])
+            return nnx.tanh(self.convolution(floating(obs)[None])[0])
+        features = nnx.tanh(self.convolution(floating(obs["picture"])[None])[0])
         mode = self.embedding(obs["mode"])
         return jnp.concatenate([features.ravel(), obs["place"], mode])
 
@@ -239,7 +239,7 @@ class EqxEncoder(eqx.Module):
     def __call__(self, obs):
         picture = obs["picture"] if isinstance(obs, dict) else obs
         channels_first = jnp.moveaxis(floating(picture), -1, 0)
-        features = jax.nn.relu(self.convolution(channels_first))
+        features = jnp.tanh(self.convolution(channels_first))
         if not isinstance(obs, dict):
             return features
         mode = self.embedding(obs["mode"])
@@ -293,8 +293,9 @@ def test_modules_read_pictures_and_trees_as_network_and_as_encoder(library, kind
 
 @pytest.mark.slow
 @LIBRARIES
-@KINDS
-@pytest.mark.parametrize("role", [0, 1], ids=["network", "encoder"])
+@pytest.mark.parametrize(
+    ("kind", "role"), [("tree", 0), ("picture", 1)], ids=["network", "encoder"]
+)
 def test_modules_learn_to_see(library, kind, role, key):
     agent = rljax.PPO(
         num_envs=32,
