@@ -274,10 +274,9 @@ PENDULUM = rljax.make("Pendulum-v1", max_steps=6)
     ("agent", "env"),
     [
         (rljax.PPO(**SMALL, **BOTH), Scene("tree")),
-        (rljax.ActorCritic(**SMALL, **BOTH), PENDULUM),
         (rljax.Reinforce(**SMALL, **BOTH), PENDULUM),
     ],
-    ids=["PPO", "ActorCritic", "Reinforce"],
+    ids=["PPO", "Reinforce"],
 )
 def test_normalising_agents_keep_the_contract(agent, env, key):
     testing.check_agent(agent, env, key)
