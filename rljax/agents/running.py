@@ -27,8 +27,8 @@ class Moments(NamedTuple):
     """Of all numbers so far; before the first one, mean 0 and variance 1 stand in.
 
     In float32 their number is exact up to 2²⁴ and rounded beyond. It can't overflow:
-    once it is some 2²⁴ times a batch, another one no longer changes it, and moves the
-    moments by such a fraction at most.
+    after about 2²⁴ batches another one no longer changes it, and moves the moments by
+    one part in 2²⁴ at most.
     """
 
     number: jax.Array

@@ -43,6 +43,7 @@ class Numbers(NamedTuple):
     """An array of numbers, read as (x − low) / (high − low) if there are bounds."""
 
     shape: tuple[int, ...]
+    """Of the array."""
     bounds: tuple[float, float] | None = None
     """(low, high)."""
 
@@ -157,6 +158,7 @@ class Reader:
     params: Any
     """Those of the network itself."""
     reading: Reading = struct.static()
+    """How each array of an observation is read."""
 
     def read(self, obs: Any) -> Any:
         """What the network gets: one vector, or what an encoder turns into one."""
