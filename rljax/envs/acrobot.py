@@ -178,34 +178,38 @@ def accelerations(
     """Second derivatives of the two angles, rad/s².
 
         h  = m₂ l₁ c₂
-        d₁ = m₁ c₁² + m₂ (l₁² + c₂²) + 2 h cos θ₂ + I₁ + I₂
-        d₂ = m₂ c₂² + h cos θ₂ + I₂
+        e  = m₂ c₂² + I₂
+        d₂ = e + h cos θ₂
+        d₁ = m₁ c₁² + m₂ l₁² + I₁ + e + 2 h cos θ₂
         φ₂ = m₂ c₂ g sin(θ₁ + θ₂)
         φ₁ = (m₁ c₁ + m₂ l₁) g sin θ₁ + φ₂ − h θ̇₂ (θ̇₂ + 2 θ̇₁) sin θ₂
-        θ̈₂ = (u − φ₂ − h θ̇₁² sin θ₂ + d₂ φ₁ / d₁) / (m₂ c₂² + I₂ − d₂² / d₁)
-        θ̈₁ = −(d₂ θ̈₂ + φ₁) / d₁
+        n  = u − φ₂ − h θ̇₁² sin θ₂
 
-    for a torque u, N·m. With the dynamics "nips", θ̈₂ is without its term h θ̇₁² sin θ₂.
+        d₁ θ̈₁ + d₂ θ̈₂ = −φ₁
+        d₂ θ̈₁ + e  θ̈₂ = n
+
+    for a torque u, N·m, with the two equations solved by Cramer's rule. With the
+    dynamics "nips", n is without its term h θ̇₁² sin θ₂.
     """
     theta_1, theta_2, speed_1, speed_2 = state
     coupling = env.mass_2 * env.length_1 * env.center_2
     inertia = env.mass_2 * env.center_2**2 + env.inertia_2
-    # Each has several uses, and XLA would compute it anew for every one.
-    angles = (jnp.sin(theta_2), jnp.cos(theta_2), jnp.sin(theta_1 + theta_2))
-    sin, cos, sin_sum = map(random.once, angles)
+    sin, cos = jnp.sin(theta_2), jnp.cos(theta_2)
     d_2 = inertia + coupling * cos
     d_1 = env.mass_1 * env.center_1**2 + env.mass_2 * env.length_1**2 + env.inertia_1
     d_1 += inertia + 2 * coupling * cos
-    phi_2 = env.mass_2 * env.center_2 * env.gravity * sin_sum
+    phi_2 = env.mass_2 * env.center_2 * env.gravity * jnp.sin(theta_1 + theta_2)
     weight = (env.mass_1 * env.center_1 + env.mass_2 * env.length_1) * env.gravity
     phi_1 = weight * jnp.sin(theta_1) + phi_2
     phi_1 -= coupling * speed_2 * (speed_2 + 2 * speed_1) * sin
     net = torque - phi_2
     if env.dynamics == "book":
         net -= coupling * jnp.square(speed_1) * sin
-    share, fall = d_2 / d_1, phi_1 / d_1
-    acc_2 = (net + d_2 * fall) / (inertia - d_2 * share)
-    return -share * acc_2 - fall, acc_2
+    # One divisor, as XLA makes a kernel of every division: a loop over few kernels
+    # becomes one kernel itself, which takes a tenth of the time of one environment.
+    determinant = inertia * d_1 - d_2 * d_2
+    acc_1 = -(inertia * phi_1 + d_2 * net) / determinant
+    return acc_1, (d_1 * net + d_2 * phi_1) / determinant
 
 
 def _runge_kutta(env: Acrobot, state: AcrobotState, torque: jax.Array) -> AcrobotState:
