@@ -64,6 +64,7 @@ SWINGS = rljax.PPO(
     rollout_length=128,
     num_epochs=8,
     num_minibatches=16,
+    activation="tanh",  # of 58 seeds with ReLU three never learned, of 48 with tanh none
     learning_rate=1e-3,
     discount=0.95,
     gae_lambda=0.95,

@@ -188,18 +188,18 @@ class PolicyAgent(Agent):
     ) -> tuple[Any, dict[str, jax.Array]]:
         """`learn` from the trajectory, normalised as the agent says.
 
-        The moments are those that the trajectory was acted with, so that the policy is
-        the same one; they take it in afterwards.
+        Observations are read with the moments that the trajectory was acted with, so
+        that the policy is the same one. Rewards are scaled with their own taken in.
         """
         if not self._normalizes:
             return self.learn(state, trajectory, key)
-        normalised = state.running.learned_from(trajectory)
-        learned, metrics = self.learn(state, normalised, key)
         seen = state.running.take_in(
             trajectory,
             self.reward_discount,
             fresh_episodes=self.rollout_plan.fresh_episodes,
         )
+        reading = seen._replace(observations=state.running.observations)
+        learned, metrics = self.learn(state, reading.normalised(trajectory), key)
         return learned._replace(running=seen), metrics
 
     def learn(

@@ -23,7 +23,8 @@ class ActorCriticAgent(PolicyAgent):
     """γ in [0, 1]."""
     normalize_rewards: bool = struct.static(default=False)
     """Whether rewards are divided by the standard deviation of discounted returns so
-    far, within ±10. What is reported of episodes stays the environment's own."""
+    far, those learned from included, within ±10. What is reported of episodes stays the
+    environment's own."""
     gae_lambda: float = 1.0
     """λ in [0, 1] of the advantages: 1 is Monte-Carlo, 0 the one-step TD error."""
     entropy_coef: float = 0.0

@@ -36,7 +36,8 @@ class Reinforce(PolicyAgent):
     batch that is a single step is left as it is."""
     normalize_rewards: bool = struct.static(default=False)
     """Whether rewards are divided by the standard deviation of discounted returns so
-    far, within ±10. What is reported of episodes stays the environment's own."""
+    far, those learned from included, within ±10. What is reported of episodes stays the
+    environment's own."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -11,7 +11,8 @@ import rejax.evaluate  # pyright: ignore[reportMissingImports]
 
 def algorithm(env: str, settings: dict[str, Any], total_timesteps: int) -> Any:
     """PPO without the evaluations that it does while it trains."""
-    given = {n: x for n, x in settings.items() if n not in ("discount", "entropy_coef")}
+    renamed = ("discount", "entropy_coef", "normalize")
+    given = {n: x for n, x in settings.items() if n not in renamed}
     algo = rejax.PPO.create(
         env=env,
         total_timesteps=total_timesteps,
@@ -24,6 +25,9 @@ def algorithm(env: str, settings: dict[str, Any], total_timesteps: int) -> Any:
         ent_coef=settings["entropy_coef"],
         vf_coef=0.5,
         max_grad_norm=0.5,
+        normalize_observations=settings["normalize"],
+        normalize_rewards=settings["normalize"],
+        reward_normalization_discount=settings["discount"],
         **given,
     )
     return algo.replace(eval_callback=lambda algo, state, key: ())
@@ -40,6 +44,8 @@ def mean_return(algo: Any, state: Any, key: jax.Array) -> jax.Array:
 
     def act(obs, key):
         del key
+        if algo.normalize_observations:
+            obs = algo.normalize_obs(state.obs_rms_state, obs)
         return algo.actor.apply(state.actor_ts.params, obs[None], method=mode)
 
     _, returns = rejax.evaluate.evaluate(

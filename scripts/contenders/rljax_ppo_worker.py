@@ -28,6 +28,8 @@ def matched(settings: dict[str, Any]) -> rljax.PPO:
         learning_rate=settings["learning_rate"],
         discount=settings["discount"],
         entropy_coef=settings["entropy_coef"],
+        normalize_observations=settings["normalize"],
+        normalize_rewards=settings["normalize"],
         squash=False,
     )
 

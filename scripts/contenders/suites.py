@@ -26,7 +26,8 @@ DIFFERENCES = [
     "Stable-Baselines3 bootstraps there.",
     "ppo_pendulum: the physics are the same (rejax has them from gymnax 0.0.9), and so "
     "is the policy, a normal one that is clipped to the torque's bounds; rljax's own "
-    "default is a squashed one.",
+    "default is a squashed one. Observations and rewards are normalised: in rejax with "
+    "moments of each step, in rljax once an update.",
     "ppo with 1 seed, solve: XLA has one thread (PJRT_NPROC=1) in rljax and in rejax, "
     "which it helps too.",
     "on a GPU: all seeds are vmapped; PPO trains fewer updates of each than on a CPU; "

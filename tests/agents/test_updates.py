@@ -336,10 +336,9 @@ def test_ppo_epochs_and_minibatches_included(options):
         np.testing.assert_array_equal(np.sort(epoch.reshape(-1)), np.arange(96))
 
 
-def normalised_by_the_first(agent, second, after):
-    """The second of two trajectories, by the moments of the first one alone.
-
-    Those after the update are of both.
+def normalised_by_hand(agent, second, after):
+    """The second of two trajectories, its observations by the moments of the first one
+    alone and its rewards by those of both, which are the moments after the update.
     """
     first = trajectories(PENDULUM, RandomTorque)[0]
     seen, last, returns = [], np.zeros(4), []
@@ -359,7 +358,6 @@ def normalised_by_the_first(agent, second, after):
         np.testing.assert_allclose(found.variance, variance, rtol=1e-10)
     np.testing.assert_allclose(after.running.returns.last, last, rtol=1e-10)
     by = oracle.moments(seen[:1])
-    variance = oracle.moments(returns[:1])[1]
     return second._replace(
         obs=oracle.normalised(np.asarray(second.obs), *by),
         next_obs=oracle.normalised(np.asarray(second.next_obs), *by),
@@ -385,7 +383,7 @@ def test_ppo_with_a_normal_policy(squash, normalize):
     state, trajectory, after, metrics = experience(agent, PENDULUM, RandomTorque)
     params = to_numpy(state.params)
     if normalize:
-        trajectory = normalised_by_the_first(agent, trajectory, after)
+        trajectory = normalised_by_hand(agent, trajectory, after)
     advantages, targets, _ = advantages_and_values(agent, params, trajectory)
     extras = jax.tree.map(np.asarray, trajectory.extras)
     batch = {
