@@ -83,7 +83,7 @@ def ppo_pendulum(setup: Setup) -> list[Row]:
     contenders += setup.theirs("rejax", "rejax", "ppo", **sizes)
     targets = [Target("rljax", "rejax", of=of) for of in ("run", "compile", "memory")]
     # A random policy earns about −1,230, a perfect one −150. Rewards are normalised, as
-    # both clip the change of values at .2: unscaled, values are tens, and neither learns.
+    # both clip the change of values at .2: unscaled, values are tens, learned slowly.
     check = ppo_check(updates * 2048, -2000 if setup.quick else -500)
     results = setup.race(contenders)
     case = f"{num_seeds} seeds"
