@@ -2,10 +2,10 @@
 
 Observations are read as (x − mean) / σ and rewards are divided by the deviation of
 discounted returns, both clipped to ±10. An update reads a rollout's observations with
-the moments that the rollout acted with, and takes them in afterwards: so the policy that
-is improved is the one that acted. It takes the rewards in first: the policy never sees
-them, and the first update learns from rewards of the size of all later ones. Evaluation,
-which never updates, changes nothing.
+the moments that the rollout acted with, and takes them in afterwards: so the policy
+that is improved is the one that acted. It takes the rewards in first: the policy never
+sees them, and the first update learns from rewards of the size of all later ones.
+Evaluation, which never updates, changes nothing.
 
 Source: Chan, Golub and LeVeque (1979), Updating formulae and a pairwise algorithm for
 computing sample variances; for rewards, the rule of OpenAI Baselines' VecNormalize and
