@@ -1,5 +1,6 @@
 """Environments of Brax, and of MuJoCo Playground, as ours."""
 
+from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -8,6 +9,9 @@ import jax.numpy as jnp
 from rljax import spaces, struct
 from rljax.adapters import foreign
 from rljax.types import Env, TimeStep
+
+_UNWANTED = ("VmapWrapper", "AutoResetWrapper")
+"""How Brax's and Playground's classes for batches and automatic resets end."""
 
 
 @runtime_checkable
@@ -83,9 +87,10 @@ def from_brax(env: Any) -> BraxEnv:
 
     An environment as it comes has no time limit: wrap it in Brax's `EpisodeWrapper`,
     as above, or ours in `rljax.TimeLimit`. Remove Brax's wrappers for batches and
-    automatic resets, which rollouts do themselves. They draw the reset for each step
-    in advance: so each step costs the time of a reset too, and a rollout the memory of
-    as many of Brax's states as it has steps.
+    automatic resets, which rollouts do themselves; Playground's
+    `wrap_for_brax_training` adds both. Rollouts draw the reset for each step in
+    advance: so each step costs the time of a reset too, and a rollout the memory of as
+    many of Brax's states as it has steps.
 
     Args:
       env: an object with `reset(key)`, `step(state, action)` and `action_size`.
@@ -98,6 +103,13 @@ def from_brax(env: Any) -> BraxEnv:
         raise TypeError(
             "env must be an environment of Brax with reset, step and action_size, such "
             f"as brax.envs.get_environment('ant'), got {env!r}."
+        )
+    # By name, as on a single key those for batches fail deep inside JAX.
+    if remove := [x for x in _wrappers(env) if x.endswith(_UNWANTED)]:
+        raise ValueError(
+            "env must be a single environment that does not reset itself. Remove "
+            f"{' and '.join(remove)}: rollouts vmap themselves, and reset after each "
+            "step with done."
         )
     state = jax.eval_shape(env.reset, jax.random.key(0))
     if state.done.shape != ():
@@ -112,3 +124,10 @@ def from_brax(env: Any) -> BraxEnv:
         )
     space = jax.tree.map(lambda x: foreign.unbounded(x.shape, x.dtype), state.obs)
     return BraxEnv(env, foreign.Fixed(env, space))
+
+
+def _wrappers(env: Any) -> Iterator[str]:
+    """The names of the classes around an environment, from the outside in."""
+    while hasattr(env, "env"):
+        yield type(env).__name__
+        env = env.env

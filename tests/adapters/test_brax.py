@@ -136,11 +136,40 @@ def test_spaces_are_structure_the_same_for_one_environment(key):
         (lambda: with_reset(info="first_obs"), ValueError, "itself. Remove Auto"),
         (lambda: with_reset(info="AutoResetWrapper_first_obs"), ValueError, "itself"),
         (lambda: with_reset(done=jnp.zeros(3)), ValueError, r"has the shape \(3,\)"),
+        (lambda: within("VmapWrapper"), ValueError, "Remove VmapWrapper: rollouts"),
+        (
+            lambda: within("VmapWrapper", "EpisodeWrapper", "BraxAutoResetWrapper"),
+            ValueError,
+            "Remove BraxAutoResetWrapper and VmapWrapper: rollouts",
+        ),
     ],
 )
 def test_what_is_no_single_environment_is_refused(make, error, message):
     with pytest.raises(error, match=message):
         from_brax(make())
+
+
+class Mapped:
+    """Resets for each key, as Brax's VmapWrapper does: JAX fails on a single one."""
+
+    action_size = 1
+
+    def __init__(self, env):
+        self.env = env
+
+    def reset(self, rng):
+        return jax.vmap(self.env.reset)(rng)
+
+    def step(self, state, action):
+        return jax.vmap(self.env.step)(state, action)
+
+
+def within(*names):
+    """A slider within wrappers of these names, the innermost first."""
+    env = Slider()
+    for name in names:
+        env = type(name, (Mapped,), {})(env)
+    return env
 
 
 def with_reset(info="nothing", **changes):
