@@ -97,7 +97,9 @@ def from_brax(env: Any) -> BraxEnv:
 
     Raises:
       TypeError: `env` is no such object.
-      ValueError: `env` is a batch of environments, or resets itself.
+      ValueError: `env` is a batch of environments, resets itself, or shares arrays
+        between the environments that `jax.vmap` makes of it, as Playground's do unless
+        loaded with `config_overrides={"impl": "jax"}`.
     """
     if not isinstance(env, BraxLike):
         raise TypeError(
@@ -122,6 +124,7 @@ def from_brax(env: Any) -> BraxEnv:
             "env must not reset itself. Remove AutoResetWrapper: rollouts reset "
             "after each step with done."
         )
+    _check_vmap(env, state)
     space = jax.tree.map(lambda x: foreign.unbounded(x.shape, x.dtype), state.obs)
     return BraxEnv(env, foreign.Fixed(env, space))
 
@@ -131,3 +134,18 @@ def _wrappers(env: Any) -> Iterator[str]:
     while hasattr(env, "env"):
         yield type(env).__name__
         env = env.env
+
+
+def _check_vmap(env: Any, state: Any) -> None:
+    """Raises ValueError where a part of the state is not there once per environment."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    both = jax.eval_shape(jax.vmap(env.reset), keys)
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    for (path, one), two in zip(leaves, jax.tree.leaves(both), strict=True):
+        if two.shape != (2, *one.shape):
+            raise ValueError(
+                f"env must have a state of its own for each environment under vmap, "
+                f"but state{jax.tree_util.keystr(path)} has the shape {two.shape} for "
+                f"two of them, {one.shape} for one. MuJoCo's Warp shares arrays so: "
+                "load Playground's with config_overrides={'impl': 'jax'}."
+            )

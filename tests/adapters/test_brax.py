@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.interpreters import batching
 
 import rljax
 from rljax import testing
@@ -142,11 +143,29 @@ def test_spaces_are_structure_the_same_for_one_environment(key):
             ValueError,
             "Remove BraxAutoResetWrapper and VmapWrapper: rollouts",
         ),
+        (
+            lambda: with_reset(data=Shared(jnp.zeros(4))),
+            ValueError,
+            r"state.data.* has the shape \(4,\) for two of them, \(4,\) for one",
+        ),
     ],
 )
 def test_what_is_no_single_environment_is_refused(make, error, message):
     with pytest.raises(error, match=message):
         from_brax(make())
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Shared:
+    """Like the data of MuJoCo's Warp: vmap gives its array no axis."""
+
+    contacts: jax.Array
+
+
+batching.register_vmappable(
+    Shared, int, int, lambda c, x, s, a: x, lambda c, n, x, a: x, None
+)
 
 
 class Mapped:
