@@ -1209,7 +1209,7 @@ def benchmark_script():
 def test_the_benchmark_checks_the_work_it_times(benchmark_script, capsys, tmp_path):
     output = tmp_path / "figures.json"
     arguments = ["--quick", "--no-neighbours", "--repeats", 1, "--output", output]
-    arguments += ["--suites", "rollout", "ppo_pendulum"]
+    arguments += ["--suites", "rollout", "ppo_pendulum", "ppo_breakout"]
     status, words = status_and_words(benchmark_script, capsys, *arguments)
     assert status == 0, words
     text = output.read_text(encoding="utf-8")
@@ -1218,6 +1218,7 @@ def test_the_benchmark_checks_the_work_it_times(benchmark_script, capsys, tmp_pa
     rows = {
         (row["case"].split(",")[0], row["contender"]): row for row in content["rows"]
     }
+    trained = {r["suite"]: r for r in content["rows"] if r["contender"] == "rljax"}
     unroll = "rljax rollout.unroll"
     for row in rows.values():
         assert row["seconds"] > 0 and row["compile_seconds"] > 0
@@ -1229,8 +1230,9 @@ def test_the_benchmark_checks_the_work_it_times(benchmark_script, capsys, tmp_pa
         assert row["checks"][0]["rewards"] == row["work"] == 64 * 256
     assert rows["Pendulum-v1", unroll]["checks"][0]["episodes"] == 64 * 5
     assert rows["Acrobot-v1", unroll]["work"] == 64 * 1024
-    row = rows["2 seeds", "rljax"]
-    assert row["work"] == 2 * row["checks"][0]["steps"] == 2 * 2 * 16 * 128
+    for suite, num_envs in (("ppo_pendulum", 16), ("ppo_breakout", 64)):
+        row = trained[suite]
+        assert row["work"] == 2 * row["checks"][0]["steps"] == 2 * 2 * num_envs * 128
     # A second run would have to throw these figures away.
     status, words = status_and_words(benchmark_script, capsys, *arguments)
     assert status == 2 and "exists already" in words

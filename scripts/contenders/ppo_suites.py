@@ -33,6 +33,8 @@ PENDULUM = {
     "entropy_coef": 0.0,
     "normalize": True,
 }
+BREAKOUT = PPO | {"num_envs": 64, "num_minibatches": 8, "learning_rate": 2.5e-3}
+"""PureJaxRL's for MinAtar, but for half its step size, as this one is constant."""
 GPU_UPDATES = {1: 100, 256: 50, 2048: 25, 8192: 16}
 """By the number of seeds, on a GPU: enough to learn from, and done in seconds."""
 MOST_OF_REJAX = 2048
@@ -88,6 +90,21 @@ def ppo_pendulum(setup: Setup) -> list[Row]:
     results = setup.race(contenders)
     case = f"{num_seeds} seeds"
     return make_rows("ppo_pendulum", case, "step", results, check, targets)
+
+
+def ppo_breakout(setup: Setup) -> list[Row]:
+    """Training PPO on MinAtar's Breakout, 1e6 steps a seed, as gymnax has the game."""
+    num_seeds, updates = (2, 2) if setup.quick else (8, 122)
+    sizes = {"num_seeds": num_seeds, "num_updates": updates, "settings": BREAKOUT}
+    env = {"env": "MinAtar/Breakout-v1"}
+    env["options"] = {"sticky_action_prob": 0.0, "max_steps": 1000}
+    contenders = [setup.ours("rljax", "rljax_ppo", "ppo", **sizes, **env)]
+    theirs = setup.theirs("rejax", "rejax", "ppo", **sizes, env="Breakout-MinAtar")
+    targets = [Target("rljax", "rejax", of=of) for of in ("run", "compile", "memory")]
+    check = ppo_check(updates * 8192, 0 if setup.quick else 1)
+    results = setup.race(contenders + theirs)
+    case = f"{num_seeds} seeds"
+    return make_rows("ppo_breakout", case, "step", results, check, targets)
 
 
 def ppo_check(num_steps: int, least: float) -> Check:

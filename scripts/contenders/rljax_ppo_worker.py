@@ -40,14 +40,15 @@ def ppo(
     num_updates: int,
     seed: int,
     settings: dict[str, Any],
+    options: dict[str, Any] | None = None,
     **layout: Any,
 ):
     """Training from scratch, and then the first seeds' greedy returns, not timed.
 
-    `layout` are arguments of `parallel.map_seeds`.
+    `options` are the environment's, `layout` arguments of `parallel.map_seeds`.
     """
     use_cores(num_seeds)
-    agent, game = matched(settings), rljax.make(env)
+    agent, game = matched(settings), rljax.make(env, **(options or {}))
 
     def train(key):
         state, metrics = rljax.train(agent, game, key, num_updates=num_updates)

@@ -17,12 +17,12 @@ DIFFERENCES = [
     "rollout: gymnax's Acrobot draws a noise of the torque in every step, which has no "
     "width; rljax draws one only where it has. gymnax's Breakout repeats no action and "
     "ends episodes after 1,000 steps; rljax's is as the package MinAtar has it.",
-    "ppo, ppo_pendulum, solve: rejax clips gradients element by element where the "
-    "others scale down the global norm, initialises with Lecun normal weights where "
-    "rljax draws orthogonal ones, and steps actor and critic with an optimiser each. "
+    "ppo*, solve: rejax clips gradients element by element where the others scale down "
+    "the global norm, initialises with Lecun normal weights where rljax draws "
+    "orthogonal ones, and steps actor and critic with an optimiser each. "
     "It can't anneal the learning rate, so nobody does; Adam's ε is 1e-8 for rljax and "
     "rejax, 1e-5 for Stable-Baselines3. rljax also returns its metrics.",
-    "ppo, ppo_pendulum: the time limit counts as a termination in rljax, as in rejax; "
+    "ppo*: the time limit counts as a termination in rljax, as in rejax; "
     "Stable-Baselines3 bootstraps there.",
     "ppo_pendulum: the physics are the same (rejax has them from gymnax 0.0.9), and so "
     "is the policy, a normal one that is clipped to the torque's bounds; rljax's own "
@@ -32,8 +32,10 @@ DIFFERENCES = [
     "which it helps too.",
     "on a GPU: all seeds are vmapped; PPO trains fewer updates of each than on a CPU; "
     "MiB are those of JAX's arrays on the card, on a CPU those of the process.",
-    "ppo, ppo_pendulum, 8 seeds: rejax vmaps them, as its documentation does; rljax "
-    "also spreads them over the CPU cores.",
+    "ppo*, 8 seeds: rejax vmaps them, as its documentation does; rljax also spreads "
+    "them over the CPU cores.",
+    "ppo_breakout: no action is repeated and episodes end after 1,000 steps, also in "
+    "rljax, whose defaults are those of the package MinAtar.",
     "solve: wall time of a process from its start to its end, imports and compilation "
     "included, until 100 fresh greedy episodes have a mean return of 475.",
 ]
@@ -156,6 +158,7 @@ SUITES: dict[str, Callable[[Setup], list[Row]]] = {
     "rlhf": rlhf,
     "ppo": ppo_suites.ppo,
     "ppo_pendulum": ppo_suites.ppo_pendulum,
+    "ppo_breakout": ppo_suites.ppo_breakout,
     "solve": ppo_suites.solve,
     "growth": ppo_suites.growth,
     "determinism": ppo_suites.determinism,
@@ -165,6 +168,7 @@ NEEDS = {
     "rollout": ["gymnax"],
     "ppo": ["rejax", "sb3"],
     "ppo_pendulum": ["rejax"],
+    "ppo_breakout": ["rejax"],
     "solve": ["rejax"],
 }
 """The neighbours of each suite."""
