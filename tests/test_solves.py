@@ -1,5 +1,7 @@
 """The evidence that the agents learn: many seeds to the end, evaluated greedily."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,6 +120,31 @@ def test_ppo_solves(name, agent, num_updates, threshold, record_property):
         f"{high:.2f}], {num_updates * agent.steps_per_update:,} steps a seed",
     )
     assert solved >= 9
+
+
+@pytest.mark.slow
+def test_ppo_breaks_more_bricks_than_rejax(record_property):
+    """With PureJaxRL's settings for MinAtar, but a tenth of its steps.
+
+    rejax can't anneal the step size. After as many steps of the same game, the best of
+    four seeds with a constant 1e-3 ended at 13.5, of four with 5e-3 at 7, and eight
+    with 2.5e-3 at 2.7 on average.
+    """
+    agent = dataclasses.replace(
+        purejaxrl_settings(122),
+        num_envs=64,
+        num_minibatches=8,
+        activation="relu",
+        learning_rate=5e-3,
+    )
+    env = rljax.make("MinAtar/Breakout-v1", sticky_action_prob=0.0, max_steps=1000)
+    scores = greedy_returns(agent, 122, 4, env)
+    record_property(
+        "evidence",
+        f"PPO on MinAtar's Breakout: 4 seeds at {np.sort(scores).round(1)} after "
+        f"{122 * agent.steps_per_update:,} steps a seed",
+    )
+    assert scores.min() > 13.5
 
 
 @pytest.mark.slow
