@@ -96,9 +96,11 @@ def ppo_breakout(setup: Setup) -> list[Row]:
     """Training PPO on MinAtar's Breakout, 1e6 steps a seed, as gymnax has the game."""
     num_seeds, updates = (2, 2) if setup.quick else (8, 122)
     sizes = {"num_seeds": num_seeds, "num_updates": updates, "settings": BREAKOUT}
-    env = {"env": "MinAtar/Breakout-v1"}
-    env["options"] = {"sticky_action_prob": 0.0, "max_steps": 1000}
-    contenders = [setup.ours("rljax", "rljax_ppo", "ppo", **sizes, **env)]
+    game = {
+        "env": "MinAtar/Breakout-v1",
+        "options": {"sticky_action_prob": 0.0, "max_steps": 1000},
+    }
+    contenders = [setup.ours("rljax", "rljax_ppo", "ppo", **sizes, **game)]
     theirs = setup.theirs("rejax", "rejax", "ppo", **sizes, env="Breakout-MinAtar")
     targets = [Target("rljax", "rejax", of=of) for of in ("run", "compile", "memory")]
     check = ppo_check(updates * 8192, 0 if setup.quick else 1)
