@@ -113,6 +113,7 @@ def from_brax(env: Any) -> BraxEnv:
             f"{' and '.join(remove)}: rollouts vmap themselves, and reset after each "
             "step with done."
         )
+    # Wrappers of other names are known by what they leave in the state.
     state = jax.eval_shape(env.reset, jax.random.key(0))
     if state.done.shape != ():
         raise ValueError(
